@@ -1,0 +1,233 @@
+"""The contract between a method and the engine.
+
+A method turns a base model and a pool of experts into a composed model. The engine owns data, optimisation and
+evaluation; the method owns what is injected, what is trained, and the auxiliary losses. `methods` never imports
+`harness`: the engine hands a `Session` to `Method.fit`.
+
+Life of a composed model::
+
+    method = registry.create("mixer", {"loss": {"entropy": {"sign": -1}}})
+    composed = method.install(model, experts, seed=0)     # injects; the base's forward is now routed
+    method.fit(composed, session)                         # trains routers, searches weights, or nothing
+    with composed.task("sst2", own="sst2"): ...           # evaluation of one task
+    composed.save(folder); composed.load(folder)
+    composed.uninstall()                                  # logits equal a clean base's to the bit
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from methods.routing.context import RoutingContext
+
+Track = Literal["compose", "joint", "reference"]
+
+
+class Unsupported(ValueError):
+    """A method cannot be used here (architecture, pool size, setting). The message is one sentence for the user."""
+
+
+class MethodConfig(BaseModel):
+    """Base of every method's typed configuration: unknown keys are refused, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class SiteFactors:
+    """One expert's LoRA at one site. `A` is `[r, d_in]`, `B` is `[d_out, r]`, `scale` is a/r (rsLoRA: a/sqrt(r)).
+
+    The update is `scale * B @ A` (Hu et al. naming; the LoRA-Mixer paper swaps A and B).
+    """
+
+    A: Tensor
+    B: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class Expert:
+    """One LoRA of the pool: factors by site path (relative to the base model, e.g. `model.layers.0.self_attn.q_proj`).
+
+    Sites that an expert lacks are zero experts there. `digest` is the content hash of its adapter directory.
+    """
+
+    name: str
+    sites: Mapping[str, SiteFactors]
+    digest: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingPhase:
+    """One optimisation that the engine runs for a method.
+
+    Attributes:
+        name: names the phase in logs and seeds.
+        data: `routing` (mixed router-train examples of all pool tasks), `expert:NAME` (that expert's own router-train
+            examples), `stage1` (mixed expert-train examples of all pool tasks).
+        groups: parameter groups (of `Composed.groups`) that are trained; everything else stays frozen.
+        lr: learning rate by group; a missing group takes the budget's rate for its kind.
+        budget: whether `router` or `expert` tokens of the comparison's budget are spent.
+        weight_decay: for all groups of the phase.
+        max_steps: a method's own limit on optimiser steps (PHATGOOSE: 100); the budget still holds.
+    """
+
+    name: str
+    data: str
+    groups: tuple[str, ...]
+    lr: Mapping[str, float] = field(default_factory=dict)
+    budget: Literal["router", "expert"] = "router"
+    weight_decay: float = 0.0
+    max_steps: int | None = None
+
+
+@dataclass
+class LossTerm:
+    """One auxiliary loss of a forward pass.
+
+    Attributes:
+        value: scalar tensor with graph, un-scaled (the raw value that is logged).
+        coefficient: multiplies it; the warm-up ramp is already in.
+        per_token: True when `value` is a mean over the counted tokens of the micro-batch, so that an accumulation
+            window weights it by token counts; False for data-independent terms (preserve).
+    """
+
+    value: Tensor
+    coefficient: float
+    per_token: bool = True
+
+
+class Session(Protocol):
+    """What the engine offers to a method that is being fitted."""
+
+    def train(self, composed: Composed, phase: TrainingPhase) -> None:
+        """Run one phase with the comparison's budget; the log goes into the record."""
+
+    def loss(self, composed: Composed, data: str, n: int) -> float:
+        """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
+
+        `data` is `routing`, or `task:NAME` for the router-train examples of one task.
+        """
+
+
+class Composed:
+    """A base model with a method installed.
+
+    Subclasses usually need nothing more than `sites`. `context` carries the token mask, the task and the training
+    progress of the current forward pass to every routed layer.
+    """
+
+    kv_cache: bool = True
+    """Whether weights at token t depend on tokens up to t only and are not revised later (spec 1.7)."""
+
+    def __init__(self, model: nn.Module, context: RoutingContext, experts: Sequence[str]) -> None:
+        self.model = model
+        self.context = context
+        self.experts = tuple(experts)
+        self.sites: dict[str, nn.Module] = {}
+
+    def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """Trainable parameters by group name (`routers`, `experts`, `loss`, ...), then by state name."""
+        return {}
+
+    def stored(self) -> dict[str, int]:
+        """Counts of stored but frozen parameters by group (e.g. the pool's experts)."""
+        return {}
+
+    def losses(self) -> dict[str, LossTerm]:
+        """Auxiliary losses of the latest forward pass by name; empty without any. Called once per micro-batch."""
+        return {}
+
+    def on_window_end(self) -> None:
+        """Called after each optimiser step; running statistics are updated here, never inside a window."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that fitting decided: trained parameters, buffers and running statistics."""
+        return {name: p.detach().clone() for group in self.groups().values() for name, p in group.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state`; refuses missing or unexpected names with KeyError."""
+        own = {name: p for group in self.groups().values() for name, p in group.items()}
+        if own.keys() != state.keys():
+            raise KeyError(f"state names differ: {sorted(own.keys() ^ state.keys())}")
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    def save(self, folder: Path) -> None:
+        """Write `state()` as `composed.safetensors` into an existing folder."""
+        from safetensors.torch import save_file
+
+        save_file({k: v.contiguous() for k, v in self.state().items()}, str(folder / "composed.safetensors"))
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        from safetensors.torch import load_file
+
+        self.load_state(load_file(str(folder / "composed.safetensors")))
+
+    @contextmanager
+    def task(self, name: str, own: str | None) -> Iterator[None]:
+        """Evaluate one task: `own` is the pool's expert for it, or None. Routing statistics restart here."""
+        self.context.begin_task(name, self.experts.index(own) if own in self.experts else None)
+        try:
+            yield
+        finally:
+            self.context.end_task()
+
+    def diagnostics(self) -> dict[str, Any] | None:
+        """Routing diagnostics of the tokens since `task` was entered (fields of the record's schema); None if static."""
+        return None
+
+    def uninstall(self) -> None:
+        """Put every replaced module back and drop hooks."""
+        raise NotImplementedError
+
+
+class Method(ABC):
+    """One way of composing experts. Stateless: everything that varies is in `config`."""
+
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+    version: ClassVar[int] = 1
+    """Raised when a change of the code changes results; part of every hash."""
+    track: ClassVar[Track] = "compose"
+    uses_task_identity: ClassVar[bool] = False
+
+    def __init__(self, config: MethodConfig | None = None) -> None:
+        self.config = config if config is not None else self.Config()
+
+    def depends_on(self, pool: Sequence[str], own: str | None) -> tuple[str, ...]:
+        """Experts that the cell of a task with own expert `own` depends on; default: the whole pool."""
+        return tuple(pool)
+
+    def per_task(self) -> bool:
+        """Whether a separate composed model is fitted for each task (`lora`, LoRAHub per_task)."""
+        return False
+
+    def trains(self) -> bool:
+        """Whether `fit` spends the routing budget (then the cell depends on the routing data)."""
+        return False
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """Raise `Unsupported` when this cannot run; called before anything is loaded.
+
+        Args:
+            model_config: the base's `transformers` configuration.
+            pool: names of the experts.
+        """
+
+    @abstractmethod
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Composed:
+        """Inject into `model` (in place) and return the handle. Initial values follow from `seed` and site names."""
+
+    def fit(self, composed: Composed, session: Session) -> None:
+        """Learn what is learned; default: nothing."""

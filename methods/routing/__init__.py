@@ -1,0 +1,1 @@
+"""Routed linear layers and their parts."""

@@ -1,0 +1,1 @@
+"""Cards: one Markdown file with YAML front matter for each registered name."""
