@@ -1,1 +1,1 @@
-"""Records of runs: the schema and the store that the engine writes and the reports read. Never imports torch."""
+"""Records of runs: the schema and the store that engine and reports share. Never imports torch."""
