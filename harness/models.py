@@ -114,7 +114,9 @@ def model_config(name: str, revision: str | None = None) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=revision)
     except OSError as error:
-        raise UserError(f"The model '{name}' cannot be read ({_first_line(error)}): check its name or your network.") from error
+        raise UserError(
+            f"The model '{name}' cannot be read ({_first_line(error)}): check its name or your network."
+        ) from error
 
 
 def model_revision(name: str, revision: str | None = None) -> str:
@@ -161,7 +163,9 @@ def load(name: str, *, revision: str | None = None, dtype: str = "float32", devi
         model = loader.from_pretrained(path, revision=revision, dtype=kind).to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except OSError as error:
-        raise UserError(f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network.") from error
+        raise UserError(
+            f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network."
+        ) from error
     model.eval()
     model.requires_grad_(False)
     return BaseModel(name, model_revision(name, revision), label, model, tokenizer)
@@ -171,4 +175,13 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
 
 
-__all__ = ["BUNDLED", "AssetError", "BaseModel", "bundled_model_folder", "load", "model_config", "model_revision", "resolve"]
+__all__ = [
+    "BUNDLED",
+    "AssetError",
+    "BaseModel",
+    "bundled_model_folder",
+    "load",
+    "model_config",
+    "model_revision",
+    "resolve",
+]

@@ -1,0 +1,249 @@
+"""Configuration of a run: presets in YAML that extend one another, overrides, and typed validation.
+
+Every value is resolved here, before anything heavy is imported; unknown keys are refused with the nearest valid name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError, unknown
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """The base model: `name` is a bundled name, a hub id or a folder."""
+
+    name: str
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    chat_template: bool = False
+    device: str = "auto"
+
+
+class OptimisationSection(_Section):
+    """One training budget. `tokens` counts prompt and target tokens, padding excluded, over all epochs."""
+
+    tokens: int | None = Field(default=None, gt=0)
+    epochs: int = Field(default=1, gt=0)
+    batch_size: int = Field(default=8, gt=0)
+    micro_batch_size: int = Field(default=8, gt=0)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    max_length: int = Field(default=1024, gt=1)
+
+
+class ExpertsSection(OptimisationSection):
+    """The pool and how its experts are trained (stage 1). `seed` null: the run's own, so each seed has its experts."""
+
+    names: tuple[str, ...]
+    paths: dict[str, str] = {}
+    seed: int | None = None
+    rank: int = Field(gt=0)
+    lora_alpha: float | None = None
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: tuple[str, ...]
+
+    @property
+    def alpha(self) -> float:
+        """LoRA alpha: 2 * rank unless given (spec 2.10 #11)."""
+        return self.lora_alpha if self.lora_alpha is not None else 2.0 * self.rank
+
+
+class RoutersSection(OptimisationSection):
+    """How routers, gates and merge weights are trained (stage 2); the same for every method of a comparison."""
+
+    examples: int | None = Field(default=None, gt=0)
+    lr_experts: float = Field(default=1e-5, gt=0)
+    mixture: Literal["uniform_by_task", "proportional"] = "uniform_by_task"
+
+
+class EvalSection(_Section):
+    """What is evaluated, and how prompts are made."""
+
+    limit: int | None = Field(default=None, gt=0)
+    generative_limit: int | None = Field(default=None, gt=0)
+    shots: int | None = Field(default=None, ge=0)
+    fewshot: Literal["fixed", "per_item"] = "fixed"
+    prompt: Literal["cloze", "letters"] = "cloze"
+    max_new_tokens: int = Field(default=256, gt=0)
+    batch_tokens: int = Field(default=4096, gt=0)
+
+
+class RunConfig(_Section):
+    """Everything that one run needs, resolved."""
+
+    preset: str
+    summary: str = ""
+    model: ModelSection
+    data: str = "bundled"
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    seeds: tuple[int, ...]
+    experts: ExpertsSection
+    routers: RoutersSection
+    eval: EvalSection
+    method_defaults: dict[str, Any] = {}
+    method_overrides: dict[str, dict[str, Any]] = Field(
+        default={}, description="Dotted key to value, by method name; `*` for every chosen method."
+    )
+    tune: bool = False
+    min_isolation: str = "bubblewrap"
+
+
+def preset_names() -> list[str]:
+    """Names of the presets that ship, without the abstract `default`."""
+    folder = resources.files("harness.presets")
+    names = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(name for name in names if name != "default")
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A preset (by name, or a YAML file's path) merged onto its ancestors; `preset` holds its name.
+
+    Raises:
+        UserError: no such preset or file, broken YAML, or a circle of `extends`.
+    """
+    merged: dict[str, Any] = {}
+    chain: list[dict[str, Any]] = []
+    seen: list[str] = []
+    current: str | None = name
+    while current is not None:
+        if current in seen:
+            raise UserError(
+                f"The preset '{name}' extends itself through {' → '.join([*seen, current])}: remove one `extends`."
+            )
+        seen.append(current)
+        layer = _read(current)
+        chain.append(layer)
+        current = layer.pop("extends", None)
+    for layer in reversed(chain):
+        merged = deep_merge(merged, layer)
+    return merged | {"preset": Path(name).stem if name.endswith((".yaml", ".yml")) else name}
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(
+                f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
+            )
+        text = path.read_text()
+    else:
+        entry = resources.files("harness.presets") / f"{name}.yaml"
+        if not entry.is_file():
+            raise unknown("preset", name, preset_names())
+        text = entry.read_text()
+    try:
+        layer = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise UserError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
+    if not isinstance(layer, dict):
+        raise UserError(f"The configuration {name} must be a mapping of keys to values.")
+    return layer
+
+
+def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`; nested mappings merge, everything else is replaced."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("paths", "method_defaults")
+        merged[key] = deep_merge(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str] = ()) -> RunConfig:
+    """The configuration of a run.
+
+    Args:
+        preset: name or path of a preset.
+        overrides: nested values from named options (`{"eval": {"limit": 20}}`).
+        sets: `key=value` strings: a key of the run (`experts.rank=8`), of every chosen method
+            (`loss.entropy.sign=-1`), or of one method (`methods.mixer.loss.entropy.sign=-1`). Values are YAML.
+
+    Raises:
+        UserError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
+    """
+    values = deep_merge(load_preset(preset), overrides)
+    by_method: dict[str, dict[str, Any]] = dict(values.pop("method_overrides", {}))
+    run_keys = set(dotted_keys(RunConfig))
+    for text in sets:
+        key, value = parse_set(text)
+        if key.startswith("methods.") and key.count(".") >= 2:
+            _, method, rest = key.split(".", 2)
+            by_method.setdefault(method, {})[rest] = value
+        elif key in run_keys:
+            values = deep_merge(values, nest(key, value))
+        else:
+            by_method.setdefault("*", {})[key] = value
+    values["method_overrides"] = by_method
+    return validate(values)
+
+
+def validate(values: Mapping[str, Any]) -> RunConfig:
+    """Typed configuration from plain values; the first problem becomes a sentence."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            raise unknown("configuration key", key, sorted(dotted_keys(RunConfig))) from error
+        raise UserError(
+            f"The configuration key {key} is wrong ({problem['msg'].lower()}): got {problem['input']!r}."
+        ) from error
+
+
+def parse_set(text: str) -> tuple[str, Any]:
+    """`key=value` with a YAML value."""
+    key, sign, raw = text.partition("=")
+    if not sign or not key:
+        raise UserError(f"`--set {text}` must have the form key=value.")
+    try:
+        return key.strip(), _number(yaml.safe_load(raw))
+    except yaml.YAMLError as error:
+        raise UserError(f"The value in `--set {text}` is not valid YAML.") from error
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 (no dot) as text.
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def nest(key: str, value: Any) -> dict[str, Any]:
+    """`a.b` and a value as `{a: {b: value}}`."""
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def dotted_keys(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """All leaf keys of a pydantic model, dotted."""
+    keys: list[str] = []
+    for name, info in model.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            keys += dotted_keys(kind, f"{prefix}{name}.")
+        else:
+            keys.append(prefix + name)
+    return keys

@@ -1,0 +1,159 @@
+"""Training data: examples of bound tasks, encoded once, drawn by seed within a token budget."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from results.digest import seed_from
+from tasks.base import BoundTask, Part
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One training sequence: token ids, how many of them are the target (at the end), and whose domain it is."""
+
+    id: str
+    task: str
+    domain: int
+    ids: tuple[int, ...]
+    n_target: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def encode(
+    tokenizer: PreTrainedTokenizerBase, task: BoundTask, part: Part, domain: int, max_length: int
+) -> list[Encoded]:
+    """Encode one part of a task; the split into prompt and target tokens is lm-eval's own.
+
+    Prompts too long for `max_length` lose tokens on the left, never the target. Targets of generative tasks end in the
+    end-of-sequence token, so that a trained expert learns to stop.
+    """
+    ending = [tokenizer.eos_token_id] if task.generative and tokenizer.eos_token_id is not None else []
+    encoded = []
+    for doc in task.parts[part]:
+        example = task.example(doc)
+        prompt_ids, target_ids = split_encode(tokenizer, example.prompt, example.target)
+        target_ids = (target_ids + ending)[: max_length - 1]
+        room = max_length - len(target_ids)
+        ids = prompt_ids[-room:] + target_ids if room < len(prompt_ids) else prompt_ids + target_ids
+        encoded.append(Encoded(example.id, task.name, domain, tuple(ids), len(target_ids)))
+    return encoded
+
+
+def split_encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Token ids of a context and its continuation, split as lm-eval does: the whole is encoded, then cut.
+
+    Trailing spaces of the context move to the continuation first.
+    """
+    trailing = len(context) - len(context.rstrip())
+    if trailing:
+        continuation = context[-trailing:] + continuation
+        context = context[:-trailing]
+    whole = tokenizer.encode(context + continuation)
+    n_context = len(tokenizer.encode(context))
+    return whole[:n_context], whole[n_context:]
+
+
+def draw(
+    pools: Mapping[str, Sequence[Encoded]],
+    *,
+    tokens: int | None,
+    examples: int | None,
+    mixture: str,
+    seed: int,
+) -> list[Encoded]:
+    """Draw a training set without replacement from the pools of several tasks.
+
+    Args:
+        pools: encoded rows by task.
+        tokens: stop before this many tokens (at least one example is drawn); None for no limit.
+        examples: stop at this many examples; None for no limit.
+        mixture: `uniform_by_task` takes one row of each task in turn until that task runs out; `proportional`
+            shuffles all rows together.
+        seed: of the order within each task.
+
+    Returns:
+        The drawn rows, tasks mixed; order is the order of drawing.
+    """
+    shuffled = {name: _shuffled(rows, seed_from("draw", name, seed)) for name, rows in sorted(pools.items())}
+    order: Iterable[Encoded]
+    if mixture == "uniform_by_task":
+        order = _in_turn(shuffled)
+    else:
+        order = _shuffled([row for rows in shuffled.values() for row in rows], seed_from("draw", "all", seed))
+    drawn: list[Encoded] = []
+    used = 0
+    for row in order:
+        if (drawn and (tokens is not None and used + len(row) > tokens)) or (
+            examples is not None and len(drawn) >= examples
+        ):
+            break
+        drawn.append(row)
+        used += len(row)
+    return drawn
+
+
+def _shuffled(rows: Sequence[Encoded], seed: int) -> list[Encoded]:
+    # Sorted by id first: the order of a source's files must not matter.
+    ordered = sorted(rows, key=lambda row: (row.task, row.id))
+    random.Random(seed).shuffle(ordered)
+    return ordered
+
+
+def _in_turn(pools: Mapping[str, Sequence[Encoded]]) -> Iterator[Encoded]:
+    left = {name: iter(rows) for name, rows in pools.items()}
+    for name in cycle(list(left)):
+        if not left:
+            return
+        if name in left:
+            row = next(left[name], None)
+            if row is None:
+                del left[name]
+            else:
+                yield row
+
+
+def windows(rows: Sequence[Encoded], batch_size: int, epochs: int, seed: int) -> list[list[Encoded]]:
+    """Windows of `batch_size` rows, one optimiser step each, shuffled anew in every epoch; the last may be smaller."""
+    plan = []
+    for epoch in range(epochs):
+        order = _shuffled(rows, seed_from("order", epoch, seed))
+        plan += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return plan
+
+
+def micro_batches(window: Sequence[Encoded], size: int, *, by_length: bool) -> list[list[Encoded]]:
+    """Cut a window into micro-batches of at most `size` rows.
+
+    Sorting by length first saves padding. It changes no gradient, since every loss is weighted by token counts over
+    the window, except for statistics taken inside one micro-batch: those ask for `by_length=False`.
+    """
+    rows = sorted(window, key=len) if by_length else list(window)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
+    """Right-padded `input_ids`, `attention_mask`, `labels` (all `[b, t]`; -100 outside targets) and `domain` `[b]`."""
+    length = max(len(row) for row in rows)
+    ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), length), dtype=torch.long)
+    labels = torch.full((len(rows), length), -100, dtype=torch.long)
+    for index, row in enumerate(rows):
+        n = len(row)
+        ids[index, :n] = torch.tensor(row.ids)
+        mask[index, :n] = 1
+        labels[index, n - row.n_target : n] = ids[index, n - row.n_target : n]
+    domain = torch.tensor([row.domain for row in rows], dtype=torch.long)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": domain}

@@ -1,0 +1,294 @@
+"""Running a plan: experts, composition, evaluation and scoring, each stage found or computed and stored."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from harness import estimate
+from harness.errors import UserError
+from harness.plan import Cell, ExpertPlan, Plan
+from harness.progress import Progress
+from harness.records import failed_record, scored_record
+from results.schema import Record
+from results.stages import Stages
+from results.store import RunFolder
+
+if TYPE_CHECKING:
+    from harness.models import BaseModel
+    from harness.session import TrainingData
+    from methods.base import Composed
+
+EXPERT, COMPOSED, OUTPUTS = "expert", "composed", "outputs"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of the progress display."""
+
+    label: str
+    seconds: float
+
+
+class Engine:
+    """Computes what a run's folder is missing. The base model is loaded once, and only if something needs it."""
+
+    def __init__(self, plan: Plan, stages: Stages, run: RunFolder, arguments: Sequence[str]) -> None:
+        self.plan = plan
+        self.stages = stages
+        self.run = run
+        self.arguments = list(arguments)
+        self.device = resolve_device(plan.config.model.device)
+        self._base: BaseModel | None = None
+        self._data: TrainingData | None = None
+
+    @property
+    def base(self) -> BaseModel:
+        """The base model, loaded on first use."""
+        if self._base is None:
+            from harness import models
+
+            section = self.plan.config.model
+            self._base = models.load(section.name, revision=section.revision, dtype=section.dtype, device=self.device)
+        return self._base
+
+    @property
+    def data(self) -> TrainingData:
+        """Encoded training rows, made on first use."""
+        if self._data is None:
+            from harness.session import TrainingData
+
+            self._data = TrainingData(self.plan, self.base)
+        return self._data
+
+    def missing_experts(self) -> list[ExpertPlan]:
+        """Experts that some unfinished composition needs and no stage holds, in pool order."""
+        needed: dict[str, ExpertPlan] = {}
+        for cell in self.pending():
+            if not self.stages.find(OUTPUTS, cell.outputs_key):
+                needed |= {expert.key: expert for expert in cell.pool if expert.path is None}
+        return [expert for key, expert in needed.items() if not self.stages.find(EXPERT, key)]
+
+    def pending(self) -> list[Cell]:
+        """Cells without a finished record."""
+        return [cell for cell in self.plan.cells if not self.run.finished(cell.key)]
+
+    def execute(self, progress: Progress) -> list[Record]:
+        """Compute every pending cell and return the records of the whole plan, failures included as values."""
+        with self.run.lock():
+            for cell in self.pending():
+                if cell.refusal is not None:
+                    self.run.write_cell(failed_record(self, cell, cell.refusal, "refused"), [])
+            for expert in self.missing_experts():
+                self._train_expert(expert, progress)
+            pending = [cell for cell in self.pending() if cell.refusal is None]
+            # Cells of one composed model side by side: it is installed once for all its tasks.
+            for _, group in groupby(sorted(pending, key=self._order), key=lambda cell: (cell.compose_key, cell.seed)):
+                self._compute(list(group), progress)
+        return self.run.records()
+
+    def _order(self, cell: Cell) -> tuple[int, int, int]:
+        first = next(i for i, other in enumerate(self.plan.cells) if other.compose_key == cell.compose_key)
+        return first, self.plan.config.seeds.index(cell.seed), self.plan.cells.index(cell)
+
+    def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
+        from harness.data import draw
+        from harness.experts import train_expert
+
+        section = self.plan.config.experts
+        weight = self.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
+        with progress.job(f"expert {expert.name} (seed {expert.seed})", weight) as on_step:
+            rows = draw(
+                self.data.pools(f"own:{expert.name}", section.max_length),
+                tokens=None if section.tokens is None else max(1, section.tokens // section.epochs),
+                examples=None,
+                mixture="proportional",
+                seed=expert.seed,
+            )
+            started = time.perf_counter()
+            meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
+            with self.stages.create(EXPERT, expert.key) as folder:
+                log = train_expert(
+                    self.base,
+                    rows,
+                    section,
+                    name=expert.name,
+                    seed=expert.seed,
+                    folder=folder,
+                    on_step=on_step,
+                )
+                meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
+                (folder / "meta.json").write_text(json.dumps(meta))
+
+    def _compute(self, cells: list[Cell], progress: Progress) -> None:
+        unevaluated = [cell for cell in cells if not self.stages.find(OUTPUTS, cell.outputs_key)]
+        failure: str | None = None
+        if unevaluated:
+            try:
+                with self.composed(unevaluated[0], progress) as composed:
+                    for cell in unevaluated:
+                        self._evaluate(cell, composed, progress)
+            except UserError:
+                raise
+            except Exception as error:
+                failure = f"{type(error).__name__}: {error}".splitlines()[0]
+                (self.run.path / "failures.log").open("a").write(f"{cells[0].spec.method}\n{traceback.format_exc()}\n")
+        for cell in cells:
+            if self.stages.find(OUTPUTS, cell.outputs_key):
+                self.score(cell)
+            else:
+                self.run.write_cell(failed_record(self, cell, failure or "not evaluated", "failed"), [])
+
+    @contextmanager
+    def composed(self, cell: Cell, progress: Progress) -> Iterator[Composed]:
+        """The composed model of a cell, fitted or loaded; the base is proved clean again afterwards."""
+        from harness.probe import clean_base
+
+        with clean_base(self.base):
+            experts = [self.expert(plan) for plan in cell.pool]
+            composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
+            try:
+                if cell.method.method.trains():
+                    found = self.stages.find(COMPOSED, cell.compose_key)
+                    if found:
+                        composed.load(found)
+                    else:
+                        self._fit(cell, composed, progress)
+                yield composed
+            finally:
+                composed.uninstall()
+
+    def expert(self, plan: ExpertPlan) -> Any:
+        """One expert of the pool, from its stage or from outside, checked against the base."""
+        from methods.experts import ExpertError, check_fits, load_expert
+
+        from harness.experts import outside_folder
+
+        folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.find(EXPERT, plan.key)
+        if folder is None:
+            raise RuntimeError(f"the expert {plan.name} was not trained")
+        try:
+            expert = load_expert(plan.name, folder)
+            check_fits(expert, self.base.model)
+        except ExpertError as error:
+            raise UserError(str(error)) from error
+        return expert
+
+    def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
+        from harness.session import EngineSession
+
+        weight = self.seconds(estimate.fit_work(self.plan))
+        with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
+            session = EngineSession(self.plan, self.data, self.base, seed=cell.seed, on_step=on_step)
+            started = time.perf_counter()
+            cell.method.method.fit(composed, session)
+            meta = {
+                "seconds": time.perf_counter() - started,
+                "tokens": session.tokens,
+                "log": session.log,
+                "method": cell.spec.method,
+            }
+            with self.stages.create(COMPOSED, cell.compose_key) as folder:
+                composed.save(folder)
+                (folder / "meta.json").write_text(json.dumps(meta))
+
+    def _evaluate(self, cell: Cell, composed: Composed, progress: Progress) -> None:
+        from harness.evaluate import evaluate
+
+        weight = self.seconds(estimate.evaluation_work(cell))
+        with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:
+            started = time.perf_counter()
+            outputs = evaluate(self.base, composed, cell, self.plan.config.eval.batch_tokens, on_done)
+            outputs["seconds"] = time.perf_counter() - started
+            with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
+                (folder / "outputs.json").write_text(json.dumps(outputs))
+
+    def score(self, cell: Cell) -> Record:
+        """Score a cell's stored outputs and write its record; needs no model."""
+        folder = self.stages.find(OUTPUTS, cell.outputs_key)
+        if folder is None:
+            raise RuntimeError("the cell has no stored outputs")
+        record, items = scored_record(self, cell, json.loads((folder / "outputs.json").read_text()))
+        self.run.write_cell(record, items)
+        return record
+
+    def costs(self, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Seconds, tokens and log of the stages behind a cell: its experts together, and its fit."""
+        experts: dict[str, Any] = {"seconds": 0.0, "tokens": 0}
+        for expert in cell.pool:
+            if self.stages.find(EXPERT, expert.key):
+                meta = self.stages.meta(EXPERT, expert.key)
+                experts["seconds"] += meta["seconds"]
+                experts["tokens"] += meta["tokens"]
+        fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": []}
+        if self.stages.find(COMPOSED, cell.compose_key):
+            fit |= self.stages.meta(COMPOSED, cell.compose_key)
+        return experts, fit
+
+    @property
+    def model_label(self) -> str:
+        """The base model's name for table notes."""
+        from harness.models import resolve
+
+        return resolve(self.plan.config.model.name)[1]
+
+    def seconds(self, work: estimate.Work) -> float:
+        """Estimated seconds of some work on this machine."""
+        return work.equivalent / self.pace
+
+    @property
+    def pace(self) -> float:
+        """Forward tokens a second, measured once with a matrix product."""
+        if not hasattr(self, "_pace"):
+            self._parameters = estimate.parameter_count(self.plan.model_config)
+            self._pace = estimate.tokens_per_second(self._parameters, self.device)
+        return self._pace
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of the base model."""
+        _ = self.pace
+        return self._parameters
+
+    def jobs(self) -> list[Job]:
+        """What is left to compute, with estimated seconds."""
+        jobs = [
+            Job(
+                f"expert {expert.name}",
+                self.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name))),
+            )
+            for expert in self.missing_experts()
+        ]
+        fitted: set[str] = set()
+        for cell in self.pending():
+            if cell.refusal is not None or self.stages.find(OUTPUTS, cell.outputs_key):
+                continue
+            needs_fit = cell.method.method.trains() and not self.stages.find(COMPOSED, cell.compose_key)
+            if needs_fit and cell.compose_key not in fitted:
+                fitted.add(cell.compose_key)
+                jobs.append(Job(f"fit {cell.spec.method}", self.seconds(estimate.fit_work(self.plan))))
+            jobs.append(Job(f"{cell.spec.method} on {cell.spec.task}", self.seconds(estimate.evaluation_work(cell))))
+        return jobs
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        UserError: a device that torch does not see.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
+    return name

@@ -1,0 +1,102 @@
+"""What a run will cost, before it runs: tokens by kind of work, seconds on this machine, memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from harness.plan import Cell, Plan
+from tasks.base import BoundTask
+
+BYTES_PER_TOKEN = 3.6
+"""Rough length of a token of English text, for estimates only."""
+TRAINING_FACTOR = 3.0
+"""A training step costs about three forward passes; with frozen weights somewhat less."""
+DECODING_PENALTY = 6.0
+"""Generated tokens cost this many prompt tokens' time at the batch sizes used here."""
+EFFICIENCY = 0.45
+"""Share of the measured matrix-product rate that a whole model reaches."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """Tokens of one job: prompt-like forward tokens, trained tokens, generated tokens."""
+
+    forward: float = 0.0
+    trained: float = 0.0
+    generated: float = 0.0
+
+    @property
+    def equivalent(self) -> float:
+        """Forward-token equivalents."""
+        return self.forward + TRAINING_FACTOR * self.trained + DECODING_PENALTY * self.generated
+
+
+def expert_work(plan: Plan, tasks: list[BoundTask]) -> Work:
+    """Stage 1 of one expert."""
+    section = plan.config.experts
+    available = sum(_text_tokens(task, "expert-train") for task in tasks) * section.epochs
+    return Work(trained=min(available, section.tokens or available))
+
+
+def fit_work(plan: Plan) -> Work:
+    """Training of one method's routers."""
+    section = plan.config.routers
+    available = sum(_text_tokens(task, "router-train") for task in plan.routing_tasks()) * section.epochs
+    return Work(trained=min(available, section.tokens or available))
+
+
+def evaluation_work(cell: Cell) -> Work:
+    """Evaluation of one cell: one sampled item's requests times the number of items."""
+    bound = cell.task.bound
+    docs = bound.eval_docs()
+    sample = docs[:: max(1, len(docs) // 8)][:8]
+    forward = generated = 0.0
+    for doc in sample:
+        requests = bound.requests(doc, cell.seed)
+        forward += len(requests[0].context) / BYTES_PER_TOKEN
+        forward += sum(len(request.continuation) for request in requests) / BYTES_PER_TOKEN
+        generated += sum(request.max_new_tokens * request.samples for request in requests)
+    scale = len(docs) / max(len(sample), 1)
+    prefix = len(bound.requests(docs[0], cell.seed)[0].prefix) / BYTES_PER_TOKEN
+    return Work(forward=forward * scale + prefix, generated=generated * scale)
+
+
+def tokens_per_second(parameters: int, device: str) -> float:
+    """Forward tokens a second of a dense model, from a timed matrix product on this machine."""
+    import torch
+
+    size = 1024 if device == "cpu" else 4096
+    a = torch.randn(size, size, device=device)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - start)
+    return EFFICIENCY * 2 * size**3 / best / (2 * parameters)
+
+
+def parameter_count(config: object) -> int:
+    """Parameters of a model from its configuration alone (meta device, no weights)."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    loader = AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = loader.from_config(config)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def memory_bytes(parameters: int, dtype: str) -> int:
+    """Rough peak: weights, plus half as much again for activations, caches and adapters."""
+    width = 4 if dtype == "float32" else 2
+    return int(1.5 * width * parameters + 1e9)
+
+
+def _text_tokens(task: BoundTask, part: str) -> float:
+    docs = task.parts[part]  # type: ignore[index]
+    sample = docs[:: max(1, len(docs) // 16)][:16]
+    if not sample:
+        return 0.0
+    lengths = [len(example.prompt) + len(example.target) for example in map(task.example, sample)]
+    return sum(lengths) / len(sample) / BYTES_PER_TOKEN * len(docs)

@@ -1,0 +1,66 @@
+"""Evaluation of one cell: its requests through the evaluation model, raw outputs out. Scoring comes later."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from harness.provenance import peak_memory
+
+if TYPE_CHECKING:
+    from harness.models import BaseModel
+    from harness.plan import Cell
+    from methods.base import Composed
+
+
+def evaluate(
+    base: BaseModel, composed: Composed, cell: Cell, batch_tokens: int, on_done: Callable[[int, int], None]
+) -> dict[str, Any]:
+    """Raw outputs of every item of a cell, with what the model did on the way.
+
+    Args:
+        base: the loaded base model, with `composed` installed on it.
+        composed: supplies diagnostics and says whether a KV cache may be used.
+        cell: names the task, its items and the seed.
+        batch_tokens: budget of one batch, in tokens.
+        on_done: called with (requests done, requests in all).
+
+    Returns:
+        JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `tokens`, `truncated`, `path`
+        (`shared` or `plain`), `peak_memory_bytes`.
+    """
+    from harness.evaluation.lm import EvaluationLM
+
+    bound = cell.task.bound
+    docs = bound.eval_docs()
+    requests, counts = [], []
+    for doc in docs:
+        own = bound.requests(doc, cell.seed)
+        requests += own
+        counts.append(len(own))
+    lm = EvaluationLM(
+        base.model, base.tokenizer, batch_tokens=batch_tokens, kv_cache=composed.kv_cache, on_progress=on_done
+    )
+    with composed.task(bound.name, cell.task.own):
+        outputs = iter(lm.score(requests))
+        grouped = [[next(outputs) for _ in range(count)] for count in counts]
+        routing = composed.diagnostics()
+        gold = [bound.gold_request(doc, cell.seed) for doc in docs]
+        asked = [request for request in gold if request is not None]
+        likelihoods = iter(lm.score(asked)) if asked else iter(())
+        golds = [None if request is None else float(next(likelihoods)[0]) for request in gold]
+    return {
+        "items": [
+            {"id": doc.id, "outputs": outs, "gold_loglikelihood": likelihood}
+            for doc, outs, likelihood in zip(docs, grouped, golds, strict=True)
+        ],
+        "routing": routing,
+        "parameters": {
+            "trainable": {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()},
+            "stored": composed.stored(),
+        },
+        "tokens": lm.tokens,
+        "truncated": lm.truncated,
+        "path": lm.path,
+        "peak_memory_bytes": peak_memory(str(next(base.model.parameters()).device)),
+    }

@@ -1,0 +1,164 @@
+"""Stage 1: one LoRA per expert, trained once and stored as a PEFT adapter directory.
+
+Independently trained experts equal joint training with hard domain routing (specification 2.3), so the same adapters
+serve as the single-LoRA row and as the pool of every method that composes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.config import ExpertsSection
+from harness.errors import UserError
+from results.digest import digest, file_sha256, seed_from
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from harness.data import Encoded
+    from harness.models import BaseModel
+    from harness.training import TrainingLog
+    from methods.base import Composed
+
+
+def outside_folder(name: str, path: str) -> Path:
+    """Local folder of an adapter given by path or hub id.
+
+    Raises:
+        UserError: no adapter there.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir() and path.count("/") == 1 and not path.startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+        try:
+            patterns = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
+            folder = Path(snapshot_download(path, allow_patterns=patterns))
+        except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+            raise UserError(
+                f"The adapter '{path}' of the expert '{name}' cannot be fetched: check its name or your network."
+            ) from error
+    if not (folder / "adapter_config.json").is_file():
+        raise UserError(
+            f"The expert '{name}' has no adapter at {path}: give a folder with an adapter_config.json, or a hub id."
+        )
+    return folder
+
+
+def outside_digest(name: str, path: str) -> str:
+    """Content hash of an adapter that was not trained here: its configuration and weights, not where it lies."""
+    folder = outside_folder(name, path)
+    files = sorted(file for file in folder.iterdir() if file.name.startswith("adapter_"))
+    return digest([[file.name, file_sha256(file)] for file in files])
+
+
+def train_expert(
+    base: BaseModel,
+    rows: Sequence[Encoded],
+    section: ExpertsSection,
+    *,
+    name: str,
+    seed: int,
+    folder: Path,
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainingLog:
+    """Train one LoRA on its own rows and save it with PEFT.
+
+    Args:
+        base: the loaded base model; unchanged to the bit afterwards.
+        rows: the expert's training rows.
+        section: rank, targets and optimisation settings.
+        name: the expert's name; with `seed` it determines initial values and order.
+        seed: seed of the run.
+        folder: receives `adapter_config.json` and `adapter_model.safetensors`.
+        on_step: called with (steps done, steps in all).
+    """
+    from harness.training import Recipe, train
+
+    with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
+        recipe = Recipe(
+            lr={"experts": section.lr},
+            epochs=section.epochs,
+            batch_size=section.batch_size,
+            micro_batch_size=section.micro_batch_size,
+            weight_decay=section.weight_decay,
+            scheduler=section.scheduler,
+            warmup_ratio=section.warmup_ratio,
+            seed=seed_from("expert", name, "order", seed),
+        )
+        log = train(composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step)
+        save(folder)
+    return log
+
+
+@contextmanager
+def trainable_lora(
+    base: BaseModel, section: ExpertsSection, seed: int
+) -> Iterator[tuple[Composed, Callable[[Path], None]]]:
+    """A fresh LoRA installed on the base by PEFT: the handle to train it, and a function that saves it.
+
+    Raises:
+        UserError: the model has no module of the target names.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    from methods.base import Composed
+    from methods.routing.context import RoutingContext
+
+    alpha = section.alpha
+    config = LoraConfig(
+        r=section.rank,
+        lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,  # type: ignore[arg-type]
+        lora_dropout=section.lora_dropout,
+        target_modules=list(section.target_modules),
+        bias="none",
+        task_type="SEQ_2_SEQ_LM" if base.model.config.is_encoder_decoder else "CAUSAL_LM",
+        base_model_name_or_path=base.name,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            wrapped: Any = get_peft_model(base.model, config)
+        except ValueError as error:
+            raise UserError(
+                f"The model {base.name} has no modules named {', '.join(section.target_modules)}: "
+                "set experts.target_modules."
+            ) from error
+    wrapped.peft_config["default"].base_model_name_or_path = base.name
+
+    class _Single(Composed):
+        def groups(self) -> dict[str, dict[str, torch.nn.Parameter]]:
+            return {"experts": {n: p for n, p in wrapped.named_parameters() if "lora_" in n}}
+
+    def save(folder: Path) -> None:
+        # "auto" would ask the hub whether the embedding was resized.
+        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+
+    try:
+        yield _Single(base.model, RoutingContext(), ["expert"]), save
+    finally:
+        wrapped.unload()
+        if hasattr(base.model, "peft_config"):
+            del base.model.peft_config
+        base.model.requires_grad_(False)
+        base.model.eval()
+
+
+def pad_token(tokenizer: Any) -> int:
+    """Id used for padding; masked everywhere, so any valid id serves a tokenizer without one."""
+    for candidate in (tokenizer.pad_token_id, tokenizer.eos_token_id):
+        if candidate is not None:
+            return int(candidate)
+    return 0
+
+
+def offline() -> bool:
+    """Whether the user switched the hub off."""
+    return os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")

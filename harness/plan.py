@@ -1,0 +1,327 @@
+"""From a configuration to cells: what there is to compute, under which names, before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from harness.config import RunConfig
+from harness.errors import UserError, unknown
+from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
+from results.digest import digest
+from results.schema import CellSpec
+from tasks.base import BoundTask, TaskSettings, TaskUnavailable
+
+if TYPE_CHECKING:
+    from methods.base import Method
+    from tasks.sources import Source
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method as chosen: its display name carries the deviations the user asked for, not the preset's."""
+
+    display: str
+    name: str
+    method: Method
+    track: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A task as chosen, joined with its data. `own` is the pool's expert for it, or None."""
+
+    display: str
+    bound: BoundTask
+    own: str | None
+
+
+@dataclass(frozen=True)
+class ExpertPlan:
+    """One expert of the pool: trained here from `tasks`, or read from `path`. `key` names its weights' content."""
+
+    name: str
+    key: str
+    seed: int
+    tasks: tuple[str, ...]
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so."""
+
+    spec: CellSpec
+    key: str
+    method: MethodChoice
+    task: TaskChoice
+    seed: int
+    pool: tuple[ExpertPlan, ...]
+    compose_key: str
+    outputs_key: str
+    refusal: str | None = None
+
+
+class Plan:
+    """All cells of a run in table order, and the data they share.
+
+    Raises (on construction):
+        UserError: an unknown name or key, a task the source lacks, an expert without data, a pool too small.
+    """
+
+    def __init__(self, config: RunConfig, source: Source) -> None:
+        from harness import models
+
+        self.config = config
+        self.source = source
+        self.methods = choose_methods(config)
+        self.model_revision = models.model_revision(config.model.name, config.model.revision)
+        self.model_config = models.model_config(config.model.name, config.model.revision)
+        self._bound: dict[tuple[str, TaskSettings], BoundTask] = {}
+        self.tasks = self._choose_tasks()
+        self._check_methods()
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """Cells in table order: methods, tasks, seeds."""
+        return [
+            self._cell(method, task, seed)
+            for method in self.methods
+            for task in self.tasks
+            for seed in self.config.seeds
+        ]
+
+    def pool(self, seed: int) -> tuple[ExpertPlan, ...]:
+        """The experts of one seed, in the configuration's order."""
+        return tuple(self._expert(name, seed) for name in self.config.experts.names)
+
+    def expert_tasks(self, expert: str) -> list[BoundTask]:
+        """Bound tasks whose training rows an expert learns from: those of its name in the expert map with data here.
+
+        Raises:
+            UserError: no registered task is served by that expert, or none has training rows in this source.
+        """
+        from tasks import registry
+
+        served = [name for name in registry.names() if registry.card(name).expert == expert]
+        if not served:
+            raise UserError(
+                f"No task is served by the expert '{expert}': name one of {', '.join(known_experts())}, "
+                f"or give its adapter with --experts {expert}=PATH."
+            )
+        bound = []
+        for name in served:
+            try:
+                candidate = self.bind(name, self.config.eval.shots)
+            except TaskUnavailable:
+                continue
+            if candidate.parts["expert-train"]:
+                bound.append(candidate)
+        if not bound:
+            raise UserError(
+                f"The source '{self.config.data}' has no training rows for the expert '{expert}': leave it out of "
+                "experts.names, choose another --data, or give its adapter with --experts NAME=PATH."
+            )
+        return bound
+
+    def bind(self, name: str, shots: int | None) -> BoundTask:
+        """One task joined with its rows; kept, since several stages ask for it."""
+        from tasks import registry
+
+        section = self.config.eval
+        card = registry.card(name)
+        limit = section.generative_limit if card.generative and section.generative_limit else section.limit
+        settings = TaskSettings(
+            shots=shots,
+            fewshot=section.fewshot,
+            prompt=section.prompt,
+            chat_template=self.config.model.chat_template,
+            limit=limit,
+            max_new_tokens=section.max_new_tokens,
+        )
+        if (name, settings) not in self._bound:
+            self._bound[name, settings] = registry.create(name).bind(self.source, settings, 0)
+        return self._bound[name, settings]
+
+    def _choose_tasks(self) -> list[TaskChoice]:
+        from tasks import registry
+
+        chosen = []
+        for display in self.config.tasks:
+            try:
+                name, shots = registry.parse(display)
+                bound = self.bind(name, shots if shots is not None else self.config.eval.shots)
+            except registry.UnknownTask as error:
+                raise unknown("task", display, registry.names()) from error
+            except TaskUnavailable as error:
+                raise UserError(str(error)) from error
+            expert = registry.card(name).expert
+            chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
+        return chosen
+
+    def _check_methods(self) -> None:
+        from methods.base import Unsupported
+
+        for choice in self.methods:
+            try:
+                choice.method.check(self.model_config, self.config.experts.names)
+            except Unsupported as error:
+                raise UserError(f"{choice.display}: {error}") from error
+
+    def _expert(self, name: str, seed: int) -> ExpertPlan:
+        section = self.config.experts
+        seed = seed if section.seed is None else section.seed
+        if name in section.paths:
+            from harness.experts import outside_digest
+
+            return ExpertPlan(name, outside_digest(name, section.paths[name]), seed, (), section.paths[name])
+        tasks = self.expert_tasks(name)
+        recipe = section.model_dump(mode="json", exclude={"names", "paths", "seed"})
+        key = digest(
+            {
+                "version": [EXPERT_VERSION, TRAINER_VERSION],
+                "model": self._model_identity(),
+                "expert": name,
+                "data": [_training_identity(task) for task in tasks],
+                "recipe": recipe | {"lora_alpha": section.alpha},
+                "seed": seed,
+            }
+        )
+        return ExpertPlan(name, key, seed, tuple(task.name for task in tasks))
+
+    def _model_identity(self) -> dict[str, Any]:
+        section = self.config.model
+        return {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
+
+    def routing_tasks(self) -> list[BoundTask]:
+        """Tasks whose router-train rows make up the routing data: all that the pool's experts serve."""
+        outside = set(self.config.experts.paths)
+        bound = []
+        for name in self.config.experts.names:
+            try:
+                bound += self.expert_tasks(name)
+            except UserError:
+                if name not in outside:
+                    raise
+        if not bound:
+            raise UserError("No expert of the pool has routing data in this source: choose another --data.")
+        return bound
+
+    def _routing_identity(self) -> str:
+        return digest([_training_identity(task) for task in self.routing_tasks()])
+
+    def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
+        config, method = self.config, choice.method
+        names = method.depends_on(config.experts.names, task.own)
+        refusal = None
+        if choice.name == "lora" and task.own is None:
+            refusal = f"no expert of the pool serves {task.display}"
+            names = ()
+        pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
+        trained = method.trains()
+        routing = self._routing_identity() if trained else None
+        training = config.routers.model_dump(mode="json") | {"trainer": TRAINER_VERSION} if trained else {}
+        section = task.bound.settings
+        compose_key = digest(
+            {
+                "model": self._model_identity(),
+                "method": [choice.name, method.version, choice.config],
+                "pool": [[expert.name, expert.key] for expert in pool],
+                "routing": routing,
+                "training": training,
+                "seed": seed if pool or trained else None,
+                "task": task.bound.name if method.per_task() and trained else None,
+            }
+        )
+        spec = CellSpec(
+            model=config.model.name,
+            model_revision=self.model_revision,
+            dtype=config.model.dtype,
+            chat_template=config.model.chat_template,
+            method=choice.display,
+            method_name=choice.name,
+            method_version=method.version,
+            method_config=choice.config,
+            pool={expert.name: expert.key for expert in pool},
+            task=task.display,
+            task_name=task.bound.name,
+            task_version=task.bound.version,
+            task_config=section.model_dump(mode="json"),
+            data_fingerprint=task.bound.fingerprint,
+            routing_fingerprint=routing,
+            training=training,
+            seed=seed,
+        )
+        outputs_key = digest(
+            {
+                "version": EVALUATION_VERSION,
+                "composed": compose_key,
+                "task": [task.bound.name, task.bound.version, section],
+                "own": task.own,
+                "data": task.bound.fingerprint,
+                "seed": None if section.shots == 0 else seed,
+            }
+        )
+        return Cell(spec, digest(spec), choice, task, seed, pool, compose_key, outputs_key, refusal)
+
+
+def choose_methods(config: RunConfig) -> list[MethodChoice]:
+    """The run's methods with their typed configurations.
+
+    Overrides come from the preset (`method_defaults`, applied where a method has the key, not shown in the display
+    name) and from the user (shown). A key for all methods (`*`) must be a key of every one of them.
+
+    Raises:
+        UserError: unknown method or key, a value of the wrong type, or two equal choices.
+    """
+    from methods import registry
+
+    chosen: list[MethodChoice] = []
+    stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
+    if stray:
+        raise UserError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
+    for text in config.methods:
+        try:
+            name, inline = registry.parse(text)
+            keys = registry.config_keys(name)
+        except registry.UnknownMethod as error:
+            raise unknown("method", text, registry.names()) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
+        for key in shown:
+            if key not in keys:
+                raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
+        silent = {key: value for key, value in config.method_defaults.items() if key in keys}
+        try:
+            method = registry.create(name, {**silent, **shown})
+        except ValueError as error:
+            raise UserError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
+        display = registry.display(name, shown)
+        if any(other.display == display for other in chosen):
+            raise UserError(f"The method {display} is chosen twice: leave one out.")
+        resolved = method.config.model_dump(mode="json")
+        chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved))
+    return chosen
+
+
+def known_experts() -> list[str]:
+    """Names in the expert map: every expert that some registered task is served by."""
+    from tasks import registry
+
+    return sorted({registry.card(name).expert for name in registry.names() if registry.card(name).expert})
+
+
+def _training_identity(task: BoundTask) -> list[Any]:
+    settings = task.settings
+    return [task.name, task.version, task.fingerprint, settings.prompt, settings.chat_template]
+
+
+def _sentence(error: Exception) -> str:
+    problems = getattr(error, "errors", None)
+    if callable(problems):
+        first = problems()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
+    return str(error)

@@ -1,0 +1,1 @@
+"""Presets: budgets and settings as YAML, one file each; `extends` names the parent."""

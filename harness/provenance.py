@@ -1,0 +1,80 @@
+"""What a record says about where it was made: packages, hardware, the harness's own commit, memory."""
+
+from __future__ import annotations
+
+import functools
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from results.schema import Environment
+
+PACKAGES = ("torch", "transformers", "peft", "lm-eval", "datasets", "tokenizers", "numpy", "nevergrad", "scikit-learn")
+
+
+@functools.cache
+def environment(device: str) -> Environment:
+    """Versions, hardware and commit, read once per process."""
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    commit, dirty = git_state()
+    return Environment(
+        packages=versions,
+        python=platform.python_version(),
+        hardware=hardware(device),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def hardware(device: str) -> str:
+    """One line on the machine: accelerator or processor, cores, memory."""
+    import psutil
+
+    memory = f"{psutil.virtual_memory().total / 2**30:.0f} GiB"
+    if device.startswith("cuda"):
+        import torch
+
+        properties = torch.cuda.get_device_properties(device)
+        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; host {memory}"
+    cores = psutil.cpu_count(logical=True)
+    return f"{_processor()}, {cores} cores, {memory}"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.partition(":")[2].split())
+    return platform.processor() or platform.machine()
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the checkout the harness runs from; (None, None) when installed elsewhere."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None, None
+    git = ["git", "-C", str(root)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    if commit.returncode or status.returncode:
+        return None, None
+    return commit.stdout.strip(), bool(status.stdout.strip())
+
+
+def peak_memory(device: str) -> int:
+    """Peak bytes since the process started (CPU: resident set) or since the last reset (GPU: allocated)."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,141 @@
+"""Records of cells: what was asked, what came out, what it cost."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from harness.provenance import environment
+from results.schema import (
+    Budget,
+    Cost,
+    DataProvenance,
+    Item,
+    Metric,
+    ModelProvenance,
+    Parameters,
+    Record,
+    RoutingDiagnostics,
+)
+
+if TYPE_CHECKING:
+    from harness.engine import Engine
+    from harness.plan import Cell
+
+
+def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[Record, list[Item]]:
+    """Score stored raw outputs and describe the cell; no model is needed.
+
+    Args:
+        engine: supplies provenance and stage costs.
+        cell: the cell.
+        outputs: what `harness.evaluate.evaluate` returned.
+    """
+    bound = cell.task.bound
+    docs = bound.eval_docs()
+    started = time.perf_counter()
+    scored = bound.score_all(docs, [item["outputs"] for item in outputs["items"]])
+    items = []
+    for doc, raw, outcome in zip(docs, outputs["items"], scored, strict=True):
+        requests = bound.requests(doc, cell.seed)
+        metrics = dict(outcome.metrics)
+        if raw["gold_loglikelihood"] is not None:
+            metrics["bits_per_byte"] = bound.gold_bits_per_byte(doc, raw["gold_loglikelihood"], cell.seed)
+        items.append(
+            Item(
+                id=doc.id,
+                prompt=requests[0].context,
+                choices=[request.continuation for request in requests] if requests[0].continuation else None,
+                outputs=raw["outputs"],
+                gold=outcome.gold,
+                prediction=outcome.prediction,
+                metrics=metrics,
+                extra=dict(outcome.extra),
+            )
+        )
+    metrics = _metrics(bound, scored, items)
+    experts, fit = engine.costs(cell)
+    seconds = {
+        "experts": experts["seconds"],
+        "fit": fit["seconds"],
+        "evaluate": outputs["seconds"],
+        "score": time.perf_counter() - started,
+    }
+    tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
+    unscored = sum(item.metrics.get(bound.primary) is None for item in items)
+    notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
+    record = _record(engine, cell).model_copy(
+        update={
+            "metrics": metrics,
+            "n_items": len(items),
+            "n_unscored": unscored,
+            "parameters": Parameters(**outputs["parameters"]),
+            "cost": Cost(seconds=seconds, tokens=tokens, peak_memory_bytes=outputs["peak_memory_bytes"]),
+            "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
+            "training_log": fit["log"],
+            "extra": {"evaluation_path": outputs["path"], **bound.record_extra()},
+            "notes": notes,
+        }
+    )
+    return record, items
+
+
+def failed_record(engine: Engine, cell: Cell, error: str, status: str) -> Record:
+    """The record of a cell without a result: `failed` (it may be tried again) or `refused` (it makes no sense here)."""
+    return _record(engine, cell).model_copy(update={"status": status, "error": error})
+
+
+def _record(engine: Engine, cell: Cell) -> Record:
+    config, bound = engine.plan.config, cell.task.bound
+    method = cell.method.method
+    return Record(
+        cell=cell.key,
+        spec=cell.spec,
+        status="done",
+        track=cell.method.track,  # type: ignore[arg-type]
+        uses_task_identity=method.uses_task_identity,
+        arguments=engine.arguments,
+        data=DataProvenance(
+            source=bound.source,
+            origin=bound.origin,
+            fingerprint=bound.fingerprint,
+            part_sizes={part: len(rows) for part, rows in bound.parts.items()},
+            deviations=list(bound.deviations),
+        ),
+        model=ModelProvenance(
+            name=config.model.name,
+            revision=engine.plan.model_revision,
+            label=engine.model_label,
+            parameters=engine.parameters,
+            dtype=config.model.dtype,
+            chat_template=config.model.chat_template,
+        ),
+        budget=Budget(
+            preset=config.preset,
+            expert_tokens=config.experts.tokens or 0,
+            router_tokens=config.routers.tokens or 0,
+            eval_items=bound.settings.limit,
+            max_new_tokens=config.eval.max_new_tokens,
+        ),
+        environment=environment(engine.device),
+        primary=bound.primary,
+        chance=bound.chance(),
+        majority=bound.majority(),
+        n_items=0,
+        parameters=Parameters(trainable={}, stored={}),
+        cost=Cost(seconds={}),
+    )
+
+
+def _metrics(bound: Any, scored: list[Any], items: list[Item]) -> dict[str, Metric]:
+    info = {metric.name: metric for metric in bound.metrics}
+    metrics = {
+        name: Metric(value=value, n=n, higher_is_better=info[name].higher_is_better, unit=info[name].unit)
+        for name, (value, n) in bound.aggregate(scored).items()
+    }
+    bits = [value for item in items if (value := item.metrics.get("bits_per_byte")) is not None]
+    if bits:
+        metrics["bits_per_byte"] = Metric(
+            value=sum(bits) / len(bits), n=len(bits), higher_is_better=False, unit="bits/byte"
+        )
+    return metrics

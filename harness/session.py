@@ -1,0 +1,157 @@
+"""What the engine offers a method while it is fitted: data, optimisation and a loss, under the comparison's budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from harness.config import OptimisationSection
+from harness.data import Encoded, collate, draw, encode
+from harness.experts import pad_token
+from harness.forward import logits_at, target_cross_entropy
+from harness.training import Recipe, train
+from results.digest import seed_from
+from tasks.base import Part
+
+if TYPE_CHECKING:
+    from harness.models import BaseModel
+    from harness.plan import Plan
+    from methods.base import Composed, TrainingPhase
+
+
+class TrainingData:
+    """Encoded rows of the plan's tasks, by the names that phases use. Each part is encoded once."""
+
+    def __init__(self, plan: Plan, base: BaseModel) -> None:
+        self.plan = plan
+        self.base = base
+        self._encoded: dict[tuple[str, Part, int], list[Encoded]] = {}
+
+    def pools(self, data: str, max_length: int) -> dict[str, list[Encoded]]:
+        """Rows by task for `routing`, `stage1`, `expert:NAME`, `own:NAME` or `task:NAME`.
+
+        `expert:NAME` and `task:NAME` are router-train rows; `stage1` and `own:NAME` are expert-train rows.
+
+        Raises:
+            KeyError: a name that is none of these.
+        """
+        kind, _, name = data.partition(":")
+        part: Part = "expert-train" if kind in ("stage1", "own") else "router-train"
+        if kind in ("routing", "stage1"):
+            tasks = self.plan.routing_tasks()
+        elif kind in ("expert", "own"):
+            tasks = self.plan.expert_tasks(name)
+        elif kind == "task":
+            tasks = [task for task in self.plan.routing_tasks() if task.name == name]
+        else:
+            raise KeyError(data)
+        return {task.name: self._rows(task, part, max_length) for task in tasks}
+
+    def _rows(self, task: Any, part: Part, max_length: int) -> list[Encoded]:
+        from tasks import registry
+
+        key = (task.name, part, max_length)
+        if key not in self._encoded:
+            names = self.plan.config.experts.names
+            expert = registry.card(task.name).expert
+            domain = names.index(expert) if expert in names else -1
+            self._encoded[key] = encode(self.base.tokenizer, task, part, domain, max_length)
+        return self._encoded[key]
+
+
+class EngineSession:
+    """Implements `methods.base.Session` for one composed model."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: TrainingData,
+        base: BaseModel,
+        *,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
+        lr_scale: float = 1.0,
+    ) -> None:
+        self.plan = plan
+        self.data = data
+        self.base = base
+        self.seed = seed
+        self.on_step = on_step
+        self.lr_scale = lr_scale
+        self.log: list[dict[str, Any]] = []
+        self.tokens = 0
+
+    def train(self, composed: Composed, phase: TrainingPhase) -> None:
+        """Run one phase; rows, order and number of steps depend on the phase's data and the budget alone."""
+        section = self._section(phase.budget)
+        rows = self.rows(phase.data, phase.budget)
+        routers = self.plan.config.routers
+        rates = {}
+        for group in phase.groups:
+            default = routers.lr_experts if group == "experts" and phase.budget == "router" else section.lr
+            rates[group] = self.lr_scale * phase.lr.get(group, default)
+        recipe = Recipe(
+            lr=rates,
+            epochs=section.epochs,
+            batch_size=section.batch_size,
+            micro_batch_size=section.micro_batch_size,
+            weight_decay=phase.weight_decay,
+            scheduler=section.scheduler,
+            warmup_ratio=section.warmup_ratio,
+            seed=seed_from("order", phase.data, self.seed),
+            max_steps=phase.max_steps,
+        )
+        pad = pad_token(self.base.tokenizer)
+        log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step)
+        self.log += [{"phase": phase.name, **step} for step in log.steps]
+        self.tokens += log.tokens
+
+    def rows(self, data: str, budget: str) -> list[Encoded]:
+        """The training set of one phase: drawn by seed within the budget, the same for every method."""
+        section = self._section(budget)
+        pools = self.data.pools(data, section.max_length)
+        routers = self.plan.config.routers
+        tokens = section.tokens
+        if tokens is not None and data.startswith("expert:"):
+            # Decentralised phases share the routing budget: each expert gets its part of it.
+            tokens = max(1, tokens // len(self.plan.config.experts.names))
+        if tokens is not None and data == "stage1":
+            tokens *= len(self.plan.config.experts.names)
+        return draw(
+            pools,
+            tokens=None if tokens is None else max(1, tokens // section.epochs),
+            examples=routers.examples if budget == "router" else None,
+            mixture=routers.mixture,
+            seed=self.seed,
+        )
+
+    @torch.no_grad()
+    def loss(self, composed: Composed, data: str, n: int) -> float:
+        """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`."""
+        rows = self.rows(data, "router")[:n]
+        total, count = 0.0, 0
+        device = next(composed.model.parameters()).device
+        size = self.plan.config.routers.micro_batch_size
+        for start in range(0, len(rows), size):
+            part = {key: value.to(device) for key, value in self._collate(rows[start : start + size]).items()}
+            labels = part["labels"]
+            picked = torch.zeros_like(labels, dtype=torch.bool)
+            picked[:, :-1] = labels[:, 1:] != -100
+            logits, _ = logits_at(
+                composed.model,
+                picked,
+                input_ids=part["input_ids"],
+                attention_mask=part["attention_mask"],
+                use_cache=False,
+            )
+            total += target_cross_entropy(logits, labels[:, 1:][picked[:, :-1]]).item()
+            count += int(picked.sum())
+        return total / count
+
+    def _collate(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        return collate(rows, pad_token(self.base.tokenizer))
+
+    def _section(self, budget: str) -> OptimisationSection:
+        return self.plan.config.experts if budget == "expert" else self.plan.config.routers

@@ -1,0 +1,268 @@
+"""One optimisation of a composed model: the transformers Trainer with losses that are right under accumulation.
+
+Every loss is a sum over the optimiser step's whole window divided by the window's own count, so the gradient does not
+depend on how the window is cut into micro-batches: cross-entropy by target tokens, auxiliary losses by counted tokens,
+data-independent terms by the number of micro-batches.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, SequentialSampler
+from transformers import PrinterCallback, Trainer, TrainingArguments
+
+from harness.data import Encoded, collate, micro_batches, windows
+from harness.forward import logits_at, target_cross_entropy
+
+if TYPE_CHECKING:
+    from methods.base import Composed
+
+MAX_GRAD_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisation settings of one phase. `lr` is by parameter group."""
+
+    lr: Mapping[str, float]
+    epochs: int
+    batch_size: int
+    micro_batch_size: int
+    weight_decay: float
+    scheduler: str
+    warmup_ratio: float
+    seed: int
+    max_steps: int | None = None
+
+
+@dataclass
+class TrainingLog:
+    """What one phase did: per step the loss terms (raw, un-scaled), and totals."""
+
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    tokens: int = 0
+    target_tokens: int = 0
+    examples: int = 0
+
+
+def train(
+    composed: Composed,
+    rows: Sequence[Encoded],
+    groups: Sequence[str],
+    recipe: Recipe,
+    *,
+    pad_id: int,
+    on_step: Callable[[int, int], None] | None = None,
+) -> TrainingLog:
+    """Train the named groups of a composed model on encoded rows; everything else stays frozen.
+
+    Args:
+        composed: the installed method; its `context` is driven here.
+        rows: the training set.
+        groups: names of `composed.groups()` that are trained.
+        recipe: optimisation settings.
+        pad_id: token id for padding.
+        on_step: called with (steps done, steps in all) after each optimiser step.
+
+    Raises:
+        KeyError: a group that the method does not have.
+        ValueError: no rows.
+    """
+    if not rows:
+        raise ValueError("no training rows")
+    available = composed.groups()
+    chosen = {name: available[name] for name in groups}
+    plan = windows(rows, recipe.batch_size, recipe.epochs, recipe.seed)[: recipe.max_steps]
+    by_length = getattr(composed, "stats_scope", "ema") != "microbatch"
+    model = composed.model
+    frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    for group in chosen.values():
+        for parameter in group.values():
+            parameter.requires_grad_(True)
+    log = TrainingLog(
+        tokens=sum(len(row) for window in plan for row in window),
+        target_tokens=sum(row.n_target for window in plan for row in window),
+        examples=sum(len(window) for window in plan),
+    )
+    device = next(model.parameters()).device
+    with tempfile.TemporaryDirectory(prefix="harness-trainer-") as scratch:
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            max_steps=len(plan),
+            per_device_train_batch_size=1,
+            lr_scheduler_type=recipe.scheduler,
+            warmup_steps=round(recipe.warmup_ratio * len(plan)),
+            max_grad_norm=MAX_GRAD_NORM,
+            seed=recipe.seed,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            use_cpu=device.type == "cpu",
+            remove_unused_columns=False,
+            dataloader_pin_memory=device.type != "cpu",
+        )
+        trainer = _Trainer(
+            composed=composed,
+            log=log,
+            on_step=on_step,
+            model=model,
+            args=arguments,
+            train_dataset=_Windows(plan, recipe.micro_batch_size, pad_id, by_length),
+            optimizers=(_optimizer(chosen, recipe), None),
+        )
+        trainer.pop_callback(PrinterCallback)
+        try:
+            trainer.train()
+        finally:
+            composed.context.training = False
+            model.eval()
+            for parameter, flag in frozen.items():
+                parameter.requires_grad_(flag)
+                parameter.grad = None
+            for group in chosen.values():
+                for parameter in group.values():
+                    parameter.grad = None
+    return log
+
+
+def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe) -> torch.optim.AdamW:
+    return torch.optim.AdamW(
+        [{"params": list(group.values()), "lr": recipe.lr[name]} for name, group in groups.items()],
+        weight_decay=recipe.weight_decay,
+    )
+
+
+class _Windows(Dataset[list[dict[str, Tensor]]]):
+    """One item is one optimiser step: its micro-batches, collated."""
+
+    def __init__(self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int, by_length: bool) -> None:
+        self.plan = plan
+        self.size = size
+        self.pad_id = pad_id
+        self.by_length = by_length
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
+        parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
+        return [collate(part, self.pad_id) for part in parts]
+
+
+class _Trainer(Trainer):
+    """The Trainer with the window as its batch and our loss; schedule, clipping and optimiser steps are its own."""
+
+    def __init__(
+        self,
+        *,
+        composed: Composed,
+        log: TrainingLog,
+        on_step: Callable[[int, int], None] | None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(data_collator=_only, **kwargs)
+        self.composed = composed
+        self.log_ = log
+        self.on_step = on_step
+        self.loss_is_scaled_for_ga = True
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+        # The windows are already in their seeded order.
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+    def training_step(
+        self, model: nn.Module, inputs: list[dict[str, Tensor]], num_items_in_batch: Any = None
+    ) -> Tensor:
+        model.train()
+        step, steps = self.state.global_step, self.state.max_steps
+        self.composed.context.progress = step / steps
+        window = [self._prepare_inputs(part) for part in inputs]
+        terms = window_backward(self.composed, model, window, self.accelerator.backward)
+        self.composed.on_window_end()
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        self.log_.steps.append({"step": step, "lr": rates, **terms})
+        if self.on_step is not None:
+            self.on_step(step + 1, steps)
+        return torch.tensor(terms["loss"], device=window[0]["input_ids"].device)
+
+
+def _only(items: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+    (window,) = items
+    return window
+
+
+def window_backward(
+    composed: Composed,
+    model: nn.Module,
+    window: Sequence[Mapping[str, Tensor]],
+    backward: Callable[[Tensor], None],
+) -> dict[str, float]:
+    """Accumulate the gradient of one optimiser step over its micro-batches.
+
+    Args:
+        composed: supplies the auxiliary losses of each forward pass.
+        model: the module whose forward is called (the composed model, possibly wrapped for several devices).
+        window: collated micro-batches.
+        backward: called with each micro-batch's share of the loss.
+
+    Returns:
+        The window's cross-entropy per target token (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
+    """
+    targets = sum(int((part["labels"][:, 1:] != -100).sum()) for part in window)
+    tokens = sum(int(part["attention_mask"].sum()) for part in window)
+    terms: dict[str, float] = {"task": 0.0, "loss": 0.0}
+    context = composed.context
+    if getattr(composed, "stats_scope", None) == "accum":
+        _statistics_pass(composed, model, window)
+    for part in window:
+        labels = part["labels"]
+        context.training, context.domain, context.label_mask = True, part["domain"], labels != -100
+        rows = torch.zeros_like(labels, dtype=torch.bool)
+        rows[:, :-1] = labels[:, 1:] != -100
+        logits, _ = logits_at(
+            model, rows, input_ids=part["input_ids"], attention_mask=part["attention_mask"], use_cache=False
+        )
+        task_loss = target_cross_entropy(logits, labels[:, 1:][rows[:, :-1]]) / targets
+        loss = task_loss
+        terms["task"] += task_loss.item()
+        share = int(part["attention_mask"].sum()) / tokens
+        for name, term in composed.losses().items():
+            weight = share if term.per_token else 1 / len(window)
+            loss = loss + term.coefficient * weight * term.value
+            terms[name] = terms.get(name, 0.0) + weight * term.value.item()
+        terms["loss"] += loss.item()
+        backward(loss)
+    context.training, context.domain, context.label_mask = False, None, None
+    return terms
+
+
+def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapping[str, Tensor]]) -> None:
+    """First of the two passes of `stats_scope=accum`: exact window statistics, without gradients."""
+    context = composed.context
+    with torch.no_grad():
+        for part in window:
+            context.training, context.domain, context.label_mask = (
+                True,
+                part["domain"],
+                part["labels"] != -100,
+            )
+            rows = torch.zeros_like(part["labels"], dtype=torch.bool)
+            rows[:, 0] = True
+            logits_at(
+                model,
+                rows,
+                input_ids=part["input_ids"],
+                attention_mask=part["attention_mask"],
+                use_cache=False,
+            )
+            composed.losses()
+    composed.on_statistics_end()  # type: ignore[attr-defined]
