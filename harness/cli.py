@@ -1,0 +1,206 @@
+"""The command line. Heavy imports happen inside commands, so that listing and help answer at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.errors import UserError
+
+app = typer.Typer(
+    name="harness",
+    help="Compare ways of composing and routing LoRA experts, on real benchmarks, with honest statistics.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunPath = Annotated[Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.")]
+Formats = Annotated[str, typer.Option("--format", help="Comma-separated: latex, md, csv, html.")]
+
+
+def _commas(text: str | None) -> list[str] | None:
+    """Split at commas outside brackets: `mixer[a=1,b=2],mole` is two methods."""
+    if text is None:
+        return None
+    parts, depth, current = [], 0, ""
+    for char in text:
+        depth += (char == "[") - (char == "]")
+        if char == "," and depth == 0:
+            parts.append(current.strip())
+            current = ""
+        else:
+            current += char
+    return [part for part in [*parts, current.strip()] if part]
+
+
+def _complete(kind: str):  # type: ignore[no-untyped-def]
+    def complete(incomplete: str) -> list[str]:
+        from harness.commands.listing import completions
+
+        return completions(kind, incomplete)
+
+    return complete
+
+
+@app.command()
+def run(
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated, e.g. mixer,mole.", autocompletion=_complete("methods"))
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated, e.g. gsm8k,arc-c.", autocompletion=_complete("tasks"))
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="Preset, or a YAML file.", autocompletion=_complete("presets"))
+    ] = "quick",
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
+    experts: Annotated[
+        str | None, typer.Option(help="Pool: NAME or NAME=PATH (a PEFT LoRA folder or hub id), comma-separated.")
+    ] = None,
+    shots: Annotated[int | None, typer.Option(help="Few-shot examples for every task.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value: of the run, of every method, or methods.NAME.key=value."),
+    ] = None,
+    tune: Annotated[bool, typer.Option(help="Choose learning rates on the dev part first.")] = False,
+    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<name>.")] = None,
+    min_isolation: Annotated[str | None, typer.Option(help="Weakest sandbox allowed for generated code.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+) -> None:
+    """Run a comparison and print its table."""
+    from harness.commands.run import RunRequest, run_command
+
+    run_command(
+        RunRequest(
+            preset=preset,
+            methods=_commas(methods),
+            tasks=_commas(tasks),
+            model=model,
+            data=data,
+            seeds=_commas(seeds),
+            experts=_commas(experts),
+            shots=shots,
+            limit=limit,
+            sets=sets or [],
+            tune=tune,
+            executor=executor,
+            device=device,
+            output=output,
+            min_isolation=min_isolation,
+            plan_only=plan,
+            arguments=sys.argv[1:],
+        )
+    )
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(help="methods, tasks, models, presets, or tables.")],
+) -> None:
+    """List names, one a line; the first column is the name alone."""
+    from harness.commands.listing import list_command
+
+    list_command(what)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A method, task, preset, table, or model.")]) -> None:
+    """Show the card of a method or task, or a preset's resolved settings."""
+    from harness.commands.listing import show_command
+
+    show_command(name)
+
+
+@app.command()
+def report(
+    run: RunPath,
+    table: Annotated[str, typer.Option(help="comparison, or a table of the paper such as t2.")] = "comparison",
+    format: Formats = "md,latex,csv",
+) -> None:
+    """Render a run's tables into RUN/reports/."""
+    from harness.commands.report import report_command
+
+    report_command(run, table, _commas(format) or [])
+
+
+@app.command()
+def compare(
+    run: RunPath,
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; default all of the run.")] = None,
+) -> None:
+    """Paired tests between methods, corrected for their number."""
+    from harness.commands.report import compare_command
+
+    compare_command(run, _commas(methods))
+
+
+@app.command()
+def verify(run: RunPath) -> None:
+    """Check that everything stored in a run fits together."""
+    from harness.commands.report import verify_command
+
+    verify_command(run)
+
+
+@app.command()
+def fetch() -> None:
+    """Fetch and convert the bundled assets, so that later runs need no network."""
+    from harness.commands.maintenance import fetch_command
+
+    fetch_command()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works on this machine and what would be missing."""
+    from harness.commands.maintenance import doctor_command
+
+    doctor_command()
+
+
+@app.command()
+def check(
+    name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
+) -> None:
+    """Run the conformance suite over methods and tasks on tiny models."""
+    from harness.commands.maintenance import check_command
+
+    check_command(name)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None: ...
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"harness: {error}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""`harness list` and `harness show`: names and cards, without importing torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from harness.errors import unknown
+
+KINDS = ("methods", "tasks", "models", "presets", "tables")
+
+
+def list_command(what: str) -> None:
+    """Print one line for each name; the first column is the name alone.
+
+    Raises:
+        UserError: `what` is not a kind of thing.
+    """
+    if what not in KINDS:
+        raise unknown("thing to list", what, KINDS)
+    rows = _LISTINGS[what]()
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(max(map(len, rows), default=0))]
+    for row in rows:
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip())
+
+
+def show_command(name: str) -> None:
+    """Print what is known about one name, whatever kind it is.
+
+    Raises:
+        UserError: nothing has that name.
+    """
+    from methods import registry as methods
+    from tasks import registry as tasks
+
+    if name in methods.names():
+        _show_method(name)
+    elif name in tasks.names():
+        _show_task(name)
+    elif name in _preset_names():
+        _show_preset(name)
+    else:
+        known = [row[0] for kind in KINDS for row in _LISTINGS[kind]()]
+        raise unknown("name", name, known)
+
+
+def completions(kind: str, incomplete: str) -> list[str]:
+    """Names for shell completion; the last of a comma-separated list is completed."""
+    done, comma, last = incomplete.rpartition(",")
+    names = [row[0] for row in _LISTINGS[kind]()]
+    return [f"{done}{comma}{name}" for name in names if name.startswith(last)]
+
+
+def _methods() -> list[tuple[str, ...]]:
+    from methods import registry
+
+    return [(name, registry.card(name).track, registry.card(name).summary) for name in registry.names()]
+
+
+def _tasks() -> list[tuple[str, ...]]:
+    from tasks import registry
+
+    rows = []
+    for name in registry.names():
+        card = registry.card(name)
+        rows.append((name, card.family, ",".join(card.sources), card.summary))
+    return rows
+
+
+def _models() -> list[tuple[str, ...]]:
+    from harness.models import BUNDLED
+
+    return [(name, "bundled", model.label) for name, model in BUNDLED.items()]
+
+
+def _preset_names() -> list[str]:
+    from harness.config import preset_names
+
+    return preset_names()
+
+
+def _presets() -> list[tuple[str, ...]]:
+    from harness.config import load_preset
+
+    return [(name, str(load_preset(name).get("summary", ""))) for name in _preset_names()]
+
+
+def _tables() -> list[tuple[str, ...]]:
+    from reports.catalogue import listing
+
+    return [tuple(row) for row in listing()]
+
+
+_LISTINGS: dict[str, Callable[[], list[tuple[str, ...]]]] = {
+    "methods": _methods,
+    "tasks": _tasks,
+    "models": _models,
+    "presets": _presets,
+    "tables": _tables,
+}
+
+
+def _show_method(name: str) -> None:
+    from methods import registry
+
+    card = registry.card(name)
+    typer.echo(f"{name} ({card.track} track): {card.summary}\n")
+    typer.echo(card.body().strip())
+    keys = registry.config_keys(name)
+    if keys:
+        typer.echo("\nConfiguration keys and their defaults:")
+        for key, value in keys.items():
+            typer.echo(f"  {key} = {value}")
+
+
+def _show_task(name: str) -> None:
+    from tasks import registry
+
+    card = registry.card(name)
+    typer.echo(f"{name}: {card.summary}\n")
+    typer.echo(card.body().strip())
+
+
+def _show_preset(name: str) -> None:
+    import yaml
+
+    from harness.config import resolve
+
+    values = resolve(name, {}).model_dump(mode="json")
+    typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+

