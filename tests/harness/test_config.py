@@ -1,0 +1,79 @@
+"""Presets, overrides and the sentences for mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import load_preset, preset_names, resolve
+from harness.errors import UserError
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_preset_resolves_and_says_what_it_is(name: str) -> None:
+    config = resolve(name, {})
+    assert config.preset == name
+    assert config.summary
+
+
+def test_extends_merges_section_by_section() -> None:
+    smoke, quick = load_preset("smoke"), load_preset("quick")
+    assert smoke["experts"]["rank"] == 4
+    assert smoke["experts"]["lr"] == quick["experts"]["lr"]
+
+
+def test_a_file_can_extend_a_preset(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("extends: quick\neval: {limit: 7}\n")
+    config = resolve(str(file), {})
+    assert (config.preset, config.eval.limit, config.experts.tokens) == ("mine", 7, 12000)
+
+
+def test_set_reaches_the_run_every_method_or_one_method() -> None:
+    config = resolve("quick", {}, ["experts.rank=8", "loss.outer=0.5", "methods.mixer.loss.entropy.sign=-1"])
+    assert config.experts.rank == 8
+    assert config.method_overrides == {"*": {"loss.outer": 0.5}, "mixer": {"loss.entropy.sign": -1}}
+
+
+def test_numbers_without_a_dot_are_numbers() -> None:
+    assert resolve("quick", {}, ["routers.lr=1e-3"]).routers.lr == pytest.approx(1e-3)
+
+
+def test_alpha_is_twice_the_rank_unless_given() -> None:
+    assert resolve("quick", {}).experts.alpha == 32
+    assert resolve("quick", {"experts": {"lora_alpha": 5}}).experts.alpha == 5
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "sets", "words"),
+    [
+        ("quik", {}, [], ["quik", "quick"]),
+        ("quick", {"experts": {"rnk": 3}}, [], ["experts.rnk", "experts.rank"]),
+        ("quick", {"experts": {"rank": 0}}, [], ["experts.rank", "0"]),
+        ("quick", {"seeds": ["x"]}, [], ["seeds", "'x'"]),
+        ("quick", {}, ["experts.rank"], ["key=value"]),
+        ("quick", {}, ["experts.rank=[1"], ["YAML"]),
+        ("nothing.yaml", {}, [], ["nothing.yaml", "does not exist"]),
+    ],
+)
+def test_a_mistake_is_one_sentence(preset: str, overrides: dict, sets: list[str], words: list[str]) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve(preset, overrides, sets)
+    assert all(word in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_yaml_names_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "broken.yaml"
+    file.write_text("extends: quick\neval: {limit: 7\n")
+    with pytest.raises(UserError, match="line 3"):
+        resolve(str(file), {})
+
+
+def test_a_circle_of_extends_is_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
+    one.write_text(f"extends: {two}\n")
+    two.write_text(f"extends: {one}\n")
+    with pytest.raises(UserError, match="extends itself"):
+        load_preset(str(one))

@@ -1,0 +1,75 @@
+"""The arrows between packages, and what must stay cheap to import."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("harness", "methods", "tasks", "results", "reports")
+ALLOWED = {
+    "harness": {"harness", "methods", "tasks", "results", "reports"},
+    "methods": {"methods"},
+    "tasks": {"tasks"},
+    "results": {"results"},
+    "reports": {"reports", "results"},
+}
+HEAVY = ("torch", "transformers", "datasets", "lm_eval", "pandas", "matplotlib", "scipy")
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    for file in files:
+        strangers = (imported(file) & set(PACKAGES)) - ALLOWED[package]
+        assert not strangers, f"{file.relative_to(ROOT)} imports {strangers}"
+
+
+@pytest.mark.parametrize("package", ["results", "reports", "tasks"])
+def test_packages_without_models_never_import_torch(package: str) -> None:
+    for file in sorted((ROOT / package).rglob("*.py")):
+        assert "torch" not in imported(file), file.relative_to(ROOT)
+
+
+@pytest.mark.parametrize("module", [*PACKAGES, "methods.registry", "tasks.registry", "harness.cli", "reports.api"])
+def test_importing_is_light(module: str) -> None:
+    code = f"import sys, {module}; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_package_folder_is_declared() -> None:
+    import tomllib
+
+    declared = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    present = {
+        ".".join(file.parent.relative_to(ROOT).parts)
+        for package in PACKAGES
+        for file in (ROOT / package).rglob("__init__.py")
+    }
+    assert present == declared
+
+
+def test_files_stay_readable() -> None:
+    long = {
+        str(file.relative_to(ROOT)): lines
+        for package in (*PACKAGES, "tests", "benchmarks")
+        for file in (ROOT / package).rglob("*.py")
+        if (lines := len(file.read_text().splitlines())) > 400
+    }
+    assert not long
