@@ -1,0 +1,1 @@
+"""Plots: data first, drawing second."""

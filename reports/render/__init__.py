@@ -1,0 +1,1 @@
+"""Renderers: a table as LaTeX, Markdown, CSV, or text for a terminal."""

@@ -1,0 +1,183 @@
+"""Confidence intervals, with every degenerate case named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reports.statistics.variance import Scores, as_scores, is_binary, spread
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with a two-sided confidence interval; `low` and `high` are NaN where none exists.
+
+    Attributes:
+        std: sample standard deviation over seeds (ddof 1); NaN with one seed.
+        n: items (or values) behind the estimate.
+        method: how the interval was made, in words for a table note.
+        note: what is degenerate about it, in words; None when nothing is.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    method: str
+    seeds: int = 1
+    std: float = float("nan")
+    level: float = LEVEL
+    note: str | None = None
+
+
+def student_quantile(probability: float, df: float) -> float:
+    """Quantile of Student's distribution; of the normal one for infinite `df`."""
+    from scipy import special
+
+    return float(special.ndtri(probability) if np.isinf(df) else special.stdtrit(df, probability))
+
+
+def wilson(successes: float, n: float, level: float = LEVEL, df: float = float("inf")) -> tuple[float, float]:
+    """Wilson's score interval of a proportion.
+
+    `n` may be an effective number of items and `df` finite when its variance was estimated; then Student's quantile
+    takes the normal one's place (Korn & Graubard 1998 do the same for the Clopper-Pearson interval).
+    """
+    z = student_quantile(0.5 + level / 2, df)
+    p = successes / n
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Mean of a few values (one per seed) with Student's interval."""
+    array = np.asarray(values, dtype=np.float64)
+    n, nan = len(array), float("nan")
+    if n == 0:
+        return Interval(nan, nan, nan, 0, "none", 0, note="no values")
+    mean = float(array.mean())
+    if n == 1:
+        return Interval(mean, nan, nan, 1, "none", 1, note="one seed: no spread is known", level=level)
+    std = float(array.std(ddof=1))
+    half = student_quantile(0.5 + level / 2, n - 1) * std / np.sqrt(n)
+    note = "all seeds equal" if std == 0 else None
+    return Interval(mean, mean - half, mean + half, n, "t over seeds", n, std, level, note)
+
+
+def bootstrap(
+    values: Sequence[float] | Scores,
+    statistic: Callable[..., float] | None = None,
+    level: float = LEVEL,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap over rows, for statistics that have no closed form.
+
+    Args:
+        values: one row per resampled unit (item).
+        statistic: maps a resample of `values` to a number; the mean by default.
+        seed: of the resampling; the same data give the same interval.
+    """
+    array = np.asarray(values)
+    n, nan = len(array), float("nan")
+    if n == 0:
+        return Interval(nan, nan, nan, 0, "none", note="no values")
+    function = statistic or (lambda sample: float(np.mean(sample)))
+    value = float(function(array))
+    if n == 1:
+        return Interval(value, nan, nan, 1, "none", note="one item: no interval exists", level=level)
+    generator = np.random.default_rng(seed)
+    draws = [function(array[generator.integers(0, n, n)]) for _ in range(resamples)]
+    low, high = np.nanquantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    note = "all items equal" if (array == array[0]).all() else None
+    return Interval(value, float(low), float(high), n, "bootstrap over items", level=level, note=note)
+
+
+def mean_interval(scores: Sequence[Sequence[float]] | Scores, level: float = LEVEL) -> Interval:
+    """Mean score of one cell of a table with its interval.
+
+    Proportions: Wilson, with the number of items for one seed and the effective number of items for several (items
+    and seeds as crossed random effects, see `variance.spread`). Other scores: bootstrap over items for one seed,
+    Student's interval over items and seeds for several.
+
+    Args:
+        scores: `[seeds, items]`, the same items for every seed.
+    """
+    given = np.atleast_2d(np.asarray(scores, dtype=np.float64))
+    seeds, n, nan = given.shape[0], given.shape[1], float("nan")
+    if n == 0 or seeds == 0:
+        return Interval(nan, nan, nan, 0, "none", seeds, note="no scored items", level=level)
+    array = as_scores(given)
+    value = float(array.mean())
+    std = float(given.mean(axis=1).std(ddof=1)) if seeds > 1 else nan
+    note = "one item" if n == 1 else "equal for every seed" if seeds > 1 and len(array) == 1 else None
+    if is_binary(array):
+        low, high, method = _wilson_of_scores(array, level)
+        if value in (0.0, 1.0):
+            note = f"all items {'right' if value else 'wrong'}"
+    elif len(array) == 1:
+        drawn = bootstrap(array[0], level=level)
+        low, high, method, note = drawn.low, drawn.high, drawn.method, drawn.note or note
+    else:
+        low, high = _student(array.mean(), [array], level)
+        method = "t over items and seeds"
+    return Interval(value, low, high, n, method, seeds, std, level, note)
+
+
+def task_mean(tasks: Sequence[Sequence[Sequence[float]] | Scores], level: float = LEVEL) -> Interval:
+    """Unweighted mean over tasks, with Student's interval over the items of each and over shared seeds.
+
+    Args:
+        tasks: `[seeds, items]` per task; the same seeds in the same order in each.
+
+    Raises:
+        ValueError: the numbers of seeds differ.
+    """
+    arrays = [np.atleast_2d(np.asarray(task, dtype=np.float64)) for task in tasks]
+    seeds = {array.shape[0] for array in arrays}
+    if len(seeds) != 1:
+        raise ValueError("tasks must have the same seeds")
+    per_seed = np.mean([array.mean(axis=1) for array in arrays], axis=0)
+    if all((array == array[:1]).all() for array in arrays):
+        arrays = [array[:1] for array in arrays]
+    low, high = _student(float(per_seed.mean()), arrays, level)
+    many = len(per_seed) > 1
+    return Interval(
+        float(per_seed.mean()),
+        low,
+        high,
+        sum(array.shape[1] for array in arrays),
+        "t over items and seeds" if many else "t over items",
+        len(per_seed),
+        float(per_seed.std(ddof=1)) if many else float("nan"),
+        level,
+    )
+
+
+def _wilson_of_scores(array: Scores, level: float) -> tuple[float, float, str]:
+    seeds, n = array.shape
+    value = float(array.mean())
+    if seeds == 1 or value in (0.0, 1.0):
+        low, high = wilson(value * n, n, level)
+        return low, high, "Wilson over items"
+    known = spread([array])
+    method = "Wilson over items and seeds"
+    if known is None or known.variance == 0:
+        low, high = wilson(value * n, n, level)
+        return low, high, method
+    effective = min(value * (1 - value) / known.variance, float(n * seeds))
+    low, high = wilson(value * effective, effective, level, known.df)
+    return low, high, method
+
+
+def _student(mean: float, arrays: Sequence[Scores], level: float) -> tuple[float, float]:
+    known = spread(arrays)
+    if known is None:
+        return float("nan"), float("nan")
+    half = student_quantile(0.5 + level / 2, known.df) * known.error
+    return float(mean) - half, float(mean) + half
