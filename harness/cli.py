@@ -57,9 +57,7 @@ def run(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
     data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
-    preset: Annotated[
-        str, typer.Option(help="Preset, or a YAML file.", autocompletion=_complete("presets"))
-    ] = "quick",
+    preset: Annotated[str, typer.Option(help="Preset, or a YAML file.", autocompletion=_complete("presets"))] = "quick",
     seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
     experts: Annotated[
         str | None, typer.Option(help="Pool: NAME or NAME=PATH (a PEFT LoRA folder or hub id), comma-separated.")

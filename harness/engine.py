@@ -166,9 +166,9 @@ class Engine:
 
     def expert(self, plan: ExpertPlan) -> Any:
         """One expert of the pool, from its stage or from outside, checked against the base."""
-        from methods.experts import ExpertError, check_fits, load_expert
-
         from harness.experts import outside_folder
+        from methods.adapters import AdapterError
+        from methods.experts import check_fits, load_expert
 
         folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.find(EXPERT, plan.key)
         if folder is None:
@@ -176,7 +176,7 @@ class Engine:
         try:
             expert = load_expert(plan.name, folder)
             check_fits(expert, self.base.model)
-        except ExpertError as error:
+        except AdapterError as error:
             raise UserError(str(error)) from error
         return expert
 

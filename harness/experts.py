@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.config import ExpertsSection
 from harness.errors import UserError
-from results.digest import digest, file_sha256, seed_from
+from results.digest import seed_from
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,9 +52,12 @@ def outside_folder(name: str, path: str) -> Path:
 
 def outside_digest(name: str, path: str) -> str:
     """Content hash of an adapter that was not trained here: its configuration and weights, not where it lies."""
-    folder = outside_folder(name, path)
-    files = sorted(file for file in folder.iterdir() if file.name.startswith("adapter_"))
-    return digest([[file.name, file_sha256(file)] for file in files])
+    from methods.adapters import AdapterError, adapter_digest
+
+    try:
+        return adapter_digest(outside_folder(name, path))
+    except AdapterError as error:
+        raise UserError(str(error)) from error
 
 
 def train_expert(

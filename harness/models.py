@@ -6,11 +6,12 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.assets import AssetError, asset_folder, cache_root, require_space
+from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space
 from harness.errors import UserError, unknown
 from results.digest import digest, file_sha256
 
@@ -38,6 +39,10 @@ BUNDLED: dict[str, BundledModel] = {
 }
 
 
+CONVERSION_VERSION = 1
+"""Raised when the conversion of a bundled model changes its weights."""
+
+
 @dataclass(frozen=True)
 class BaseModel:
     """A loaded base model. `revision` is the hub commit or a hash of the weight files."""
@@ -60,7 +65,7 @@ def bundled_model_folder(name: str) -> Path:
         raise unknown("bundled model", name, BUNDLED)
     bundled = BUNDLED[name]
     source = asset_folder(bundled.asset)
-    folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, 1])}"
+    folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, CONVERSION_VERSION])}"
     if not (folder / "DONE").exists():
         require_space(cache_root(), bundled.converted_bytes + 100_000_000)
         _convert(source / bundled.gguf, folder)
@@ -121,6 +126,9 @@ def model_config(name: str, revision: str | None = None) -> Any:
 
 def model_revision(name: str, revision: str | None = None) -> str:
     """What identifies the weights: the hub's commit, or a hash over the local files' hashes."""
+    if name in BUNDLED:
+        asset = ASSETS[BUNDLED[name].asset]
+        return digest([asset.sha256, BUNDLED[name].gguf, CONVERSION_VERSION])
     path, _ = resolve(name)
     if not Path(path).is_dir():
         return str(getattr(model_config(name, revision), "_commit_hash", None) or revision or "main")
@@ -144,6 +152,32 @@ def _folder_revision(folder: Path, cache: Path) -> str:
     return known[stamp]
 
 
+def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
+    """Renders conversations with the model's own template (the protocol `tasks.base.ChatTemplate`).
+
+    Raises:
+        UserError: the model's tokenizer has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    path, _ = resolve(name)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    if tokenizer.chat_template is None:
+        raise UserError(f"The model '{name}' has no chat template: set model.chat_template=false.")
+
+    def render(messages: list[dict[str, str]], /, *, add_generation_prompt: bool) -> str:
+        return str(
+            tokenizer.apply_chat_template(
+                messages,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+            )
+        )
+
+    return render
+
+
 def load(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> BaseModel:
     """Load a causal or seq2seq base model in eval mode, all parameters frozen.
 
@@ -160,7 +194,8 @@ def load(name: str, *, revision: str | None = None, dtype: str = "float32", devi
     config = model_config(name, revision)
     loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model = loader.from_pretrained(path, revision=revision, dtype=kind).to(device)
+        model: Any = loader.from_pretrained(path, revision=revision, dtype=kind)
+        model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except OSError as error:
         raise UserError(

@@ -142,8 +142,17 @@ class Plan:
             max_new_tokens=section.max_new_tokens,
         )
         if (name, settings) not in self._bound:
-            self._bound[name, settings] = registry.create(name).bind(self.source, settings, 0)
+            task = registry.create(name)
+            task.check(self.source)
+            self._bound[name, settings] = task.bind(self.source, settings, 0, self._chat)
         return self._bound[name, settings]
+
+    @cached_property
+    def _chat(self) -> Any:
+        from harness import models
+
+        section = self.config.model
+        return models.chat_template(section.name, section.revision) if section.chat_template else None
 
     def _choose_tasks(self) -> list[TaskChoice]:
         from tasks import registry
@@ -216,7 +225,7 @@ class Plan:
         config, method = self.config, choice.method
         names = method.depends_on(config.experts.names, task.own)
         refusal = None
-        if choice.name == "lora" and task.own is None:
+        if not method.serves(config.experts.names, task.own):
             refusal = f"no expert of the pool serves {task.display}"
             names = ()
         pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()

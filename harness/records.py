@@ -40,7 +40,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
         requests = bound.requests(doc, cell.seed)
         metrics = dict(outcome.metrics)
         if raw["gold_loglikelihood"] is not None:
-            metrics["bits_per_byte"] = bound.gold_bits_per_byte(doc, raw["gold_loglikelihood"], cell.seed)
+            metrics["bits_per_byte"] = bound.gold_bits_per_byte(doc, raw["gold_loglikelihood"])
         items.append(
             Item(
                 id=doc.id,
@@ -53,7 +53,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
                 extra=dict(outcome.extra),
             )
         )
-    metrics = _metrics(bound, scored, items)
+    aggregates = _metrics(bound, scored, items)
     experts, fit = engine.costs(cell)
     seconds = {
         "experts": experts["seconds"],
@@ -66,7 +66,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
     record = _record(engine, cell).model_copy(
         update={
-            "metrics": metrics,
+            "metrics": aggregates,
             "n_items": len(items),
             "n_unscored": unscored,
             "parameters": Parameters(**outputs["parameters"]),

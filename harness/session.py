@@ -83,6 +83,11 @@ class EngineSession:
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
 
+    @property
+    def sequences(self) -> int:
+        """Sequences in a full micro-batch of router training."""
+        return self.plan.config.routers.micro_batch_size
+
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         """Run one phase; rows, order and number of steps depend on the phase's data and the budget alone."""
         section = self._section(phase.budget)

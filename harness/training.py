@@ -22,6 +22,7 @@ from harness.forward import logits_at, target_cross_entropy
 
 if TYPE_CHECKING:
     from methods.base import Composed
+    from methods.routing.context import CountedTokens
 
 MAX_GRAD_NORM = 1.0
 
@@ -79,7 +80,7 @@ def train(
     available = composed.groups()
     chosen = {name: available[name] for name in groups}
     plan = windows(rows, recipe.batch_size, recipe.epochs, recipe.seed)[: recipe.max_steps]
-    by_length = getattr(composed, "stats_scope", "ema") != "microbatch"
+    by_length = composed.stats_scope != "microbatch"
     model = composed.model
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in frozen:
@@ -141,7 +142,7 @@ def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe)
     )
 
 
-class _Windows(Dataset[list[dict[str, Tensor]]]):
+class _Windows(Dataset[dict[str, Any]]):
     """One item is one optimiser step: its micro-batches, collated."""
 
     def __init__(self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int, by_length: bool) -> None:
@@ -153,9 +154,9 @@ class _Windows(Dataset[list[dict[str, Tensor]]]):
     def __len__(self) -> int:
         return len(self.plan)
 
-    def __getitem__(self, index: int) -> list[dict[str, Tensor]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
-        return [collate(part, self.pad_id) for part in parts]
+        return {"micro_batches": [collate(part, self.pad_id) for part in parts]}
 
 
 class _Trainer(Trainer):
@@ -177,25 +178,24 @@ class _Trainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
         # The windows are already in their seeded order.
-        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+        windows: Any = train_dataset if train_dataset is not None else self.train_dataset
+        return SequentialSampler(windows)
 
-    def training_step(
-        self, model: nn.Module, inputs: list[dict[str, Tensor]], num_items_in_batch: Any = None
-    ) -> Tensor:
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
         step, steps = self.state.global_step, self.state.max_steps
         self.composed.context.progress = step / steps
-        window = [self._prepare_inputs(part) for part in inputs]
+        window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]
         terms = window_backward(self.composed, model, window, self.accelerator.backward)
         self.composed.on_window_end()
-        rates = [group["lr"] for group in self.optimizer.param_groups]
+        rates = [group["lr"] for group in self.optimizer.param_groups] if self.optimizer else []
         self.log_.steps.append({"step": step, "lr": rates, **terms})
         if self.on_step is not None:
             self.on_step(step + 1, steps)
         return torch.tensor(terms["loss"], device=window[0]["input_ids"].device)
 
 
-def _only(items: list[list[dict[str, Tensor]]]) -> list[dict[str, Tensor]]:
+def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
     (window,) = items
     return window
 
@@ -218,10 +218,9 @@ def window_backward(
         The window's cross-entropy per target token (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
     """
     targets = sum(int((part["labels"][:, 1:] != -100).sum()) for part in window)
-    tokens = sum(int(part["attention_mask"].sum()) for part in window)
     terms: dict[str, float] = {"task": 0.0, "loss": 0.0}
     context = composed.context
-    if getattr(composed, "stats_scope", None) == "accum":
+    if composed.stats_scope == "accum":
         _statistics_pass(composed, model, window)
     for part in window:
         labels = part["labels"]
@@ -234,15 +233,23 @@ def window_backward(
         task_loss = target_cross_entropy(logits, labels[:, 1:][rows[:, :-1]]) / targets
         loss = task_loss
         terms["task"] += task_loss.item()
-        share = int(part["attention_mask"].sum()) / tokens
         for name, term in composed.losses().items():
-            weight = share if term.per_token else 1 / len(window)
+            weight = _count(part, term.counted) / sum(_count(other, term.counted) for other in window)
+            weight = weight if term.per_token else 1 / len(window)
             loss = loss + term.coefficient * weight * term.value
             terms[name] = terms.get(name, 0.0) + weight * term.value.item()
         terms["loss"] += loss.item()
         backward(loss)
     context.training, context.domain, context.label_mask = False, None, None
     return terms
+
+
+def _count(part: Mapping[str, Tensor], counted: CountedTokens) -> int:
+    """Tokens of a micro-batch that an auxiliary loss is a mean over."""
+    if counted == "all_nonpad":
+        return int(part["attention_mask"].sum())
+    answers = part["labels"] != -100
+    return int(answers.sum() if counted == "answer_only" else (part["attention_mask"].bool() & ~answers).sum())
 
 
 def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapping[str, Tensor]]) -> None:
@@ -265,4 +272,4 @@ def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapp
                 use_cache=False,
             )
             composed.losses()
-    composed.on_statistics_end()  # type: ignore[attr-defined]
+    composed.on_statistics_end()

@@ -55,17 +55,15 @@ def completions(kind: str, incomplete: str) -> list[str]:
 def _methods() -> list[tuple[str, ...]]:
     from methods import registry
 
-    return [(name, registry.card(name).track, registry.card(name).summary) for name in registry.names()]
+    cards = map(registry.card, registry.names())
+    return [(card.name, card.track, card.summary) for card in cards]
 
 
 def _tasks() -> list[tuple[str, ...]]:
     from tasks import registry
 
-    rows = []
-    for name in registry.names():
-        card = registry.card(name)
-        rows.append((name, card.family, ",".join(card.sources), card.summary))
-    return rows
+    cards = map(registry.card, registry.names())
+    return [(card.name, card.family, ",".join(card.sources), card.summary) for card in cards]
 
 
 def _models() -> list[tuple[str, ...]]:
@@ -119,7 +117,7 @@ def _show_task(name: str) -> None:
 
     card = registry.card(name)
     typer.echo(f"{name}: {card.summary}\n")
-    typer.echo(card.body().strip())
+    typer.echo(card.body.strip())
 
 
 def _show_preset(name: str) -> None:
@@ -129,5 +127,3 @@ def _show_preset(name: str) -> None:
 
     values = resolve(name, {}).model_dump(mode="json")
     typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
-
-

@@ -161,7 +161,9 @@ def show_plan(plan: Plan, engine: Engine) -> None:
         typer.echo(f"  {job.label:40} about {duration(job.seconds)}")
     memory = estimate.memory_bytes(engine.parameters, plan.config.model.dtype) / 2**30
     total = duration(sum(job.seconds for job in jobs))
-    typer.echo(f"{len(plan.cells)} cells, {len(jobs)} jobs left: about {total} and {memory:.1f} GiB on {engine.device}.")
+    typer.echo(
+        f"{len(plan.cells)} cells, {len(jobs)} jobs left: about {total} and {memory:.1f} GiB on {engine.device}."
+    )
 
 
 def show_result(folder: Path) -> None:
