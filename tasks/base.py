@@ -3,16 +3,33 @@
 A task is built on an lm-evaluation-harness task: its prompts, parsing, metrics and version. `Task.bind` joins it with
 a source's rows and splits them into disjoint parts; the bound task renders training examples and evaluation requests
 from the same templates and scores raw model outputs. Scoring needs no model.
+
+Life of a task::
+
+    task = registry.create("gsm8k")
+    task.check(source)                              # TaskUnavailable, before anything is read
+    bound = task.bind(source, settings, seed=0)     # reads rows, makes the parts
+    example = bound.example(doc)                    # training: loss on example.target
+    calls = bound.requests(doc, seed)               # evaluation: what the model is asked
+    item = bound.score(doc, outputs)                # pure
+    bound.aggregate(items)
+
+A new task of lm-evaluation-harness is a card and, where its columns or choices need it, a few lines on top of
+`tasks.lm_eval_task.LmEvalTask`. A generative task with a verdict of its own (a sandbox, a judge) overrides `config`
+there and `score_texts` of its bound class; see that module.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
+
+from tasks.sources.base import Source
 
 Part = Literal["expert-train", "router-train", "dev", "eval"]
 PARTS: tuple[Part, ...] = ("expert-train", "router-train", "dev", "eval")
@@ -34,9 +51,22 @@ class TaskSettings(BaseModel):
     prompt: Literal["cloze", "letters"] = "cloze"
     """`cloze`: choices' texts are scored (lm-eval's default); `letters`: options are listed, letters are scored."""
     chat_template: bool = False
+    """Prompts are conversations, few-shot examples earlier turns of them; needs `BoundTask.chat`."""
     limit: int | None = None
     """Items of the eval part, drawn by a hash of their ids (the same items for every method); None for all."""
     max_new_tokens: int = 256
+
+
+class ChatTemplate(Protocol):
+    """Renders a conversation to text, as lm-eval's `LM.apply_chat_template` does.
+
+    Args:
+        messages: dictionaries with `role` and `content`.
+        add_generation_prompt: open the assistant's turn at the end. When False, the last message is the assistant's and
+            stays open (`continue_final_message` of transformers' tokenizers).
+    """
+
+    def __call__(self, messages: list[dict[str, str]], /, *, add_generation_prompt: bool) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -97,11 +127,16 @@ class MetricInfo:
 
 
 class BoundTask(ABC):
-    """A task joined with a source's rows and the comparison's settings."""
+    """A task joined with a source's rows and the comparison's settings.
+
+    `settings.shots` is resolved: never None. `chat` renders conversations when `settings.chat_template` is set; it may
+    be given to `Task.bind` or set later, before the first example or request.
+    """
 
     name: str
     version: str
     settings: TaskSettings
+    chat: ChatTemplate | None = None
     parts: Mapping[Part, Sequence[Doc]]
     primary: str
     metrics: Sequence[MetricInfo]
@@ -127,9 +162,30 @@ class BoundTask(ABC):
     def gold_request(self, doc: Doc, seed: int) -> Request | None:
         """Generative tasks: the log-likelihood request for the gold answer (bits per byte); None otherwise."""
 
+    def gold_bits_per_byte(self, doc: Doc, loglikelihood: float) -> float:
+        """Bits per UTF-8 byte of the gold answer, given the log-likelihood in nats of `gold_request`'s continuation.
+
+        It goes into the item's metrics as `bits_per_byte`.
+
+        Raises:
+            ValueError: the task has no gold request.
+        """
+        request = self.gold_request(doc, 0)
+        if request is None:
+            raise ValueError(f"{self.name} has no gold answer to measure in bits per byte.")
+        return -loglikelihood / math.log(2) / len(request.continuation.encode())
+
     @abstractmethod
     def score(self, doc: Doc, outputs: Sequence[Any]) -> ScoredItem:
         """Score raw outputs: `(loglikelihood, is_greedy)` per choice, or generated texts. Pure; no model."""
+
+    def score_all(self, docs: Sequence[Doc], outputs: Sequence[Sequence[Any]]) -> list[ScoredItem]:
+        """Score many items at once, in order; tasks whose verdicts are made in parallel override it."""
+        return [self.score(doc, out) for doc, out in zip(docs, outputs, strict=True)]
+
+    def record_extra(self) -> dict[str, Any]:
+        """Facts of this family for the record, after scoring: isolation level, judge model, ..."""
+        return {}
 
     @abstractmethod
     def aggregate(self, items: Sequence[ScoredItem]) -> dict[str, tuple[float, int]]:
@@ -157,9 +213,24 @@ class Task(ABC):
         """Kinds of source that have it, in words for the user."""
 
     @abstractmethod
-    def bind(self, source: Any, settings: TaskSettings, seed: int) -> BoundTask:
-        """Load rows (`source` is a `tasks.sources.Source`) and split them into parts.
+    def check(self, source: Source) -> None:
+        """Cheaply make sure that a source has it, before anything is read.
 
         Raises:
             TaskUnavailable: the source lacks it; the message names the sources that have it.
+        """
+
+    @abstractmethod
+    def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> BoundTask:
+        """Load rows and split them into parts.
+
+        Args:
+            source: where the rows come from.
+            settings: what the comparison chose.
+            seed: for tasks that draw rows; parts of fixed data sets never depend on it.
+            chat: renders conversations; needed when `settings.chat_template` is set.
+
+        Raises:
+            TaskUnavailable: the source lacks it; the message names the sources that have it.
+            tasks.sources.SourceError: rows that should be there cannot be read.
         """

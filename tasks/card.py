@@ -1,0 +1,99 @@
+"""A task's card: what it is, where its rows are, who publishes them, and how it is scored.
+
+One Markdown file with YAML front matter per task. The front matter is data that the registry and the loader read; the
+body is for people (`harness show NAME`, the documentation).
+"""
+
+from __future__ import annotations
+
+from importlib.resources.abc import Traversable
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.sources.base import DatasetRef
+
+PartSizes = dict[Literal["expert-train", "router-train", "dev", "eval"], int]
+
+
+class CardError(ValueError):
+    """A card that cannot be read. The message names the file and what is wrong with it."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LmEvalFile(_Model):
+    """The task file of lm-evaluation-harness whose prompt, parsing and metrics are used."""
+
+    file: str = Field(description="Path under lm_eval/tasks.")
+    version: str = Field(description="Its `metadata.version` when this card was written; `none` if it has none.")
+
+
+class Roles(_Model):
+    """Which official split serves as what."""
+
+    eval: str
+    dev: str | None = None
+    train: str | None = None
+
+
+class TaskCard(_Model):
+    """The front matter of a card, and its body."""
+
+    name: str
+    summary: str = Field(description="One line.")
+    family: str = Field(description="Groups tasks in lists: science, mathematics, language, ...")
+    target: str = Field(alias="class", description="`module:Object`, a `Task` that takes this card.")
+    version: int = Field(default=1, description="Raised when our code changes this task's results.")
+    set: str = Field(description="Folder of the data set in a data directory.")
+    config: str = Field(description="Configuration of the data set in a data directory.")
+    hub_id: str | None = Field(default=None, description="Data set on the Hugging Face hub.")
+    hub_config: str | None = Field(default=None, description="Its configuration there; null for the only one.")
+    hub_splits: tuple[str, ...] | None = Field(default=None, description="Splits on the hub if they differ.")
+    columns: tuple[str, ...] = Field(description="Columns of a row, as on the hub.")
+    inputs: tuple[str, ...] = Field(description="Columns that make two rows the same question.")
+    id_column: str | None = Field(default=None, description="Column with the item's id; null hashes the content.")
+    splits: dict[str, int] = Field(description="Official row counts.")
+    roles: Roles
+    licence: str
+    lm_eval: LmEvalFile | None = None
+    expert: str = Field(description="The expert that serves it.")
+    metrics: tuple[str, ...]
+    primary: str = Field(description="The metric of tables (letters prompts: `acc`).")
+    generative: bool = False
+    shots: int = Field(default=0, description="Few-shot examples unless the comparison says otherwise.")
+    letters: bool = Field(default=False, description="Whether `prompt=letters` changes its requests.")
+    chance: float | None = Field(default=None, description="Uniform guess on the official evaluation split.")
+    majority: float | None = Field(default=None, description="Most frequent gold there.")
+    sources: tuple[Literal["bundled", "hub", "dir"], ...]
+    parts: dict[Literal["bundled", "hub"], PartSizes] = Field(default={}, description="Sizes of the parts.")
+    references: tuple[str, ...] = Field(default=(), description="Papers and pages.")
+    body: str = ""
+
+    @property
+    def dataset(self) -> DatasetRef:
+        """How sources find the rows."""
+        return DatasetRef(self.set, self.config, self.hub_id, self.hub_config, self.hub_splits)
+
+
+def read_card(file: Traversable) -> TaskCard:
+    """Parse one card.
+
+    Raises:
+        CardError: no front matter, broken YAML, a missing or unknown field.
+    """
+    front, separator, body = file.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    if not separator:
+        raise CardError(f"The card {file.name} has no YAML front matter between two lines of `---`.")
+    try:
+        values: dict[str, Any] = yaml.load(front, Loader=_Loader)
+        return TaskCard(**values, body=body.strip())
+    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise CardError(f"The card {file.name} cannot be read ({reason}).") from error
+
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,23 @@
+"""Metrics by name: direction, unit, and how lm-evaluation-harness aggregates them."""
+
+from __future__ import annotations
+
+from tasks.base import MetricInfo
+
+METRICS: dict[str, MetricInfo] = {
+    info.name: info
+    for info in (
+        MetricInfo("acc"),
+        MetricInfo("acc_norm"),
+        MetricInfo("f1", aggregation="f1"),
+        MetricInfo("mcc", unit="mcc", aggregation="matthews_corrcoef"),
+        MetricInfo("exact_match_flexible"),
+        MetricInfo("exact_match_strict"),
+        MetricInfo("bits_per_byte", higher_is_better=False, unit="bits/byte"),
+    )
+}
+
+
+def metric(name: str) -> MetricInfo:
+    """What is known of a metric; a name not listed is a fraction whose mean is taken."""
+    return METRICS.get(name, MetricInfo(name))

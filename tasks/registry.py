@@ -1,0 +1,97 @@
+"""All tasks by name. Names come from the cards; a task's code is imported when it is created.
+
+An outside package adds tasks through an entry point of the group `harness.tasks` whose value is one of its packages:
+every Markdown card in that package is one task, and the card's `class` names the code.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+from importlib import metadata, resources
+from typing import TYPE_CHECKING
+
+from tasks.card import TaskCard, read_card
+
+if TYPE_CHECKING:
+    from tasks.base import Task
+
+ENTRY_POINTS = "harness.tasks"
+_DISPLAY = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<shots>\d+)-shot)?")
+
+
+class UnknownTask(KeyError):
+    """No task has this name; `name` carries it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"There is no task '{self.name}'."
+
+
+class DuplicateTask(ValueError):
+    """Two cards claim one name."""
+
+
+def names() -> list[str]:
+    """Names of all tasks in alphabetical order."""
+    return sorted(_cards())
+
+
+def card(name: str) -> TaskCard:
+    """The card of one task.
+
+    Raises:
+        UnknownTask: no task has this name.
+    """
+    try:
+        return _cards()[name]
+    except KeyError:
+        raise UnknownTask(name) from None
+
+
+def create(name: str) -> Task:
+    """Import and build one task.
+
+    Raises:
+        UnknownTask: no task has this name.
+    """
+    found = card(name)
+    module, _, attribute = found.target.partition(":")
+    task: Task = getattr(importlib.import_module(module), attribute)(found)
+    return task
+
+
+def parse(display: str) -> tuple[str, int | None]:
+    """Split a display name: `gsm8k@5-shot` is `("gsm8k", 5)`, `gsm8k` is `("gsm8k", None)`.
+
+    Raises:
+        UnknownTask: the name before `@` is not a task's, or what follows is no number of shots.
+    """
+    match = _DISPLAY.fullmatch(display)
+    if match is None or match["name"] not in _cards():
+        raise UnknownTask(display)
+    return match["name"], None if match["shots"] is None else int(match["shots"])
+
+
+def display(name: str, shots: int | None) -> str:
+    """The name to show: `gsm8k@5-shot` when `shots` is given and is not the task's default; inverse of `parse`."""
+    return name if shots is None or shots == card(name).shots else f"{name}@{shots}-shot"
+
+
+@cache
+def _cards() -> dict[str, TaskCard]:
+    found: dict[str, TaskCard] = {}
+    points = sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.value)
+    for package in ("tasks.cards", *(point.value for point in points)):
+        for file in sorted(resources.files(package).iterdir(), key=lambda item: item.name):
+            if not file.name.endswith(".md"):
+                continue
+            new = read_card(file)
+            if new.name in found:
+                raise DuplicateTask(f"Two cards claim the task name '{new.name}', one of them in {package}.")
+            found[new.name] = new
+    return found
