@@ -1,0 +1,125 @@
+"""Tasks whose rows come from a source: reading, identifying, dividing. Prompts and scores are for subclasses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
+from tasks.card import TaskCard
+from tasks.hashing import canonical_json, content_digest, normalised
+from tasks.parts import KeyedDoc, make_parts
+from tasks.sources.base import Row, Source, SourceError
+
+_IN_WORDS = {"bundled": "--data bundled", "dir": "--data DIR with {folder}", "hub": "--data hub ({hub_id})"}
+
+
+@dataclass(frozen=True)
+class LoadedRows:
+    """The rows of a task, divided."""
+
+    parts: Mapping[Part, Sequence[Doc]]
+    origin: str
+    fingerprint: str
+    deviations: tuple[str, ...]
+
+
+class RowTask(Task):
+    """A task described by a card. Subclasses may say how its rows are divided, read and identified."""
+
+    def __init__(self, card: TaskCard) -> None:
+        self.card = card
+        self.name = card.name
+        self.expert = card.expert
+        self.version = f"{card.lm_eval.version if card.lm_eval else 'own'}/{card.version}"
+
+    def sources(self) -> Sequence[str]:
+        """Kinds of source that have it, in words for the user."""
+        folder = f"{self.card.set}/{self.card.config}"
+        return [_IN_WORDS[kind].format(folder=folder, hub_id=self.card.hub_id) for kind in self.card.sources]
+
+    def check(self, source: Source) -> None:
+        """Make sure that the source has at least one of the task's splits, without reading any."""
+        if not self._available(source):
+            raise TaskUnavailable(
+                f"The task {self.name} is not in {source.describe()}: it is available with "
+                f"{' or '.join(self.sources())}."
+            )
+
+    def read_splits(self, source: Source) -> dict[str, list[Row]]:
+        """Rows of the official splits that the source has, by split. Override it where a source divides otherwise."""
+        return {split: source.rows(self.card.dataset, split) for split in self._available(source)}
+
+    def canonical(self, row: Row) -> Row:
+        """The row in the card's columns. Override it where sources name columns differently."""
+        return row
+
+    def item_id(self, row: Row, content: str) -> str:
+        """The row's id: the card's id column, or a hash of the content."""
+        return str(row[self.card.id_column]) if self.card.id_column else content
+
+    def input_text(self, row: Row) -> str:
+        """What makes two rows the same question, normalised."""
+        return normalised([row[column] for column in self.card.inputs])
+
+    def load(self, source: Source) -> LoadedRows:
+        """Read, identify and divide the rows.
+
+        Raises:
+            TaskUnavailable: the source has none of the splits.
+            SourceError: rows cannot be read or lack a column.
+        """
+        self.check(source)
+        splits: dict[str, list[KeyedDoc]] = {}
+        deviations: list[str] = []
+        seen: dict[str, int] = {}
+        for split, rows in self.read_splits(source).items():
+            splits[split] = list(self._keyed(rows, split, seen, source))
+            official = self.card.splits.get(split)
+            if official is not None and official != len(rows):
+                deviations.append(f"{split}: {len(rows)} of {official} official rows.")
+        if not any(splits.values()):
+            raise SourceError(f"The rows of {self.name} in {source.describe()} are empty: use another --data.")
+        parts, notes = make_parts(splits, self.card.roles)
+        return LoadedRows(
+            parts=parts,
+            origin=source.origin(self.card.dataset),
+            fingerprint=_fingerprint(parts),
+            deviations=(*deviations, *notes),
+        )
+
+    def _available(self, source: Source) -> list[str]:
+        roles = self.card.roles
+        names = [name for name in (roles.eval, roles.dev, roles.train) if name is not None]
+        return [name for name in names if source.has(self.card.dataset, name)]
+
+    def _keyed(self, rows: Sequence[Row], split: str, seen: dict[str, int], source: Source) -> Iterator[KeyedDoc]:
+        for number, raw in enumerate(rows):
+            row = self.canonical(raw)
+            missing = [column for column in self.card.columns if column not in row]
+            if missing:
+                raise SourceError(
+                    f"Row {number + 1} of {self.name}'s split {split} in {source.describe()} lacks the column "
+                    f"'{missing[0]}': give rows with the columns {', '.join(self.card.columns)}."
+                )
+            name = self.item_id(row, content_digest({column: row[column] for column in self.card.columns}))
+            seen[name] = seen.get(name, 0) + 1
+            if seen[name] > 1:
+                name = f"{name}~{seen[name]}"
+            yield KeyedDoc(Doc(name, row), self.input_text(row))
+
+
+def _fingerprint(parts: Mapping[Part, Sequence[Doc]]) -> str:
+    """Hash over part, id and content of every row; the order of rows doesn't count."""
+    rows: list[str] = []
+    for part in PARTS:
+        rows += sorted(canonical_json([part, doc.id, doc.row]) for doc in parts[part])
+    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+
+
+def chosen(docs: Sequence[Doc], order: Any, limit: int | None) -> list[Doc]:
+    """The first `limit` rows by `order(id)`: fewer items are always a subset of more."""
+    ranked = sorted(docs, key=lambda doc: (order(doc.id), doc.id))
+    return ranked if limit is None else ranked[:limit]
