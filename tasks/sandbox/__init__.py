@@ -1,0 +1,23 @@
+"""Runs generated code locked up, and judges it where it cannot reach.
+
+Two separate duties. *Isolation*: the candidate's process runs at the strongest level that works here and is refused
+below a minimum. *Integrity of the verdict*: the check runs in another process and sees plain literals only, so
+nothing that a candidate defines, prints or does to its process can make it pass.
+"""
+
+from tasks.sandbox.evaluate import evaluate_programs
+from tasks.sandbox.levels import NAMES, doctor, strongest
+from tasks.sandbox.model import Limits, Outcome, Probe, Program, SandboxUnavailable, Verdict
+
+__all__ = [
+    "NAMES",
+    "Limits",
+    "Outcome",
+    "Probe",
+    "Program",
+    "SandboxUnavailable",
+    "Verdict",
+    "doctor",
+    "evaluate_programs",
+    "strongest",
+]

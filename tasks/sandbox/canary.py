@@ -1,0 +1,88 @@
+"""A harmless program that tries what a sandbox must refuse; it is how a level proves that it works."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tasks.sandbox.model import Program
+
+CODE = """
+import os
+import sys
+
+def memory():
+    return len(bytearray(2**32))
+
+def environment():
+    own = {"HOME", "LC_CTYPE", "LD_LIBRARY_PATH", "PWD"}
+    if not set(os.environ) - own:
+        raise PermissionError
+
+def files():
+    open("/etc/passwd").close()
+
+def write():
+    for folder in ("/tmp", "/var/tmp", "/dev/shm", "/dev", "."):
+        try:
+            open(os.path.join(folder, "canary"), "w").close()
+        except OSError:
+            continue
+        return
+    raise PermissionError
+
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+    os.wait()
+
+def network():
+    import socket
+    socket.socket().close()
+
+def signal():
+    os.kill(os.getppid(), 0)
+
+def other_processes():
+    if sum(name.isdigit() for name in os.listdir("/proc")) < 2:
+        raise PermissionError
+
+def host_kernel():
+    if os.uname().version == "#1 SMP Sun Jan 10 15:06:54 PST 2016":  # gVisor's own
+        raise PermissionError
+
+def exec():
+    os.execv(sys.executable, [sys.executable, "-c", ""])
+
+def allowed(names):
+    found = []
+    for name in names:
+        try:
+            globals()[name.replace(" ", "_")]()
+        except (OSError, MemoryError, ImportError):
+            continue
+        found.append(name)
+    return found
+"""
+
+TESTS = """
+found = allowed({names!r})
+assert not found, "does not refuse: " + ", ".join(found)
+"""
+
+REFUSED_NAMESPACES = ("namespace", "uid map", "Operation not permitted", "Permission denied")
+
+
+def program(refused: Iterable[str]) -> Program:
+    """Passes where everything in `refused` is refused."""
+    names = sorted(refused, key=lambda name: (name == "exec", name))
+    return Program("canary", CODE, TESTS.format(names=names), ("allowed",))
+
+
+def mend(detail: str) -> str:
+    """What to do about a level that is installed and does not start."""
+    if not any(sign in detail for sign in REFUSED_NAMESPACES):
+        return ""
+    return (
+        "; allow unprivileged user namespaces (Ubuntu 24.04: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`, "
+        "Docker: `--security-opt seccomp=unconfined --security-opt apparmor=unconfined`)."
+    )

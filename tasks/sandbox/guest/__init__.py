@@ -1,0 +1,1 @@
+"""What runs inside the sandboxes: needs the standard library only, and imports nothing of the harness."""

@@ -1,0 +1,65 @@
+"""Level `landlock`: file rules of the kernel's Landlock module and the seccomp filter; no namespaces, no root."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tasks.sandbox import seccomp
+from tasks.sandbox.interpreter import GUEST_PARENT, Role, guest_command, interpreter
+from tasks.sandbox.level import Command, Level
+from tasks.sandbox.model import Limits
+
+MINIMUM_ABI = 3
+"""The first that governs truncation (Linux 6.2)."""
+
+SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
+
+
+class LandlockLevel(Level):
+    name = "landlock"
+    promise = "Landlock file rules and seccomp allow-list; names, sizes and dates of host files stay visible"
+    refused = frozenset({"memory", "environment", "files", "write", "fork", "exec", "network", "signal"})
+
+    def missing(self) -> str | None:
+        if sys.platform != "linux":
+            return "Landlock needs Linux: run the harness there, or in a Linux virtual machine."
+        if importlib.util.find_spec("landlockpy") is None:
+            return "the Landlock library is not installed: `pip install lora-harness[landlock]`."
+        try:
+            seccomp.program("run")
+        except (ImportError, RuntimeError):
+            return (
+                "the seccomp library is missing: `apt-get install libseccomp2` and `pip install pyseccomp`."
+            )
+        import landlockpy
+
+        if landlockpy.abi_version() < MINIMUM_ABI:
+            return "this kernel has no Landlock of ABI 3: use Linux 6.2 or newer with `landlock` in its `lsm=` list."
+        return None
+
+    def config(self, role: Role, limits: Limits) -> dict[str, Any]:
+        return super().config(role, limits) | {"filter": seccomp.program("run").hex()}
+
+    def command(self, role: Role, limits: Limits) -> Command:
+        python = interpreter()
+        readable = [path for path in SYSTEM if Path(path).exists()]
+        readable += [str(python.executable), str(GUEST_PARENT)]
+        if not python.in_usr:
+            readable.append(str(python.prefix))
+        inside = guest_command(
+            str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits)
+        )
+        launcher = str(GUEST_PARENT / "landlocked.py")
+        rules = json.dumps({"library": _library_folder(), "readable": readable})
+        return Command([str(python.executable), "-I", "-S", "-B", launcher, rules, *inside])
+
+
+def _library_folder() -> str:
+    spec = importlib.util.find_spec("landlockpy")
+    if spec is None or spec.origin is None:
+        raise ImportError("landlockpy is not installed: `pip install lora-harness[landlock]`.")
+    return str(Path(spec.origin).parent.parent)

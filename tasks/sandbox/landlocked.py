@@ -1,0 +1,30 @@
+"""Restricts itself with Landlock, then becomes the command it was given. Run as a script by level `landlock`."""
+
+from __future__ import annotations
+
+import ctypes.util
+import json
+import os
+import sys
+
+
+def main() -> None:
+    rules = json.loads(sys.argv[1])
+    sys.path.append(rules["library"])
+    ctypes.util.find_library = lambda name: (
+        None
+    )  # the C library is loaded already; the search starts a compiler
+    from landlockpy import AccessFS, Ruleset, Scope
+
+    read = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE
+    with Ruleset(scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET) as ruleset:
+        for path in rules["readable"]:
+            ruleset.allow_path(path, read if os.path.isdir(path) else read & ~AccessFS.READ_DIR)
+        for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+            ruleset.allow_path(device, AccessFS.READ_FILE | AccessFS.WRITE_FILE)
+        ruleset.restrict()
+    os.execv(sys.argv[2], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,192 @@
+"""Two sandboxed processes, candidate and judge, and the pipe talk between them.
+
+The parent relays lines: requests of the judge to the candidate, answers of the candidate to the judge. It reads the
+verdict from the judge's stream only and never interprets what a candidate sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from tasks.sandbox.interpreter import Role
+from tasks.sandbox.level import Level
+from tasks.sandbox.model import IsolationError, Limits, Outcome, Program, Verdict
+
+READY = b"ready\n"
+VERDICT = b"="
+
+
+class Closed(Exception):
+    """The other side ended its stream."""
+
+
+class TooLong(Exception):
+    """A line beyond the limit."""
+
+
+class Peer:
+    """A sandboxed process that speaks in lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self.stdin = process.stdin
+        self.stdout = process.stdout
+
+    async def send(self, line: bytes) -> None:
+        try:
+            self.stdin.write(line)
+            await self.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Closed from error
+
+    async def receive(self) -> bytes:
+        try:
+            return await self.stdout.readuntil(b"\n")
+        except asyncio.IncompleteReadError as error:
+            raise Closed from error
+        except asyncio.LimitOverrunError as error:
+            raise TooLong from error
+
+    async def await_ready(self, level: Level, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                first = await self.receive()
+        except TimeoutError:
+            raise IsolationError(f"{level.name} did not start within {seconds:.0f} s") from None
+        except (Closed, TooLong):
+            first = b""
+        if first != READY:
+            raise IsolationError(f"{level.name} did not start: {await self._errors()}")
+
+    async def _errors(self) -> str:
+        assert self.process.stderr is not None
+        text = (await self.process.stderr.read(4000)).decode("utf-8", "replace").strip()
+        return text.splitlines()[-1] if text else "it says nothing"
+
+    async def exit_status(self) -> int:
+        """As a shell gives it: above 128 for a signal."""
+        async with asyncio.timeout(5):
+            code = await self.process.wait()
+        return 128 - code if code < 0 else code
+
+    async def end(self) -> None:
+        """Kill the process group; with namespaces, everything inside dies with it."""
+        if self.process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            # At level `process`, a candidate's own child may hold the pipes open, and `wait` with them.
+            with suppress(TimeoutError):
+                await self.exit_status()
+        self.stdin.close()
+
+
+@asynccontextmanager
+async def started(level: Level, role: Role, limits: Limits) -> AsyncIterator[Peer]:
+    """A process at `level`, not yet ready; killed at the end.
+
+    Raises:
+        IsolationError: its program cannot be started.
+    """
+    command = level.command(role, limits)
+    descriptors = {key: _readable(content) for key, content in command.inputs.items()}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(str(descriptors.get(argument, argument)) for argument in command.argv),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            limit=limits.answer,
+            env=dict(command.environment),
+            cwd="/",
+            start_new_session=True,
+            pass_fds=tuple(descriptors.values()),
+        )
+    except OSError as error:
+        raise IsolationError(f"{level.name} cannot be started: {error}") from error
+    finally:
+        for descriptor in descriptors.values():
+            os.close(descriptor)
+    peer = Peer(process)
+    try:
+        yield peer
+    finally:
+        await peer.end()
+
+
+def _readable(content: bytes) -> int:
+    """A descriptor that holds a few bytes: they fit a pipe's buffer."""
+    end, start = os.pipe()
+    with os.fdopen(start, "wb") as sink:
+        sink.write(content)
+    return end
+
+
+async def run(program: Program, level: Level, limits: Limits, seconds: float) -> Verdict:
+    """Judge one program within `seconds`."""
+    begin = time.monotonic()
+
+    def verdict(outcome: Outcome, detail: str) -> Verdict:
+        return Verdict(outcome, detail, time.monotonic() - begin, level.name)
+
+    try:
+        async with (
+            started(level, "worker", limits) as worker,
+            started(level.judge(), "judge", limits) as judge,
+        ):
+            await worker.await_ready(level, limits.startup)
+            await judge.await_ready(level.judge(), limits.startup)
+            begin = time.monotonic()
+            try:
+                async with asyncio.timeout(seconds):
+                    return verdict(*await _talk(program, worker, judge))
+            except TimeoutError:
+                return verdict(Outcome.TIMEOUT, f"no verdict within {seconds:.1f} s")
+    except IsolationError as error:
+        return verdict(Outcome.ISOLATION_ERROR, str(error))
+
+
+async def _talk(program: Program, worker: Peer, judge: Peer) -> tuple[Outcome, str]:
+    task = {"setup": program.setup, "tests": program.tests, "functions": program.functions}
+    try:
+        await judge.send(_line(task))
+        try:
+            await worker.send(_line({"code": program.code}))
+            await judge.send(await worker.receive())
+            while not (line := await judge.receive()).startswith(VERDICT):
+                await worker.send(line[1:])
+                await judge.send(await worker.receive())
+        except TooLong:
+            return Outcome.FAILED, "the answer is too long"
+    except Closed:
+        return await _ended(worker)
+    decision = json.loads(line[1:])
+    return Outcome(decision["outcome"]), decision["detail"]
+
+
+async def _ended(worker: Peer) -> tuple[Outcome, str]:
+    """One of the two is gone. That is the candidate's doing unless its process still runs."""
+    try:
+        status = await worker.exit_status()
+    except TimeoutError:
+        return Outcome.CRASHED, "the candidate closed its pipe, or its answers ended the judge"
+    if status <= 128:
+        return Outcome.FAILED, f"the candidate ended its process with status {status}"
+    number = status - 128
+    if number == signal.SIGXCPU:
+        return Outcome.TIMEOUT, "the candidate used up its processor time"
+    if number == signal.SIGKILL:
+        return Outcome.MEMORY, "the system killed the candidate, most likely for want of memory"
+    return Outcome.CRASHED, f"signal {signal.strsignal(number) or number}"
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps(message).encode("ascii") + b"\n"
