@@ -1,1 +1,16 @@
 """Renderers: a table as LaTeX, Markdown, CSV, or text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reports.render import csv, latex, markdown, text
+from reports.tables import Table
+
+FORMATS: dict[str, tuple[str, Callable[[Table], str]]] = {
+    "latex": (".tex", latex.render),
+    "md": (".md", markdown.render),
+    "csv": (".csv", csv.render),
+    "text": (".txt", text.render),
+}
+"""File suffix and renderer of each format."""

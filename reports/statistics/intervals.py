@@ -17,7 +17,7 @@ class Interval:
     """An estimate with a two-sided confidence interval; `low` and `high` are NaN where none exists.
 
     Attributes:
-        std: sample standard deviation over seeds (ddof 1); NaN with one seed.
+        std: sample standard deviation over seeds (ddof 1); NaN with one seed, or seeds that change no item.
         n: items (or values) behind the estimate.
         method: how the interval was made, in words for a table note.
         note: what is degenerate about it, in words; None when nothing is.
@@ -114,7 +114,7 @@ def mean_interval(scores: Sequence[Sequence[float]] | Scores, level: float = LEV
         return Interval(nan, nan, nan, 0, "none", seeds, note="no scored items", level=level)
     array = as_scores(given)
     value = float(array.mean())
-    std = float(given.mean(axis=1).std(ddof=1)) if seeds > 1 else nan
+    std = float(given.mean(axis=1).std(ddof=1)) if len(array) > 1 else nan
     note = "one item" if n == 1 else "equal for every seed" if seeds > 1 and len(array) == 1 else None
     if is_binary(array):
         low, high, method = _wilson_of_scores(array, level)

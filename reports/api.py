@@ -1,0 +1,171 @@
+"""What the command line asks of the reports: render a run's tables, compare methods. Reads records only."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from reports.comparison import Options, comparison, paired
+from reports.ranking import MEAN
+from reports.render import FORMATS
+from reports.scores import Items, grouped
+from reports.tables import Cell, Column, Panel, Row, Table, display_unit
+from results.schema import Item, Record
+from results.store import RunFolder
+
+DEFAULT_FORMATS = ("latex", "md", "csv")
+
+
+class ReportError(ValueError):
+    """A report cannot be made. The message is one sentence that names the mend."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Records and items of a run, each read once."""
+
+    folder: RunFolder
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Raises:
+        StoreError: the folder is no run.
+        """
+        return cls(RunFolder.open(path))
+
+    @cached_property
+    def records(self) -> list[Record]:
+        """Stored records of the planned cells."""
+        return self.folder.records()
+
+    @cached_property
+    def items(self) -> dict[str, list[Item]]:
+        """Items of the finished cells by cell."""
+        return {r.cell: self.folder.items(r.cell) for r in self.records if r.status == "done"}
+
+
+def render(
+    run: Path,
+    table: str = "comparison",
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    order: Sequence[str] = (),
+) -> list[Path]:
+    """Write one table of a run to `RUN/reports/<table>.<suffix>`.
+
+    Args:
+        table: `comparison`, or a table or figure of the catalogue (`t2`, `f4`, ...).
+        formats: `latex`, `md`, `csv`, `text`, `html`.
+        order: method names in the order of rows.
+
+    Returns:
+        The files written, in the order of `formats`.
+
+    Raises:
+        ReportError: an unknown table or format, or nothing is finished yet.
+        StoreError: the folder is no run, or something stored is damaged.
+    """
+    unknown = [name for name in formats if name not in FORMATS]
+    if unknown:
+        raise ReportError(_unknown("format", unknown[0], list(FORMATS)))
+    opened = Run.open(run)
+    made = build_table(opened, table, order)
+    paths = []
+    for name in formats:
+        suffix, renderer = FORMATS[name]
+        path = opened.folder.reports / f"{table}{suffix}"
+        path.write_text(renderer(made), encoding="utf-8")
+        paths.append(path)
+    return paths
+
+
+def build_table(run: Run, table: str = "comparison", order: Sequence[str] = ()) -> Table:
+    """One table of a run as data; see `render`."""
+    if not any(record.status == "done" for record in run.records):
+        raise ReportError(f"Nothing in {run.folder.path} is finished yet; continue it with `harness run`.")
+    if table == "comparison":
+        title = f"Methods by tasks, run {run.folder.info.name}"
+        return comparison(run.records, run.items, title=title, options=Options(order=order))
+    raise ReportError(_unknown("table", table, ["comparison"]))
+
+
+def compare(run: Path, methods: Sequence[str]) -> Table:
+    """Differences between methods with paired tests over items and seeds, Holm-corrected per model.
+
+    Args:
+        methods: display names, at least two.
+
+    Returns:
+        One row per pair and task: difference, interval, p, corrected p, items, seeds, share of items that differ.
+
+    Raises:
+        ReportError: fewer than two methods, or one without a finished cell.
+    """
+    opened = Run.open(run)
+    return difference_table(opened.records, opened.items, methods)
+
+
+def difference_table(records: Sequence[Record], items: Items, methods: Sequence[str]) -> Table:
+    """`compare` on records and items at hand."""
+    done = [record for record in records if record.status == "done"]
+    known = list(dict.fromkeys(key.method for key in grouped(done)))
+    for method in methods:
+        if method not in known:
+            raise ReportError(_unknown("method", method, known))
+    if len(set(methods)) < 2:
+        raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
+    panels: list[Panel] = []
+    kinds: dict[str, None] = {}
+    for model, tests in paired(done, items, list(dict.fromkeys(methods))).items():
+        rows = []
+        for (task, a, b), test in tests.tests.items():
+            metric = next((r.metrics[r.primary].unit for r in done if r.spec.task == task), "fraction")
+            factor = display_unit(metric)[1]
+            kinds[test.method] = None
+            cells = {
+                "task": Cell(text="mean of tasks" if task == MEAN else task),
+                "difference": Cell(
+                    test.difference * factor,
+                    None if test.low != test.low else test.low * factor,
+                    None if test.high != test.high else test.high * factor,
+                    n=test.n_items,
+                    seeds=test.n_seeds,
+                ),
+                "p": Cell(test.p),
+                "corrected": Cell(test.p_holm),
+                "verdict": Cell(text=_verdict(test.significant, test.difference, a, b, test.note)),
+                "items": Cell(float(test.n_items)),
+                "seeds": Cell(float(test.n_seeds)),
+                "discordant": Cell(100 * test.discordant),
+            }
+            rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
+        panels.append(Panel(model, model, tuple(rows)))
+    columns = (
+        Column("task", "task", "text", None),
+        Column("difference", "difference", "points", None),
+        Column("p", "p", "p", None),
+        Column("corrected", "p (Holm)", "p", None),
+        Column("verdict", "verdict at 5 %", "text", None),
+        Column("items", "items", "count", None),
+        Column("seeds", "seeds", "count", None),
+        Column("discordant", "items that differ, %", "%", None),
+    )
+    notes = [
+        f"Tests: {'; '.join(kinds)}.",
+        "p (Holm) is corrected over all rows of a model; intervals (95 %, uncorrected) cover items and seeds.",
+    ]
+    return Table("compare", "Paired comparison", columns, tuple(panels), "pair", tuple(notes))
+
+
+def _verdict(significant: bool, difference: float, a: str, b: str, note: str | None) -> str:
+    if significant:
+        return f"{a if difference > 0 else b} better"
+    return f"undecided ({note})" if note else "undecided"
+
+
+def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}."
+    return f"Unknown {kind} '{name}': {hint}"

