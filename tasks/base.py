@@ -147,6 +147,10 @@ class BoundTask(ABC):
     deviations: Sequence[str]
 
     @abstractmethod
+    def with_settings(self, settings: TaskSettings) -> BoundTask:
+        """The same rows under other settings, without reading them again."""
+
+    @abstractmethod
     def eval_docs(self) -> Sequence[Doc]:
         """The eval part after `limit`, in a fixed order."""
 

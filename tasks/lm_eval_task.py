@@ -53,7 +53,7 @@ class LmEvalBound(BoundTask):
         self,
         task: LmEvalTask,
         rows: LoadedRows,
-        source: Source,
+        source: str,
         settings: TaskSettings,
         chat: ChatTemplate | None,
         lm: Prompter,
@@ -61,6 +61,7 @@ class LmEvalBound(BoundTask):
         """Made by `LmEvalTask.bind`."""
         card = task.card
         self.task = task
+        self.rows = rows
         self.lm = lm
         self.chat = chat
         self.name = card.name
@@ -68,7 +69,7 @@ class LmEvalBound(BoundTask):
         self.version = f"{_version(lm)}/{card.version}"
         self.generative = card.generative
         self.parts = rows.parts
-        self.source = source.kind
+        self.source = source
         self.origin = rows.origin
         self.fingerprint = rows.fingerprint
         self.deviations = list(rows.deviations)
@@ -79,6 +80,10 @@ class LmEvalBound(BoundTask):
         self.metrics: Sequence[MetricInfo] = [metric(name) for name in names]
         self._fewshot = FewShot(card.name, rows.parts["expert-train"], settings.shots or 0, settings.fewshot)
         self._prefixes: dict[tuple[str, ...], str] = {}
+
+    def with_settings(self, settings: TaskSettings) -> LmEvalBound:
+        """The same rows under other settings."""
+        return self.task.join(self.rows, self.source, settings, self.chat)
 
     def eval_docs(self) -> Sequence[Doc]:
         """The eval part in an order by hash, cut at `limit`: fewer items are a subset of more."""
@@ -236,16 +241,25 @@ class LmEvalTask(RowTask):
 
     def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> LmEvalBound:
         """Load rows, divide them, and join them with lm-eval's prompts and metrics."""
+        return self.join(self.load(source), source.kind, settings, chat)
+
+    def join(
+        self, rows: LoadedRows, source: str, settings: TaskSettings, chat: ChatTemplate | None = None
+    ) -> LmEvalBound:
+        """Join rows that are loaded with lm-eval's prompts and metrics.
+
+        Raises:
+            TaskUnavailable: more few-shot examples are asked for than there are training rows.
+        """
         from tasks.lm_eval_adapter import Prompter
 
-        rows = self.load(source)
         shots = self.card.shots if settings.shots is None else settings.shots
         settings = settings.model_copy(update={"shots": shots})
         available = len(rows.parts["expert-train"])
         if shots > available:
             raise TaskUnavailable(
-                f"{self.name} is asked for {shots} few-shot examples, but {source.describe()} has {available} training "
-                "rows for it: ask for fewer."
+                f"{self.name} is asked for {shots} few-shot examples, but the source ({source}) has {available} "
+                "training rows for it: ask for fewer."
             )
         config = self.config(settings)
         if self.lists_letters(settings):
