@@ -67,6 +67,7 @@ class RoutersSection(OptimisationSection):
     examples: int | None = Field(default=None, gt=0)
     lr_experts: float = Field(default=1e-5, gt=0)
     mixture: Literal["uniform_by_task", "proportional"] = "uniform_by_task"
+    tuning_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
 
 
 class EvalSection(_Section):

@@ -182,13 +182,24 @@ class Engine:
 
     def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
         from harness.session import EngineSession
+        from harness.tuning import tuned_fit
 
         weight = self.seconds(estimate.fit_work(self.plan))
         with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
-            session = EngineSession(self.plan, self.data, self.base, seed=cell.seed, on_step=on_step)
             started = time.perf_counter()
-            cell.method.method.fit(composed, session)
+            scales = self.plan.config.routers.tuning_scales
+            trials: list[dict[str, Any]] = []
+
+            def fresh(scale: float) -> EngineSession:
+                return EngineSession(self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale)
+
+            if self.plan.config.tune:
+                session, trials = tuned_fit(cell.method.method, composed, scales, fresh)
+            else:
+                session = fresh(1.0)
+                cell.method.method.fit(composed, session)
             meta = {
+                "trials": trials,
                 "seconds": time.perf_counter() - started,
                 "tokens": session.tokens,
                 "log": session.log,
@@ -226,7 +237,7 @@ class Engine:
                 meta = self.stages.meta(EXPERT, expert.key)
                 experts["seconds"] += meta["seconds"]
                 experts["tokens"] += meta["tokens"]
-        fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": []}
+        fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": []}
         if self.stages.find(COMPOSED, cell.compose_key):
             fit |= self.stages.meta(COMPOSED, cell.compose_key)
         return experts, fit

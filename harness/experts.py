@@ -7,6 +7,7 @@ serve as the single-LoRA row and as the pool of every method that composes.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,9 +123,10 @@ def trainable_lora(
         target_modules=list(section.target_modules),
         bias="none",
         task_type="SEQ_2_SEQ_LM" if base.model.config.is_encoder_decoder else "CAUSAL_LM",
-        base_model_name_or_path=base.name,
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft 0.21 reads a property that transformers 5.23 has renamed.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)
         try:
             wrapped: Any = get_peft_model(base.model, config)

@@ -156,6 +156,7 @@ class Plan:
 
     def _choose_tasks(self) -> list[TaskChoice]:
         from tasks import registry
+        from tasks.sources import SourceError
 
         chosen = []
         for display in self.config.tasks:
@@ -164,7 +165,7 @@ class Plan:
                 bound = self.bind(name, shots if shots is not None else self.config.eval.shots)
             except registry.UnknownTask as error:
                 raise unknown("task", display, registry.names()) from error
-            except TaskUnavailable as error:
+            except (TaskUnavailable, SourceError) as error:
                 raise UserError(str(error)) from error
             expert = registry.card(name).expert
             chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
@@ -221,6 +222,11 @@ class Plan:
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
+    def _training(self) -> dict[str, Any]:
+        section = self.config.routers.model_dump(mode="json")
+        scales = section.pop("tuning_scales")
+        return section | {"trainer": TRAINER_VERSION, "tuning_scales": scales if self.config.tune else []}
+
     def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
         config, method = self.config, choice.method
         names = method.depends_on(config.experts.names, task.own)
@@ -231,7 +237,7 @@ class Plan:
         pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
         trained = method.trains()
         routing = self._routing_identity() if trained else None
-        training = config.routers.model_dump(mode="json") | {"trainer": TRAINER_VERSION} if trained else {}
+        training = self._training() if trained else {}
         section = task.bound.settings
         compose_key = digest(
             {

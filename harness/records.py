@@ -73,7 +73,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
             "cost": Cost(seconds=seconds, tokens=tokens, peak_memory_bytes=outputs["peak_memory_bytes"]),
             "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
             "training_log": fit["log"],
-            "extra": {"evaluation_path": outputs["path"], **bound.record_extra()},
+            "extra": {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()},
             "notes": notes,
         }
     )
@@ -116,6 +116,7 @@ def _record(engine: Engine, cell: Cell) -> Record:
             router_tokens=config.routers.tokens or 0,
             eval_items=bound.settings.limit,
             max_new_tokens=config.eval.max_new_tokens,
+            tuning_trials=len(config.routers.tuning_scales) if config.tune else 0,
         ),
         environment=environment(engine.device),
         primary=bound.primary,

@@ -30,16 +30,17 @@ class TrainingData:
         self._encoded: dict[tuple[str, Part, int], list[Encoded]] = {}
 
     def pools(self, data: str, max_length: int) -> dict[str, list[Encoded]]:
-        """Rows by task for `routing`, `stage1`, `expert:NAME`, `own:NAME` or `task:NAME`.
+        """Rows by task for `routing`, `stage1`, `dev`, `expert:NAME`, `own:NAME` or `task:NAME`.
 
-        `expert:NAME` and `task:NAME` are router-train rows; `stage1` and `own:NAME` are expert-train rows.
+        `expert:NAME` and `task:NAME` are router-train rows; `stage1` and `own:NAME` are expert-train rows; `dev` is
+        for tuning alone.
 
         Raises:
             KeyError: a name that is none of these.
         """
         kind, _, name = data.partition(":")
-        part: Part = "expert-train" if kind in ("stage1", "own") else "router-train"
-        if kind in ("routing", "stage1"):
+        part: Part = "dev" if kind == "dev" else "expert-train" if kind in ("stage1", "own") else "router-train"
+        if kind in ("routing", "stage1", "dev"):
             tasks = self.plan.routing_tasks()
         elif kind in ("expert", "own"):
             tasks = self.plan.expert_tasks(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,11 +125,11 @@ def run_config(config: RunConfig, request: RunRequest) -> Path:
 
 
 def stage_store() -> Any:
-    """The user's stage store, shared by runs."""
+    """The user's stage store, shared by runs: `$HARNESS_STAGES`, else `stages` in the cache."""
     from harness.assets import cache_root
     from results.stages import Stages
 
-    return Stages(cache_root() / "stages")
+    return Stages(Path(os.environ.get("HARNESS_STAGES") or cache_root() / "stages"))
 
 
 def default_name(config: RunConfig) -> str:
@@ -161,9 +162,8 @@ def show_plan(plan: Plan, engine: Engine) -> None:
         typer.echo(f"  {job.label:40} about {duration(job.seconds)}")
     memory = estimate.memory_bytes(engine.parameters, plan.config.model.dtype) / 2**30
     total = duration(sum(job.seconds for job in jobs))
-    typer.echo(
-        f"{len(plan.cells)} cells, {len(jobs)} jobs left: about {total} and {memory:.1f} GiB on {engine.device}."
-    )
+    left = f"{len(plan.cells)} cells, {len(jobs)} jobs left"
+    typer.echo(f"{left}: about {total} and {memory:.1f} GiB on {engine.device}.")
 
 
 def show_result(folder: Path) -> None:
@@ -178,7 +178,6 @@ def show_result(folder: Path) -> None:
 def quiet_libraries() -> None:
     """Stop progress bars and advice of the libraries underneath; their errors still show."""
     import logging
-    import os
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

@@ -1,0 +1,46 @@
+"""Learning rates chosen on the dev part: the same number of trials, data and steps for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from harness.session import EngineSession
+    from methods.base import Composed, Method
+
+DEV_ROWS = 64
+"""Dev rows a trial is judged on, tasks in turn."""
+
+
+def tuned_fit(
+    method: Method, composed: Composed, scales: Sequence[float], session: Callable[[float], EngineSession]
+) -> tuple[EngineSession, list[dict[str, Any]]]:
+    """Fit once for each learning-rate scale and keep the state with the lowest dev loss.
+
+    Args:
+        method: the method being fitted.
+        composed: its composed model; left in the best trial's state.
+        scales: factors on every learning rate of the method's phases; one trial each.
+        session: makes a fresh session with a given scale.
+
+    Returns:
+        The best trial's session, and all trials: scale, mean dev cross-entropy in nats per answer token.
+    """
+    start = composed.state()
+    trials: list[dict[str, Any]] = []
+    best: tuple[float, dict[str, Any], EngineSession] | None = None
+    for scale in scales:
+        composed.load_state(start)
+        current = session(scale)
+        method.fit(composed, current)
+        loss = current.loss(composed, "dev", DEV_ROWS)
+        trials.append({"scale": scale, "dev_loss": loss})
+        if best is None or loss < best[0]:
+            best = loss, composed.state(), current
+    if best is None:
+        raise ValueError("no learning-rate scales to try")
+    composed.load_state(best[1])
+    return best[2], trials
