@@ -1,0 +1,102 @@
+"""Rubrics: versioned files that say what a judge is told.
+
+A rubric is `rubrics/<name>-v<version>.md`: front matter between `---` lines (`name`, `version`, `title`), then a
+`# System` and a `# User` section. The user section holds the places `{question}`, `{reference}` and `{answer}`; the
+line with `{reference}` and its heading stand between `{{#reference}}` and `{{/reference}}` and fall away without one.
+A published file is never edited: a change of wording is a new version.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from tasks.hashing import content_digest
+
+_FILE = re.compile(r"(?P<name>[a-z0-9-]+)-v(?P<version>\d+)\.md")
+_PLACE = re.compile(r"\{(question|reference|answer)\}")
+_OPTIONAL = re.compile(r"\{\{#reference\}\}\n?(.*?)\{\{/reference\}\}\n?", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Rubric:
+    """A judge's instructions. `digest` names the text itself, so that an edited file never meets old verdicts."""
+
+    name: str
+    version: int
+    title: str
+    system: str
+    user: str
+
+    @property
+    def label(self) -> str:
+        """Name and version, e.g. `medical-v1`."""
+        return f"{self.name}-v{self.version}"
+
+    @property
+    def digest(self) -> str:
+        """Hash of everything a judge reads."""
+        return content_digest([self.system, self.user], 16)
+
+    def messages(self, question: str, answer: str, reference: str | None) -> list[dict[str, str]]:
+        """Chat messages for one answer. Texts are put in as they are: braces in them mean nothing."""
+        user = _OPTIONAL.sub(r"\1" if reference is not None else "", self.user)
+        values = {"question": question, "answer": answer, "reference": reference or ""}
+        filled = _PLACE.sub(lambda match: values[match[1]], user)
+        filled = filled.encode("utf-8", "replace").decode()  # a model may emit half a surrogate pair
+        return [{"role": "system", "content": self.system}, {"role": "user", "content": filled}]
+
+
+def rubric_files() -> dict[tuple[str, int], Path]:
+    """All rubrics that ship, by name and version."""
+    folder = Path(str(files("tasks.judge") / "rubrics"))
+    found = {}
+    for path in sorted(folder.glob("*.md")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise ValueError(f"The rubric file {path.name} must be called <name>-v<version>.md.")
+        found[match["name"], int(match["version"])] = path
+    return found
+
+
+@lru_cache(maxsize=32)
+def load_rubric(name: str, version: int | None = None) -> Rubric:
+    """A rubric by name, the newest unless a version is asked for.
+
+    Raises:
+        ValueError: there is none of that name or version, or the file is malformed.
+    """
+    available = rubric_files()
+    versions = sorted(number for known, number in available if known == name)
+    if not versions:
+        known = ", ".join(sorted({known for known, _ in available}))
+        raise ValueError(f"Unknown rubric '{name}': known: {known}.")
+    chosen = versions[-1] if version is None else version
+    if chosen not in versions:
+        raise ValueError(f"The rubric '{name}' has no version {chosen}: it has {', '.join(map(str, versions))}.")
+    rubric = parse_rubric(available[name, chosen].read_text(encoding="utf-8"))
+    if (rubric.name, rubric.version) != (name, chosen):
+        raise ValueError(f"The rubric file {name}-v{chosen}.md names itself {rubric.label}.")
+    return rubric
+
+
+def parse_rubric(text: str) -> Rubric:
+    """A rubric from a file's text.
+
+    Raises:
+        ValueError: front matter, a section or a place is missing.
+    """
+    match = re.fullmatch(r"---\n(.*?)\n---\n\s*# System\n(.*?)\n# User\n(.*)", text, re.DOTALL)
+    if match is None:
+        raise ValueError("A rubric needs front matter between '---' lines, a '# System' and a '# User' section.")
+    head = yaml.safe_load(match[1])
+    user = match[3].strip()
+    for place in ("{question}", "{answer}"):
+        if place not in user:
+            raise ValueError(f"The rubric {head['name']} lacks the place {place}.")
+    return Rubric(str(head["name"]), int(head["version"]), str(head["title"]), match[2].strip(), user)

@@ -1,0 +1,221 @@
+"""Judging a set of answers: every distinct question to the judge is asked once, and never again after a reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tasks.judge.cache import ReplyCache, reply_key
+from tasks.judge.config import JudgeConfig
+from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply
+from tasks.judge.parse import parse_verdict, split_thinking
+from tasks.judge.report import JudgeItem, JudgeReport, Opinion, Verdict, build_report
+from tasks.judge.rubric import load_rubric
+
+T = TypeVar("T")
+Progress = Callable[[int, int], None]
+
+VERDICT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "score": {"type": "integer", "minimum": 0, "maximum": 100},
+        "reason": {"type": "string"},
+    },
+    "required": ["score", "reason"],
+    "additionalProperties": False,
+}
+
+
+def judge(
+    items: Sequence[JudgeItem],
+    config: JudgeConfig,
+    *,
+    cache: Path,
+    budget: Budget | None = None,
+    progress: Progress | None = None,
+) -> JudgeReport:
+    """Judge answers and wait for the verdicts; works inside a running event loop too (notebooks).
+
+    Args:
+        items: answers, with their questions.
+        config: the judge.
+        cache: folder for replies. What is found there is not asked again, and needs no key.
+        budget: shared between several calls; by default the configuration's, afresh.
+        progress: called with (opinions done, opinions in all).
+
+    Returns:
+        Verdicts in the order of `items`; those without a verdict say why.
+
+    Raises:
+        JudgeUnavailable: something has to be asked and there is no key.
+        ValueError: the rubric does not exist.
+    """
+    return run_blocking(lambda: judge_async(items, config, cache=cache, budget=budget, progress=progress))
+
+
+async def judge_async(
+    items: Sequence[JudgeItem],
+    config: JudgeConfig,
+    *,
+    cache: Path,
+    budget: Budget | None = None,
+    progress: Progress | None = None,
+) -> JudgeReport:
+    """`judge` for callers that run an event loop."""
+    budget = Budget.of(config) if budget is None else budget
+    before = (budget.requests, budget.retries, budget.prompt_tokens, budget.completion_tokens)
+    with ReplyCache(cache) as replies:
+        async with Endpoint(config, budget) as endpoint:
+            bench = _Bench(config, endpoint, replies)
+            verdicts = await bench.judge(items, progress)
+    now = (budget.requests, budget.retries, budget.prompt_tokens, budget.completion_tokens)
+    requests, retries, prompt_tokens, completion_tokens = (b - a for a, b in zip(before, now, strict=True))
+    return build_report(
+        items,
+        verdicts,
+        judge=config.identity(),
+        requests=requests,
+        retries=retries,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        tokens_estimated=bench.tokens_estimated,
+        structured_rejected=bench.structured_rejected,
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One opinion to form: the chat, which repeat it is, and the items that wait for it."""
+
+    messages: list[dict[str, str]]
+    repeat: int
+    items: tuple[int, ...]
+
+
+class _Bench:
+    def __init__(self, config: JudgeConfig, endpoint: Endpoint, replies: ReplyCache) -> None:
+        self.config = config
+        self.rubric = load_rubric(config.rubric, config.rubric_version)
+        self.endpoint = endpoint
+        self.replies = replies
+        self.tokens_estimated = False
+        self.structured_rejected = False
+
+    async def judge(self, items: Sequence[JudgeItem], progress: Progress | None) -> list[Verdict]:
+        opinions: list[list[Opinion | None]] = [[None] * self.config.repeats for _ in items]
+        jobs = list(self._jobs(items))
+        done = 0
+
+        async def form(job: _Job) -> None:
+            nonlocal done
+            opinion = await self._opinion(job)
+            for index in job.items:
+                opinions[index][job.repeat] = opinion
+            done += len(job.items)
+            if progress is not None:
+                progress(done, len(items) * self.config.repeats)
+
+        await each(jobs, form, self.config.concurrency)
+        return [
+            Verdict(item.id, tuple(opinion for opinion in row if opinion is not None))
+            for item, row in zip(items, opinions, strict=True)
+        ]
+
+    def _jobs(self, items: Sequence[JudgeItem]) -> Iterator[_Job]:
+        """Equal questions share a job; a first verdict on every item comes before a second on any."""
+        chats = [self.rubric.messages(item.question, item.answer, item.reference) for item in items]
+        waiting: dict[str, list[int]] = defaultdict(list)
+        for index, messages in enumerate(chats):
+            waiting[reply_key(messages)].append(index)
+        for repeat in range(self.config.repeats):
+            for indices in waiting.values():
+                yield _Job(chats[indices[0]], repeat, tuple(indices))
+
+    async def _opinion(self, job: _Job) -> Opinion:
+        opinion = None
+        for attempt in range(self.config.attempts):
+            key = reply_key(
+                self.config.asked_with(),
+                self.rubric.label,
+                self.rubric.digest,
+                job.messages,
+                job.repeat,
+                attempt,
+            )
+            stored = self.replies.get(key)
+            if stored is None:
+                try:
+                    reply = await self.endpoint.ask(job.messages, VERDICT_SCHEMA)
+                except AskError as failure:
+                    return opinion or Opinion(None, "", failure.reason, failure.detail)
+                self.replies.put(key, asdict(reply))
+            else:
+                reply = Reply(**stored)
+            self.tokens_estimated |= reply.tokens_estimated
+            self.structured_rejected |= reply.structured != self.config.structured
+            opinion = read_reply(reply, cached=stored is not None)
+            if opinion.score is not None:
+                return opinion
+        assert opinion is not None, "attempts is at least 1"
+        return opinion
+
+
+def read_reply(reply: Reply, *, cached: bool) -> Opinion:
+    """The opinion in a reply: its thinking set apart, its verdict parsed or the reason why there is none."""
+    inline, text = split_thinking(reply.text)
+    thinking = "\n".join(part for part in (reply.thinking, inline) if part)
+    parsed = parse_verdict(text, cut=reply.finish == "length")
+    unscored, detail = None, ""
+    if parsed is None:
+        if reply.finish == "length":
+            unscored, detail = "truncated", "cut at max_tokens before a verdict"
+        elif not text:
+            unscored, detail = "empty", "thinking only" if thinking else "no text"
+        else:
+            unscored, detail = "unparsable", "no verdict in the text"
+    return Opinion(
+        score=None if parsed is None else parsed.score,
+        reason="" if parsed is None else parsed.reason,
+        unscored=unscored,
+        detail=detail,
+        model=reply.model,
+        text=text,
+        thinking=thinking,
+        structured=reply.structured,
+        cached=cached,
+    )
+
+
+async def each(jobs: Sequence[T], work: Callable[[T], Awaitable[None]], concurrency: int) -> None:
+    """Do `work` on every job, in order of start, at most `concurrency` at a time; the first error ends all."""
+    remaining = iter(jobs)
+
+    async def worker() -> None:
+        for job in remaining:
+            await work(job)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(jobs))):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+
+
+def run_blocking(start: Callable[[], Awaitable[T]]) -> T:
+    """Run a coroutine to its end, in a thread of its own when this one already runs an event loop."""
+
+    async def main() -> T:
+        return await start()
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(main())
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, main()).result()

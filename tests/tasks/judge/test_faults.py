@@ -1,0 +1,171 @@
+"""Five hundred answers against an endpoint with every fault there is, and a run that is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.judge import JudgeConfig, JudgeItem, judge
+from tasks.judge.cache import ReplyCache
+
+ITEMS = 500
+# What the endpoint does with item i is decided by i % 20; the last group never gets a verdict.
+SCORED_AT_ONCE = {0, 1, 2}
+SCORED_IN_THE_END = set(range(3, 14))
+LOST = {14: "server_error", 15: "unparsable", 16: "empty", 17: "rejected", 18: "malformed", 19: "truncated"}
+
+
+def faults(fakes: Any) -> Any:
+    good = fakes.verdict
+
+    def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
+        number = int(question[1:])
+        score = number % 101
+        group = number % 20
+        valid = fakes.Say(good(score))
+        if group == 0:
+            return valid
+        if group == 1:
+            return fakes.Say(f"<think>Let me see: score: 3.</think>\n```json\n{good(score)}\n```")
+        if group == 2:
+            return fakes.Say(f"Score: {score}\nReason: prose.", thinking="hm")
+        if group <= 12 and nth >= (2 if group == 12 else 1):
+            return valid
+        return {
+            3: fakes.Fail(429, headers={"Retry-After": "0.1"}),
+            4: fakes.Fail(429),
+            5: fakes.Fail(500),
+            6: fakes.Fail(503, headers={"Retry-After": "0.05"}),
+            7: fakes.Hang(20),
+            8: fakes.Cut(20),
+            9: fakes.Cut(200),
+            10: fakes.Garbage(b"<html>gateway</html>", "text/html"),
+            11: fakes.Say("", thinking="thinking only"),
+            12: fakes.Fail(502) if nth == 0 else fakes.Say("<think>endless"),
+            13: valid if nth else fakes.Say('{"score": 8'),
+            14: fakes.Fail(500),
+            15: fakes.Say("A fine answer, well written."),
+            16: fakes.Say(None, thinking="thinking only"),
+            17: fakes.Fail(400, "context too long"),
+            18: fakes.Garbage(b'{"choices": [', "application/json"),
+            19: fakes.Say('{"reason": "it goes on', finish="length"),
+        }[group]
+
+    return answer
+
+
+def config_for(url: str) -> JudgeConfig:
+    return JudgeConfig(
+        preset="generic",
+        base_url=url,
+        model="asked-for",
+        concurrency=16,
+        timeout=2.0,
+        backoff=0.02,
+        max_retries=3,
+        give_up_after=100,
+    )
+
+
+def questions(count: int) -> list[JudgeItem]:
+    return [JudgeItem(f"id{n}", f"q{n}", f"answer {n}", f"gold {n}") for n in range(count)]
+
+
+def test_every_item_ends_scored_or_counted_and_none_is_asked_twice_after_a_valid_answer(
+    endpoint: Any, fakes: Any, tmp_path: Path
+) -> None:
+    endpoint.answer = faults(fakes)
+    report = judge(questions(ITEMS), config_for(endpoint.url), cache=tmp_path)
+
+    per_group = ITEMS // 20
+    assert report.counts == {
+        "scored": per_group * (len(SCORED_AT_ONCE) + len(SCORED_IN_THE_END)),
+        **dict.fromkeys(sorted(LOST.values()), per_group),
+    }
+    assert sum(report.counts.values()) == ITEMS
+    for number, verdict in enumerate(report.verdicts):
+        group = number % 20
+        assert verdict.id == f"id{number}"
+        if group in LOST:
+            assert (verdict.score, verdict.unscored) == (None, LOST[group])
+        else:
+            assert (verdict.score, verdict.unscored) == (number % 101, None)
+
+    asked = Counter(request.question for request in endpoint.log)
+    assert len(asked) == ITEMS
+    assert report.requests == len(endpoint.log)
+    for number in range(ITEMS):
+        if number % 20 in SCORED_AT_ONCE:
+            assert asked[f"q{number}"] == 1
+        elif number % 20 in SCORED_IN_THE_END:
+            assert asked[f"q{number}"] == (3 if number % 20 == 12 else 2)
+    hints = Counter("response_format" in request.body for request in endpoint.log)
+    assert hints[False] == per_group, "one item's rejection does not take the hint from the others"
+
+    endpoint.log.clear()
+    again = judge(questions(ITEMS), config_for(endpoint.url), cache=tmp_path)
+    assert again.counts == report.counts
+    failed = {f"q{n}" for n in range(ITEMS) if LOST.get(n % 20) in ("server_error", "rejected", "malformed")}
+    assert {request.question for request in endpoint.log} == failed, "only failures without a reply are tried again"
+
+
+def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: Any, fakes: Any, tmp_path: Path) -> None:
+    count, concurrency = 200, 8
+    endpoint.answer = lambda question, nth, body: fakes.Say(fakes.verdict(int(question[1:]) % 101), delay=0.01)
+    cache = tmp_path / "cache"
+    script = textwrap.dedent(f"""
+        from pathlib import Path
+        from tasks.judge import JudgeConfig, JudgeItem, judge
+        items = [JudgeItem(f"id{{n}}", f"q{{n}}", f"answer {{n}}", f"gold {{n}}") for n in range({count})]
+        config = JudgeConfig(preset="generic", base_url={endpoint.url!r}, model="m", concurrency={concurrency})
+        judge(items, config, cache=Path({str(cache)!r}))
+    """)
+    root = Path(__file__).parents[3]
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
+    try:
+        deadline = time.monotonic() + 25
+        while len(endpoint.log) < 80:
+            assert child.poll() is None, "the child ended before it was killed"
+            assert time.monotonic() < deadline, "the child never asked enough"
+            time.sleep(0.005)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    time.sleep(0.1)
+    first = Counter(request.question for request in endpoint.log)
+    with ReplyCache(cache) as replies:
+        kept = len(replies)
+    assert 0 <= len(first) - kept <= concurrency, "only replies still on their way are lost"
+    assert kept < count
+
+    endpoint.log.clear()
+    config = JudgeConfig(preset="generic", base_url=endpoint.url, model="m", concurrency=concurrency)
+    report = judge(questions(count), config, cache=cache)
+    assert report.counts == {"scored": count}
+    assert [verdict.score for verdict in report.verdicts] == [n % 101 for n in range(count)]
+    assert report.cached == kept
+    assert len(endpoint.log) == count - kept
+    repeated = set(first) & {request.question for request in endpoint.log}
+    assert len(repeated) == len(first) - kept <= concurrency
+
+
+def test_an_interrupt_keeps_what_was_paid_for(endpoint: Any, fakes: Any, tmp_path: Path) -> None:
+    def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
+        if question == "q40":
+            os.kill(os.getpid(), signal.SIGINT)
+        return fakes.Say(fakes.verdict(1), delay=0.01)
+
+    endpoint.answer = answer
+    with pytest.raises(KeyboardInterrupt):
+        judge(questions(50), config_for(endpoint.url), cache=tmp_path)
+    with ReplyCache(tmp_path) as replies:
+        assert 0 < len(replies) < 50
