@@ -10,22 +10,31 @@ from harness.errors import UserError
 
 
 def report_command(run: Path, table: str, formats: list[str]) -> None:
-    """Render one table of a run and print the paths written.
+    """Render one table of a run, print it and the paths written.
 
     Raises:
         UserError: no such run, table or format.
     """
+    typer.echo(rendered(run, table, formats))
+
+
+def rendered(run: Path, table: str, formats: list[str]) -> str:
+    """Write a table in the given formats; its text for the terminal, then the paths.
+
+    Raises:
+        UserError: no such run, table or format.
+    """
+    from methods import registry
     from reports import api
+    from reports.render import FORMATS
     from results.store import StoreError
 
     try:
-        paths = api.render(run, table, formats)
-        if table == "comparison":
-            typer.echo(api.comparison_text(run))
+        paths = api.render(run, table, formats, registry.names())
+        text = FORMATS["text"][1](api.build_table(api.Run.open(run), table, registry.names()))
     except (StoreError, api.ReportError) as error:
         raise UserError(str(error)) from error
-    for path in paths:
-        typer.echo(str(path))
+    return "\n".join([text, *map(str, paths)])
 
 
 def compare_command(run: Path, methods: list[str] | None) -> None:
@@ -35,10 +44,12 @@ def compare_command(run: Path, methods: list[str] | None) -> None:
         UserError: no such run or method in it.
     """
     from reports import api
-    from results.store import StoreError
+    from reports.render import FORMATS
+    from results.store import RunFolder, StoreError
 
     try:
-        typer.echo(api.compare_text(run, methods))
+        chosen = methods or list(dict.fromkeys(cell.method for cell in RunFolder.open(run).info.cells))
+        typer.echo(FORMATS["text"][1](api.compare(run, chosen)))
     except (StoreError, api.ReportError) as error:
         raise UserError(str(error)) from error
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.commands.report import rendered
 from harness.config import RunConfig, resolve
 from harness.errors import UserError
 from results.digest import digest
@@ -115,7 +116,7 @@ def run_config(config: RunConfig, request: RunRequest) -> Path:
             records = engine.execute(progress)
     except StoreError as error:
         raise UserError(str(error)) from error
-    show_result(folder)
+    typer.echo(rendered(folder, "comparison", ["latex", "md", "csv"]))
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
         typer.echo(f"failed: {record.spec.method} on {record.spec.task}: {record.error}", err=True)
@@ -164,15 +165,6 @@ def show_plan(plan: Plan, engine: Engine) -> None:
     total = duration(sum(job.seconds for job in jobs))
     left = f"{len(plan.cells)} cells, {len(jobs)} jobs left"
     typer.echo(f"{left}: about {total} and {memory:.1f} GiB on {engine.device}.")
-
-
-def show_result(folder: Path) -> None:
-    """Print the comparison and the paths of its files."""
-    from reports.api import comparison_text, render
-
-    typer.echo(comparison_text(folder))
-    for path in render(folder, "comparison", ["latex", "md", "csv"]):
-        typer.echo(str(path))
 
 
 def quiet_libraries() -> None:

@@ -107,9 +107,6 @@ class Row:
     def add(self, tokens: Tokens, depth: int, wanted: Sequence[tuple[int, int, int]], parent: int) -> int:
         """Append a node below span `parent`; returns its span."""
         start = len(self.tokens)
-        if parent == len(self.spans) - 1 == 0 and not self.spans[0][1] - self.spans[0][0]:
-            self.spans.clear()
-            parent = -1
         self.tokens.extend(tokens)
         self.positions.extend(range(depth, depth + len(tokens)))
         self.spans.append((start, len(self.tokens), parent))
@@ -155,8 +152,8 @@ def plan(root: Node, *, overhead: int, longest_row: int) -> Group:
         trunk = [*above, node]
         length = sum(len(part.tokens) for part in trunk)
         branching = bool(node.children)
-        rest = node.size - len(node.tokens)
-        if length + rest <= longest_row and not (branching and length > longest_trunk) and node is not root:
+        small = length + node.size - len(node.tokens) <= longest_row
+        if length and small and not (branching and length > longest_trunk):
             group.rows.append(_row(trunk))
         elif not branching or overhead < length * (len(node.children) - 1):
             inner = Group(_chain(trunk))

@@ -1,0 +1,205 @@
+"""Attention of many rows over one shared prefix and each row's own keys, in exact arithmetic.
+
+The prefix is read once for all rows instead of being copied into each row's cache: the softmax over both parts is put
+together from the two parts' outputs and log-sum-exps (as in Hydragen, arXiv 2402.05099). It is registered with
+transformers as an attention implementation, which a model uses inside `shared_attention`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+from transformers.masking_utils import AttentionMaskInterface
+from transformers.modeling_utils import AttentionInterface
+
+NAME = "shared_prefix"
+
+KeysValues = list[tuple[Tensor, Tensor]]
+"""Keys and values `[b, h, t, d]` of every layer."""
+
+
+class CannotShare(ValueError):
+    """The model's attention has a part that the shared form does not compute. The message names it."""
+
+
+class Own(Protocol):
+    """Where the rows' own keys and values are."""
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take those of this pass, `[b, h, t, d]`; return all that its queries may see, `[b, h, L, d]`."""
+
+
+class Fresh:
+    """Rows without a past: their keys are those of this pass, kept in `layers`."""
+
+    def __init__(self) -> None:
+        self.layers: KeysValues = []
+
+    def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Own`."""
+        if layer != len(self.layers):
+            raise CannotShare("layers that share or reorder their caches")
+        self.layers.append((keys, values))
+        return keys, values
+
+
+@dataclass
+class Pass:
+    """What one forward pass attends to.
+
+    Attributes:
+        own: the rows' own keys and values.
+        prefix: the shared ones, `[1, h, P, d]` for every layer; empty without a prefix.
+        mask: `[b, 1, t, L]`, added to the scores of own keys; None where each row is a chain without a past, whose
+            padding is on the right (then the causal order alone hides it).
+        past: tokens before this pass (prefix and own), as the model is told.
+    """
+
+    own: Own
+    prefix: KeysValues = field(default_factory=list)
+    mask: Tensor | None = None
+    past: int = 0
+    _folded: dict[int, Tensor] = field(default_factory=dict)
+
+    def folded_mask(self, groups: int) -> Tensor:
+        """The mask for queries of all heads that share a key head, `[b, 1, groups * t, L]`."""
+        assert self.mask is not None
+        if groups not in self._folded:
+            self._folded[groups] = self.mask.repeat(1, 1, groups, 1)
+        return self._folded[groups]
+
+
+class PassCache(Cache):
+    """The cache that transformers' layers talk to during one `Pass`."""
+
+    def __init__(self, current: Pass) -> None:
+        super().__init__(layers=[])
+        self.current = current
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Hand keys and values to the pass."""
+        return self.current.own.update(layer_idx, key_states, value_states)
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Tokens before this pass."""
+        return self.current.past
+
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Length and offset of the mask that the model would build; it is not used."""
+        return self.current.past + query_length, 0
+
+
+_CURRENT: ContextVar[Pass] = ContextVar("current pass of shared-prefix attention")
+
+
+@contextmanager
+def shared_attention(configs: Sequence[Any], current: Pass) -> Iterator[None]:
+    """Let models with these configurations attend as `current` says."""
+    before = [config._attn_implementation for config in configs]
+    token = _CURRENT.set(current)
+    try:
+        for config in configs:
+            config._attn_implementation = NAME
+        yield
+    finally:
+        for config, implementation in zip(configs, before, strict=True):
+            config._attn_implementation = implementation
+        _CURRENT.reset(token)
+
+
+def attend(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Softmax attention with its normaliser.
+
+    Args:
+        query: `[b, h, t, d]`.
+        keys: `[b, h, L, d]`.
+        values: `[b, h, L, d]`.
+        mask: added to the scores, broadcast to `[b, h, t, L]`.
+        scale: multiplies the scores before the mask.
+        causal: query i sees keys up to i (needs L = t).
+
+    Returns:
+        Output `[b, h, t, d]` and the scores' log-sum-exp `[b, h, t]`.
+    """
+    if query.device.type == "cpu" and keys.shape[-1] == values.shape[-1]:
+        kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        out, lse = kernel(query, keys, values, 0.0, causal, attn_mask=mask, scale=scale)
+        return out, lse
+    return attend_plainly(query, keys, values, mask, scale=scale, causal=causal)
+
+
+def attend_plainly(
+    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`attend` as it is defined, on any device; scores are at least float32."""
+    scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
+    if mask is not None:
+        scores = scores + mask
+    if causal:
+        order = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+        scores = scores.masked_fill(~order, float("-inf"))
+    return scores.softmax(-1).to(values.dtype) @ values, scores.logsumexp(-1)
+
+
+def shared_prefix_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention function of transformers' interface: query `[b, H, t, d]`, own keys `[b, h, L, d]`, out `[b, t, H, d]`.
+
+    Raises:
+        CannotShare: soft-capped scores, attention sinks or position biases.
+    """
+    for extra in ("softcap", "s_aux", "position_bias"):
+        if kwargs.get(extra) is not None:
+            raise CannotShare(f"attention with {extra}")
+    current = _CURRENT.get()
+    rows, heads, length, width = query.shape
+    kv_heads = key.shape[1]
+    groups = heads // kv_heads
+    scale = scaling if scaling is not None else width**-0.5
+    if current.mask is None:
+        spread = (rows, kv_heads, groups, key.shape[2])
+        own_keys = key.unsqueeze(2).expand(*spread, width).reshape(rows, heads, -1, width)
+        own_values = value.unsqueeze(2).expand(*spread, value.shape[-1]).reshape(rows, heads, -1, value.shape[-1])
+        out, lse = attend(query, own_keys, own_values, None, scale=scale, causal=True)
+    else:
+        folded = query.reshape(rows, kv_heads, groups * length, width)
+        out, lse = attend(folded, key, value, current.folded_mask(groups), scale=scale)
+        out, lse = out.reshape(rows, heads, length, -1), lse.reshape(rows, heads, length)
+    if current.prefix:
+        prefix_keys, prefix_values = current.prefix[module.layer_idx]  # type: ignore[index]
+        queries = query.reshape(rows, kv_heads, groups * length, width).transpose(0, 1)
+        queries = queries.reshape(1, kv_heads, rows * groups * length, width)
+        above, above_lse = attend(queries, prefix_keys, prefix_values, None, scale=scale)
+        above = above.reshape(kv_heads, rows, groups * length, -1).transpose(0, 1)
+        above_lse = above_lse.reshape(kv_heads, rows, groups * length).transpose(0, 1)
+        above = above.reshape(rows, heads, length, -1)
+        share = torch.sigmoid(above_lse.reshape(rows, heads, length) - lse).unsqueeze(-1).to(out.dtype)
+        out = torch.lerp(out, above, share)
+    return out.transpose(1, 2).contiguous(), None
+
+
+def _no_mask(*_args: Any, **_kwargs: Any) -> None:
+    return None
+
+
+AttentionInterface.register(NAME, shared_prefix_attention)
+AttentionMaskInterface.register(NAME, _no_mask)
