@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +13,7 @@ from pathlib import Path
 
 from reports.comparison import Options, comparison, paired
 from reports.ranking import MEAN
-from reports.render import FORMATS
+from reports.render import FORMATS, text
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Item, Record
@@ -91,11 +94,27 @@ def build_table(run: Run, table: str = "comparison", order: Sequence[str] = ()) 
     raise ReportError(_unknown("table", table, ["comparison"]))
 
 
-def compare(run: Path, methods: Sequence[str]) -> Table:
+def comparison_text(run: Path, order: Sequence[str] = ()) -> str:
+    """The comparison for the terminal: as wide as it is, bold and underlined where it can show that."""
+    return _for_terminal(build_table(Run.open(run), "comparison", order))
+
+
+def compare_text(run: Path, methods: Sequence[str] | None = None) -> str:
+    """`compare` for the terminal; all methods of the run by default."""
+    return _for_terminal(compare(run, methods))
+
+
+def _for_terminal(table: Table) -> str:
+    if not sys.stdout.isatty():
+        return text.render(table)
+    return text.render(table, shutil.get_terminal_size().columns, color="NO_COLOR" not in os.environ)
+
+
+def compare(run: Path, methods: Sequence[str] | None = None) -> Table:
     """Differences between methods with paired tests over items and seeds, Holm-corrected per model.
 
     Args:
-        methods: display names, at least two.
+        methods: display names, at least two; all of the run by default.
 
     Returns:
         One row per pair and task: difference, interval, p, corrected p, items, seeds, share of items that differ.
@@ -107,10 +126,11 @@ def compare(run: Path, methods: Sequence[str]) -> Table:
     return difference_table(opened.records, opened.items, methods)
 
 
-def difference_table(records: Sequence[Record], items: Items, methods: Sequence[str]) -> Table:
+def difference_table(records: Sequence[Record], items: Items, methods: Sequence[str] | None = None) -> Table:
     """`compare` on records and items at hand."""
     done = [record for record in records if record.status == "done"]
     known = list(dict.fromkeys(key.method for key in grouped(done)))
+    methods = known if methods is None else methods
     for method in methods:
         if method not in known:
             raise ReportError(_unknown("method", method, known))

@@ -41,14 +41,17 @@ def model_sentence(record: Record) -> str:
 
 
 def budget_sentence(record: Record) -> str:
-    """Preset with its numbers."""
+    """Preset with its numbers; a budget of 0 tokens means the whole training part."""
     budget = record.budget
+    experts = f"{budget.expert_tokens:,} training tokens" if budget.expert_tokens else "all training rows"
+    routers = f"{budget.router_tokens:,} tokens" if budget.router_tokens else "all rows"
+    if budget.router_examples:
+        routers = f"{budget.router_examples:,} examples"
     items = "all" if budget.eval_items is None else f"at most {budget.eval_items:,}"
     tuned = f", {budget.tuning_trials} tuning trials a method" if budget.tuning_trials else ""
     return (
-        f"preset {budget.preset}: {budget.expert_tokens:,} training tokens an expert, "
-        f"{budget.router_tokens:,} for routers, {items} items a task, "
-        f"{budget.max_new_tokens} new tokens{tuned}"
+        f"preset {budget.preset}: {experts} an expert, {routers} for routers, {items} items a task, "
+        f"at most {budget.max_new_tokens} new tokens{tuned}"
     )
 
 
@@ -114,7 +117,7 @@ def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]]) -
         discordant = st.median(test.discordant for test in found)
         items = min(test.n_items for test in found)
         difference = detectable(items, discordant, 0.05 / family_size)
-        shown = "none below the share that differs" if difference != difference else f"{100 * difference:.1f}"
+        shown = "too few items" if difference != difference else f"{100 * difference:.1f}"
         parts.append(f"{column} {shown} ({items} items, {100 * discordant:.0f} % answered differently)")
     if not parts:
         return None

@@ -54,6 +54,9 @@ class Budget(_Model):
     preset: str = Field(description="Name of the preset.")
     expert_tokens: int = Field(description="Training tokens (prompt and target, no padding) of one expert.")
     router_tokens: int = Field(description="Training tokens of the routers, over all tasks of the pool.")
+    router_examples: int | None = Field(
+        default=None, description="Training examples of the routers, where they and not tokens are the limit."
+    )
     eval_items: int | None = Field(description="Items evaluated per task at most; null for all.")
     max_new_tokens: int = Field(description="Longest generation, in tokens.")
     tuning_trials: int = Field(
@@ -222,6 +225,9 @@ class PlannedCell(_Model):
     method: str = Field(description="Display name of the method, with deviations.")
     task: str = Field(description="Display name of the task, with deviations.")
     seed: int = Field(description="Seed of the cell.")
+    variant: str = Field(
+        default="", description="Part of a table or ablation that asked for it, e.g. `rank=16`."
+    )
 
 
 class RunInfo(_Model):

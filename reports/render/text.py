@@ -2,39 +2,51 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from io import StringIO
+from typing import Any
 
 from reports.render import format as fmt
 from reports.tables import DAGGER, Cell, Column, Table
 
 
 def render(table: Table, width: int | None = None, color: bool = False) -> str:
-    """The table as text.
+    """The table as text; columns that do not fit side by side follow below, with the first column repeated.
 
     Args:
         width: columns of the terminal; as wide as needed by default.
         color: bold and underline by terminal codes; `*` and `~` behind the number otherwise.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table as RichTable
     from rich.text import Text
 
     stream = StringIO()
     console = Console(
         file=stream,
-        width=width or 10_000,
+        width=10_000,
         force_terminal=color,
         color_system="standard" if color else None,
         highlight=False,
     )
+    console.print(Text(table.title, style="bold" if color else ""))
+    for columns in _blocks(table, width):
+        console.print(_grid(table, columns, color))
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    for note in under(table, color):
+        lines += textwrap.wrap(note, width or 110, subsequent_indent="  ") or [""]
+    return "\n".join(lines) + "\n"
+
+
+def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
     grid = RichTable(box=box.SIMPLE_HEAD, title=None, show_edge=False, pad_edge=False)
     grid.add_column(table.row_header)
-    for column in table.columns:
-        grid.add_column(
-            "\n".join(filter(None, (fmt.heading(column), column.detail))), justify="right", no_wrap=True
-        )
+    for column in columns:
+        grid.add_column(_heading(column), justify="right", no_wrap=True)
     for index, panel in enumerate(table.panels):
         if panel.title:
             if index:
@@ -42,13 +54,34 @@ def render(table: Table, width: int | None = None, color: bool = False) -> str:
             grid.add_row(Text(panel.title, style="italic" if color else ""))
         for row in panel.rows:
             label = Text(row.label + (f" {DAGGER}" if row.dagger else ""))
-            cells = [_cell(row.cells.get(column.key, Cell()), column, color) for column in table.columns]
-            grid.add_row(label, *cells)
-    console.print(Text(table.title, style="bold" if color else ""))
-    console.print(grid)
-    for line in under(table, color):
-        console.print(Text(line), soft_wrap=width is None)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+            grid.add_row(
+                label, *[_cell(row.cells.get(column.key, Cell()), column, color) for column in columns]
+            )
+    return grid
+
+
+def _blocks(table: Table, width: int | None) -> list[list[Column]]:
+    """Columns that fit side by side."""
+    first = max(
+        [len(table.row_header), *(len(panel.title) for panel in table.panels)]
+        + [len(row.label) + 2 for _, row in table.rows()]
+    )
+    blocks: list[list[Column]] = [[]]
+    used = first
+    for column in table.columns:
+        cells = [_cell(row.cells.get(column.key, Cell()), column, False).plain for _, row in table.rows()]
+        needed = 3 + max(len(line) for text in [_heading(column), *cells] for line in text.split("\n"))
+        if width is not None and blocks[-1] and used + needed > width:
+            blocks.append([])
+            used = first
+        blocks[-1].append(column)
+        used += needed
+    return blocks
+
+
+def _heading(column: Column) -> str:
+    label = fmt.heading(column).replace(" ", "\n") if len(fmt.heading(column)) > 12 else fmt.heading(column)
+    return "\n".join(filter(None, (label, column.detail)))
 
 
 def under(table: Table, color: bool = False) -> Sequence[str]:
@@ -58,7 +91,7 @@ def under(table: Table, color: bool = False) -> Sequence[str]:
     return [*(f"({key}) {text}" for key, text in table.footnotes.items()), *signs, *table.notes]
 
 
-def _cell(cell: Cell, column: Column, color: bool):  # type: ignore[no-untyped-def]  # rich is imported lazily
+def _cell(cell: Cell, column: Column, color: bool) -> Any:
     from rich.text import Text
 
     text = Text()

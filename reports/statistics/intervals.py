@@ -143,10 +143,10 @@ def task_mean(tasks: Sequence[Sequence[Sequence[float]] | Scores], level: float 
     if len(seeds) != 1:
         raise ValueError("tasks must have the same seeds")
     per_seed = np.mean([array.mean(axis=1) for array in arrays], axis=0)
-    if all((array == array[:1]).all() for array in arrays):
+    many = len(per_seed) > 1 and not all((array == array[:1]).all() for array in arrays)
+    if not many:
         arrays = [array[:1] for array in arrays]
     low, high = _student(float(per_seed.mean()), arrays, level)
-    many = len(per_seed) > 1
     return Interval(
         float(per_seed.mean()),
         low,
