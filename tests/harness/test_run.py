@@ -89,15 +89,15 @@ def test_the_same_run_again_computes_nothing(undisturbed: Path, tiny_model: Path
 
 
 @pytest.mark.parametrize("moment", ["expert mrpc", "fit mixer", "lora on sst2"])
-def test_a_killed_run_ends_as_if_undisturbed(
-    moment: str, undisturbed: Path, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_ends_as_if_undisturbed(moment: str, undisturbed: Path, tiny_model: Path, tmp_path: Path) -> None:
     arguments = [
         "run", "--methods", "base,lora,uniform,mixer", *SMALL, "--model", str(tiny_model),
         "--output", str(tmp_path / "run"),
     ]  # fmt: skip
     line, environment = command(*arguments, stages=tmp_path / "stages")
-    process = subprocess.Popen(line, env=environment, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    process = subprocess.Popen(
+        line, env=environment, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
     assert process.stderr is not None
     for text in process.stderr:
         if text.startswith(moment):
