@@ -27,7 +27,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from methods.routing.context import RoutingContext
+from methods.routing.context import CountedTokens, RoutingContext
 
 Track = Literal["compose", "joint", "reference"]
 
@@ -99,15 +99,24 @@ class LossTerm:
         coefficient: multiplies it; the warm-up ramp is already in.
         per_token: True when `value` is a mean over the counted tokens of the micro-batch, so that an accumulation
             window weights it by token counts; False for data-independent terms (preserve).
+        counted: which tokens the mean is over, hence which counts weight micro-batches.
     """
 
     value: Tensor
     coefficient: float
     per_token: bool = True
+    counted: CountedTokens = "all_nonpad"
 
 
 class Session(Protocol):
-    """What the engine offers to a method that is being fitted."""
+    """What the engine offers to a method that is being fitted.
+
+    Attributes:
+        sequences: sequences in a full micro-batch (statistics taken inside one micro-batch need at least 8).
+    """
+
+    @property
+    def sequences(self) -> int: ...
 
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         """Run one phase with the comparison's budget; the log goes into the record."""
@@ -127,7 +136,13 @@ class Composed:
     """
 
     kv_cache: bool = True
-    """Whether weights at token t depend on tokens up to t only and are not revised later (spec 1.7)."""
+    """Whether weights at token t depend on tokens up to t only and are not revised later. Where False, a sequence is
+    passed whole and uncut, its prompt marked in `context.prompt_mask`; no prefix may be shared between items."""
+
+    stats_scope: str | None = None
+    """Where balance statistics come from (`microbatch`, `ema`, `accum`); None without such losses. Under `accum` the
+    engine first runs every micro-batch of a window without gradients, calling `losses` after each and
+    `on_statistics_end` after the last, and then trains on them as usual."""
 
     def __init__(self, model: nn.Module, context: RoutingContext, experts: Sequence[str]) -> None:
         self.model = model
@@ -149,6 +164,9 @@ class Composed:
 
     def on_window_end(self) -> None:
         """Called after each optimiser step; running statistics are updated here, never inside a window."""
+
+    def on_statistics_end(self) -> None:
+        """Called between the two passes over a window under `stats_scope` `accum`."""
 
     def state(self) -> dict[str, Tensor]:
         """Everything that fitting decided: trained parameters, buffers and running statistics."""
@@ -185,7 +203,7 @@ class Composed:
             self.context.end_task()
 
     def diagnostics(self) -> dict[str, Any] | None:
-        """Routing diagnostics of the tokens since `task` was entered (fields of the record's schema); None if static."""
+        """Routing diagnostics of the tokens since `task` was entered, with the fields of a record; None if static."""
         return None
 
     def uninstall(self) -> None:
@@ -200,10 +218,19 @@ class Method(ABC):
     version: ClassVar[int] = 1
     """Raised when a change of the code changes results; part of every hash."""
     track: ClassVar[Track] = "compose"
-    uses_task_identity: ClassVar[bool] = False
 
-    def __init__(self, config: MethodConfig | None = None) -> None:
+    def __init__(self, config: MethodConfig | None = None, *, name: str | None = None) -> None:
         self.config = config if config is not None else self.Config()
+        self.name = name or type(self).__name__.lower()
+
+    @property
+    def uses_task_identity(self) -> bool:
+        """Whether the method is told the task at test time (dagger in tables)."""
+        return False
+
+    def serves(self, pool: Sequence[str], own: str | None) -> bool:
+        """Whether there is a cell for a task with own expert `own`; without one, tables show a dash."""
+        return True
 
     def depends_on(self, pool: Sequence[str], own: str | None) -> tuple[str, ...]:
         """Experts that the cell of a task with own expert `own` depends on; default: the whole pool."""

@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+import torch
 from torch import Tensor
+
+CountedTokens = Literal["all_nonpad", "answer_only", "prompt_only"]
 
 
 @dataclass
 class RoutingContext:
     """Shared by all routed layers of one composed model.
 
+    The engine drives `label_mask`, `domain`, `training`, `progress`, `prompt_mask` and `given_mask`; a hook on the
+    model fills the rest before each forward pass.
+
     Attributes:
         token_mask: `[b, t]` booleans of the tokens of this forward pass that are not padding; None counts all.
         label_mask: `[b, t]` booleans of answer tokens (training only), for `stats_tokens`.
+        prompt_mask: `[b, t']` booleans of prompt tokens, t' at most t (later tokens are not prompt), for methods that
+            fix weights on the prompt (`Composed.kv_cache` False). None: in training the tokens outside `label_mask`,
+            else all tokens of a pass that starts without a cache.
+        given_mask: token mask for the next forward pass only, for inputs whose attention mask is not `[b, past + t]`.
         domain: `[b]` index of each sequence's own expert (training) or None.
         task: name of the task being evaluated, or None while training.
         own_expert: index of the evaluated task's own expert, or None.
         training: whether losses are to be kept from this pass.
         progress: fraction of optimiser steps done, 0 to 1 (drives coefficient ramps).
         collect: whether layers accumulate diagnostics.
+        input_ids: `[b, t]` token ids of this pass, or None when the model was given embeddings.
+        position_ids: `[b, t]` positions in the sequence, padding not counted, as integers.
+        past_length: tokens in the key-value cache before this pass.
+        listeners: objects whose `reset_diagnostics` is called when a task begins.
     """
 
     token_mask: Tensor | None = None
     label_mask: Tensor | None = None
+    prompt_mask: Tensor | None = None
+    given_mask: Tensor | None = None
     domain: Tensor | None = None
     task: str | None = None
     own_expert: int | None = None
     training: bool = False
     progress: float = 0.0
     collect: bool = False
+    input_ids: Tensor | None = None
+    position_ids: Tensor | None = None
+    past_length: int = 0
     listeners: list[object] = field(default_factory=list)
 
     def begin_task(self, name: str, own: int | None) -> None:
@@ -43,3 +63,27 @@ class RoutingContext:
     def end_task(self) -> None:
         """Leave evaluation of a task; statistics stay readable until the next one."""
         self.task, self.own_expert, self.collect = None, None, False
+
+    def counted(self, tokens: CountedTokens) -> Tensor | None:
+        """`[b, t]` booleans of the tokens over which routing statistics are taken; None counts all.
+
+        Raises:
+            RuntimeError: answer or prompt tokens are asked for and `label_mask` is not set.
+        """
+        if tokens == "all_nonpad":
+            return self.token_mask
+        if self.label_mask is None:
+            raise RuntimeError(f"stats_tokens={tokens} needs the label mask of the pass: set context.label_mask.")
+        chosen = self.label_mask if tokens == "answer_only" else ~self.label_mask
+        return chosen if self.token_mask is None else chosen & self.token_mask
+
+    def prompt(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """`[b, t]` booleans of the prompt's tokens in this pass (see `prompt_mask`)."""
+        if self.prompt_mask is not None:
+            mask = torch.zeros(shape, dtype=torch.bool, device=device)
+            mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask
+        elif self.training and self.label_mask is not None:
+            mask = ~self.label_mask
+        else:
+            mask = torch.ones(shape, dtype=torch.bool, device=device)
+        return mask if self.token_mask is None else mask & self.token_mask

@@ -1,0 +1,126 @@
+"""Names of method variants: `mixer[loss.entropy.sign=-1,route.train_k=2]`.
+
+A variant is its method's name and the configuration values that deviate, as dotted keys. The same text stands on the
+command line, in records and in table rows, so `parse` and `display` are inverse to each other.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+_VARIANT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(?:\[(?P<settings>.*)\])?", re.DOTALL)
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_INTEGER = re.compile(r"[-+]?\d+")
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Split a variant into the method's name and its overrides by dotted key.
+
+    Values are YAML scalars or flow lists; `1e-3` is a number here, which YAML 1.1 would read as text.
+
+    Raises:
+        ValueError: not of the form `NAME` or `NAME[key=value,...]`.
+    """
+    match = _VARIANT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"Cannot read the method '{text}': write NAME or NAME[key=value,key=value].")
+    overrides: dict[str, Any] = {}
+    settings = match["settings"]
+    for part in _split(settings) if settings else []:
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ValueError(f"Cannot read '{part.strip()}' in '{text}': write key=value.")
+        if key in overrides:
+            raise ValueError(f"The key '{key}' stands twice in '{text}': leave one out.")
+        overrides[key] = parse_value(value)
+    return match["name"], overrides
+
+
+def display(name: str, overrides: Mapping[str, Any]) -> str:
+    """Canonical text of a variant, keys sorted; `overrides` may be dotted or nested."""
+    flat = flatten(overrides)
+    if not flat:
+        return name
+    return f"{name}[{','.join(f'{key}={_value_text(flat[key])}' for key in sorted(flat))}]"
+
+
+def parse_value(text: str) -> Any:
+    """One value as YAML reads it, plus numbers such as `1e-3`.
+
+    Raises:
+        ValueError: not YAML.
+    """
+    text = text.strip()
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if text.startswith("[") and text.endswith("]"):
+        return [parse_value(part) for part in _split(text[1:-1]) if part.strip()]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"Cannot read the value '{text}': quote it as YAML text.") from error
+
+
+def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys of nested mappings; keys that are dotted already stay as they are."""
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = value
+    return flat
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Inverse of `flatten`."""
+    nested: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        section = nested
+        for parent in parents:
+            section = section.setdefault(parent, {})
+        section[leaf] = value
+    return nested
+
+
+def _split(text: str) -> list[str]:
+    """Parts between commas that stand outside brackets and quotes."""
+    parts, depth, quote, start = [], 0, "", 0
+    for index, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"":
+            quote = character
+        elif character in "[{":
+            depth += 1
+        elif character in "]}":
+            depth -= 1
+        elif character == "," and depth == 0:
+            parts.append(text[start:index])
+            start = index + 1
+    parts.append(text[start:])
+    return parts
+
+
+def _value_text(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, list | tuple):
+        return f"[{','.join(_value_text(item) for item in value)}]"
+    text = str(value)
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) is not None and parse_value(text) == text
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,232 @@
+"""All methods by name, from their cards.
+
+A method is a card `methods/cards/NAME.md`: Markdown with YAML front matter that names the class and the configuration
+that makes this name. Reading cards imports no torch; the class is imported when a method is created. Other packages
+add methods through the entry-point group `harness.methods`: each entry point names a package that holds cards.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from methods.naming import display, flatten, nest, parse, parse_value
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from methods.base import Method, Track
+
+__all__ = [
+    "Card",
+    "UnknownMethod",
+    "card",
+    "cards",
+    "config_keys",
+    "create",
+    "deviations",
+    "display",
+    "method_class",
+    "names",
+    "parse",
+    "parse_value",
+]
+
+GROUP = "harness.methods"
+_FIELDS = {"name", "summary", "track", "class", "config", "paper", "trained", "task_identity", "order"}
+_TRACKS = ("compose", "joint", "reference")
+
+
+class UnknownMethod(ValueError):
+    """No method has that name; the message offers the nearest ones."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Front matter of one card.
+
+    Attributes:
+        name: name on the command line and in records.
+        summary: one line.
+        track: `compose`, `joint` or `reference`.
+        target: `module:Class`.
+        config: dotted or nested values that deviate from the class's defaults under this name.
+        paper: reference of the method, or an empty string.
+        trained: what is trained, in words.
+        task_identity: `needed` when the method is told the task at test time, else `not`.
+        order: position in listings and tables.
+        source: the card's file.
+    """
+
+    name: str
+    summary: str
+    track: Track
+    target: str
+    config: Mapping[str, Any]
+    paper: str
+    trained: str
+    task_identity: str
+    order: int
+    source: Traversable = field(repr=False, compare=False)
+
+    def body(self) -> str:
+        """The card's text below the front matter, as Markdown."""
+        return _split_front_matter(self.source.read_text(encoding="utf-8"), self.source.name)[1]
+
+
+@cache
+def cards() -> dict[str, Card]:
+    """All cards by name, in table order.
+
+    Raises:
+        ValueError: a card that is malformed, or a name that two cards claim.
+    """
+    found: dict[str, Card] = {}
+    folders = [resources.files("methods.cards")]
+    folders += [resources.files(point.value) for point in sorted(metadata.entry_points(group=GROUP))]
+    for folder in folders:
+        for file in folder.iterdir():
+            if not file.name.endswith(".md"):
+                continue
+            new = read_card(file)
+            if new.name in found:
+                raise ValueError(f"Two cards claim the method '{new.name}': rename {found[new.name].source} or {file}.")
+            found[new.name] = new
+    return {entry.name: entry for entry in sorted(found.values(), key=lambda entry: (entry.order, entry.name))}
+
+
+def read_card(file: Traversable) -> Card:
+    """One card from its file.
+
+    Raises:
+        ValueError: no front matter, a missing or unknown field, or a value that is not allowed.
+    """
+    front = yaml.load(_split_front_matter(file.read_text(encoding="utf-8"), file.name)[0], _LOADER)
+    if not isinstance(front, dict):
+        raise ValueError(f"The card {file.name} needs a mapping as its front matter.")
+    if wrong := front.keys() ^ _FIELDS:
+        raise ValueError(f"The card {file.name} lacks or does not know the fields {', '.join(sorted(wrong))}.")
+    if file.name != f"{front['name']}.md":
+        raise ValueError(f"The card {file.name} names the method '{front['name']}': file and name must agree.")
+    if front["track"] not in _TRACKS or front["task_identity"] not in ("needed", "not"):
+        raise ValueError(
+            f"The card {file.name} needs a track of {', '.join(_TRACKS)} and a task_identity of needed or not."
+        )
+    return Card(target=front.pop("class"), config=front.pop("config") or {}, source=file, **front)
+
+
+def names() -> list[str]:
+    """Names of all methods, in table order."""
+    return list(cards())
+
+
+def card(name: str) -> Card:
+    """The card of a method.
+
+    Raises:
+        UnknownMethod: no method has that name.
+    """
+    if name not in cards():
+        raise UnknownMethod(f"Unknown method '{name}': {_nearest(name, cards())}")
+    return cards()[name]
+
+
+def method_class(name: str) -> type[Method]:
+    """The class behind a name; imports it, and torch with it."""
+    module, _, attribute = card(name).target.partition(":")
+    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def create(name: str, overrides: Mapping[str, Any] | None = None) -> Method:
+    """A method with its configuration.
+
+    Args:
+        name: a registered name.
+        overrides: values that deviate from the name's configuration, by dotted key or nested.
+
+    Raises:
+        UnknownMethod: no method has that name.
+        ValueError: a key that the method does not have, or a value that its type refuses.
+    """
+    cls = method_class(name)
+    defaults = config_keys(name)
+    given = flatten(overrides or {})
+    _refuse_unknown(name, given, defaults)
+    return cls(_validated(cls.Config, defaults | given, name), name=name)
+
+
+def config_keys(name: str) -> dict[str, Any]:
+    """Every configuration key of a method, dotted, with its default as JSON data.
+
+    Raises:
+        UnknownMethod: no method has that name.
+        ValueError: the card sets a key that the class does not have.
+    """
+    cls = method_class(name)
+    base = flatten(card(name).config)
+    defaults = _leaves(cls.Config())
+    _refuse_unknown(f"The card of {name}", base, defaults)
+    return _leaves(_validated(cls.Config, defaults | base, name))
+
+
+def deviations(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """The overrides that differ from the method's defaults, by dotted key, so that equal variants get one name.
+
+    Raises:
+        UnknownMethod: no method has that name.
+        ValueError: see `create`.
+    """
+    defaults = config_keys(name)
+    resolved = _leaves(create(name, overrides).config)
+    return {key: resolved[key] for key in flatten(overrides) if resolved[key] != defaults[key]}
+
+
+def _validated(config: type[Any], flat: Mapping[str, Any], name: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return config.model_validate(nest(flat))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name}{f': {key}' if key else ''}: {message}") from error
+
+
+def _leaves(config: BaseModel) -> dict[str, Any]:
+    return flatten(config.model_dump(mode="json"))
+
+
+def _refuse_unknown(owner: str, given: Iterable[str], known: Mapping[str, Any]) -> None:
+    for key in given:
+        if key not in known:
+            raise ValueError(f"{owner} has no configuration key '{key}': {_nearest(key, known)}")
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    options = list(known)
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
+    # A key is often right but for its section: `entropy.sign` for `loss.entropy.sign`.
+    close += [option for option in options if option.endswith(f".{name}") and option not in close]
+    if close:
+        return f"did you mean {' or '.join(close[:3])}?"
+    return f"known: {', '.join(options)}." if options else "it has none."
+
+
+def _split_front_matter(text: str, name: str) -> tuple[str, str]:
+    if not text.startswith("---\n") or "\n---\n" not in text[3:]:
+        raise ValueError(f"The card {name} needs YAML front matter between two lines of three dashes.")
+    front, _, body = text[4:].partition("\n---\n")
+    return front, body.strip() + "\n"
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
