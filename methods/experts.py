@@ -1,0 +1,205 @@
+"""Experts on disk and in memory: any PEFT LoRA directory becomes an `Expert`, and an `Expert` becomes one."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.adapters import AdapterError, adapter_digest, read_config, weight_file
+from methods.base import Expert, SiteFactors
+from methods.seeding import generator
+
+_KEY = re.compile(r"(?:base_model\.model\.)?(?P<site>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
+
+
+def load_expert(name: str, folder: Path) -> Expert:
+    """Read a PEFT LoRA directory; factors stay in the type they are stored in, on the CPU.
+
+    Handles `rank_pattern`, `alpha_pattern` and rsLoRA. Sites are module paths relative to the base model.
+
+    Raises:
+        AdapterError: not plain LoRA on linear layers (DoRA, biases, saved modules, embeddings, other PEFT types), or
+            files that contradict each other.
+    """
+    config = read_config(folder)
+    halves: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in _read_tensors(weight_file(folder)).items():
+        match = _KEY.fullmatch(key)
+        if match is None or tensor.dim() != 2:
+            raise AdapterError(
+                f"The adapter at {folder} holds {key} of shape {tuple(tensor.shape)}, which is not LoRA on a linear "
+                "layer: leave it out of the expert's training."
+            )
+        halves.setdefault(match["site"], {})[match["side"]] = tensor
+    sites = {}
+    for site, half in sorted(halves.items()):
+        if half.keys() != {"A", "B"} or half["A"].shape[0] != half["B"].shape[1]:
+            raise AdapterError(f"The adapter at {folder} lacks one of two matching factors at {site}: save it again.")
+        if half["A"].shape[0] != config.rank(site):
+            raise AdapterError(
+                f"The adapter at {folder} has rank {half['A'].shape[0]} at {site} but its configuration says "
+                f"{config.rank(site)}: mend r or rank_pattern."
+            )
+        sites[site] = SiteFactors(half["A"], half["B"], config.scale(site))
+    if not sites:
+        raise AdapterError(f"The adapter at {folder} holds no LoRA factors: give a trained adapter.")
+    return Expert(name, sites, adapter_digest(folder))
+
+
+def save_expert(
+    expert: Expert,
+    folder: Path,
+    *,
+    base_model: str,
+    target_modules: Sequence[str] | None = None,
+    lora_dropout: float = 0.0,
+    task_type: str = "CAUSAL_LM",
+) -> Expert:
+    """Write an expert as a PEFT adapter directory that plain `peft` loads to the same function.
+
+    Args:
+        expert: its scale at each site becomes `lora_alpha = scale * r`; the commonest pair of rank and alpha is the
+            configuration's, the others go into `rank_pattern` and `alpha_pattern`.
+        folder: made if missing.
+        base_model: recorded as `base_model_name_or_path`.
+        target_modules: recorded as given (e.g. `["q_proj", "v_proj"]`); None records every module path.
+        lora_dropout: recorded.
+        task_type: PEFT's task type.
+
+    Returns:
+        The expert with the directory's digest.
+    """
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    shapes = {
+        site: (factors.A.shape[0], _whole(factors.scale * factors.A.shape[0])) for site, factors in expert.sites.items()
+    }
+    (rank, alpha), _ = Counter(shapes.values()).most_common(1)[0]
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # type: ignore[arg-type]  # PEFT takes any number
+        rank_pattern={re.escape(site): r for site, (r, _) in shapes.items() if r != rank},
+        alpha_pattern={re.escape(site): a for site, (_, a) in shapes.items() if a != alpha},
+        target_modules=list(target_modules or sorted(expert.sites)),
+        lora_dropout=lora_dropout,
+        bias="none",
+        task_type=task_type,
+        base_model_name_or_path=base_model,
+        inference_mode=True,
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    config.save_pretrained(str(folder))
+    tensors = {}
+    for site, factors in expert.sites.items():
+        tensors[f"base_model.model.{site}.lora_A.weight"] = factors.A.detach().cpu().contiguous()
+        tensors[f"base_model.model.{site}.lora_B.weight"] = factors.B.detach().cpu().contiguous()
+    save_file(tensors, str(folder / "adapter_model.safetensors"), metadata={"format": "pt"})
+    return Expert(expert.name, expert.sites, adapter_digest(folder))
+
+
+def new_expert(name: str, model: nn.Module, targets: Sequence[str], *, r: int, lora_alpha: float, seed: int) -> Expert:
+    """An untrained float32 expert: A Kaiming-uniform with a = sqrt(5) (PEFT's default), B zero.
+
+    Args:
+        name: with `seed` and the module path it determines the numbers.
+        model: the base model.
+        targets: last parts of module paths, e.g. `q_proj`.
+        r: rank.
+        lora_alpha: the scale is `lora_alpha / r`.
+        seed: of the run.
+
+    Raises:
+        AdapterError: the model has no linear layer of a target name.
+    """
+    sites = {}
+    for site, linear in linear_sites(model, targets).items():
+        bound = linear.in_features**-0.5
+        A = torch.empty(r, linear.in_features).uniform_(-bound, bound, generator=generator("expert", name, seed, site))
+        sites[site] = SiteFactors(A, torch.zeros(linear.out_features, r), lora_alpha / r)
+    return Expert(name, sites)
+
+
+def linear_sites(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
+    """Linear layers whose module path ends in one of the targets, in the model's order.
+
+    Raises:
+        AdapterError: a target that no linear layer has.
+    """
+    found = {
+        path: module
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear) and _leaf(path, targets) is not None
+    }
+    missing = set(targets) - {_leaf(path, targets) for path in found}
+    if missing:
+        raise AdapterError(
+            f"The model {type(model).__name__} has no linear layers named {', '.join(sorted(missing))}: "
+            "choose target modules that it has."
+        )
+    return found
+
+
+def check_fits(expert: Expert, model: nn.Module) -> None:
+    """Compare an expert's shapes with the model's.
+
+    Raises:
+        AdapterError: the expert was trained for another base model; the message lists up to three unequal sites.
+    """
+    problems = []
+    for site, factors in expert.sites.items():
+        shape = (factors.B.shape[0], factors.A.shape[1])
+        try:
+            module: Any = model.get_submodule(site)
+        except AttributeError:
+            problems.append(f"site {site} does not exist here")
+            continue
+        if not isinstance(module, nn.Linear):
+            problems.append(f"site {site} is a {type(module).__name__} here, not a linear layer")
+        elif (module.out_features, module.in_features) != shape:
+            here = (module.out_features, module.in_features)
+            problems.append(f"site {site} has shape {shape} in the expert and {here} here")
+    if problems:
+        more = f", and {len(problems) - 3} more differences" if len(problems) > 3 else ""
+        raise AdapterError(
+            f"The expert '{expert.name}' was trained for another base model: {', '.join(problems[:3])}{more}."
+        )
+
+
+def pool_sites(experts: Sequence[Expert], model: nn.Module) -> list[str]:
+    """Module paths where any expert has factors, in the model's order, after checking that all fit.
+
+    Raises:
+        AdapterError: see `check_fits`.
+    """
+    for expert in experts:
+        check_fits(expert, model)
+    wanted = {site for expert in experts for site in expert.sites}
+    return [path for path, _ in model.named_modules() if path in wanted]
+
+
+def _leaf(path: str, targets: Sequence[str]) -> str | None:
+    return next((t for t in targets if path == t or path.endswith(f".{t}")), None)
+
+
+def _read_tensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(str(path))
+        loaded: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+        return loaded
+    except Exception as error:  # both formats have their own families of errors
+        raise AdapterError(f"The file {path} cannot be read ({error}): fetch or save the adapter again.") from error
+
+
+def _whole(value: float) -> float:
+    """Alpha as an integer where it is one but for rounding, as PEFT's own files have it."""
+    return round(value) if abs(value - round(value)) < 1e-9 else value
