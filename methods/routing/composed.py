@@ -1,0 +1,163 @@
+"""The handle of a base model with routed layers in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Composed, Expert, LossTerm
+from methods.routing.auxiliary import AuxiliaryLoss
+from methods.routing.context import CountedTokens, RoutingContext
+from methods.routing.diagnostics import summarise
+from methods.routing.groups import InputGroup, TrainedSite
+from methods.routing.inject import Freeze, PassHook, replace_modules
+from methods.routing.linear import RoutedLinear
+from methods.routing.router import Router
+from methods.routing.statistics import RoutingBatch
+
+
+class RoutedComposed(Composed):
+    """Routed layers installed on a model; `methods.routing.build` makes them.
+
+    Parameter groups: `routers` (named by the site whose input they read), `experts` (where trained) and `loss`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        context: RoutingContext,
+        experts: Sequence[str],
+        sites: Sequence[RoutedLinear],
+        groups: Sequence[InputGroup | TrainedSite],
+        routers: Sequence[Router],
+        loss: AuxiliaryLoss | None = None,
+    ) -> None:
+        super().__init__(model, context, experts)
+        self.routers = tuple(routers)
+        self.loss = loss
+        self.stats_scope = None if loss is None else loss.config.stats_scope
+        self._own: int | None = None
+        self._routed = {site.name: site for site in sites}
+        self.sites.update(self._routed)
+        self._freeze: Freeze | None = Freeze(model)
+        self._replaced = replace_modules(model, self.sites)
+        self._hook = PassHook(model, context, (*groups, *routers))
+        context.listeners.append(self)
+
+    def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """See `Composed.groups`."""
+        routers = {
+            f"routers.{name}.{leaf}": parameter
+            for name, provider in self._providers().items()
+            for leaf, parameter in provider.named_parameters()
+        }
+        experts = {
+            f"experts.{self.experts[expert]}.{name}.{side}": parameter
+            for name, site in self._routed.items()
+            if site.trainable is not None
+            for expert, slot in enumerate(site.trainable.slots)
+            if slot is not None
+            for side, parameter in (("A", site.trainable.A[slot]), ("B", site.trainable.B[slot]))
+        }
+        loss = {} if self.loss is None else {f"loss.{n}": p for n, p in self.loss.parameters().items()}
+        found = {"routers": routers, "experts": experts, "loss": loss}
+        return {name: group for name, group in found.items() if group}
+
+    def _providers(self) -> dict[str, nn.Module]:
+        """Distinct providers by the name of the first router that uses them."""
+        named: dict[str, nn.Module] = {}
+        seen: set[int] = set()
+        for router in self.routers:
+            for name, provider in zip(router.names, router.providers, strict=False):
+                if id(provider) not in seen:
+                    seen.add(id(provider))
+                    named[name] = provider
+        return named
+
+    def stored(self) -> dict[str, int]:
+        """Parameters of the frozen experts, padding not counted."""
+        count = sum(
+            factor.A.numel() + factor.B.numel()
+            for site in self._routed.values()
+            if site.trainable is None
+            for factor in site.factors
+            if factor is not None
+        )
+        return {"experts": count} if count else {}
+
+    def losses(self) -> dict[str, LossTerm]:
+        """See `Composed.losses`; the records of the pass are used up.
+
+        Raises:
+            RuntimeError: there was no training pass (`context.training`) since the last call.
+        """
+        if self.loss is None:
+            return {}
+        records = [router.record for router in self.routers if router.record is not None]
+        if len(records) != len(self.routers):
+            raise RuntimeError("losses need a forward pass with context.training set since the last call.")
+        tokens: CountedTokens = self.loss.config.stats_tokens
+        batch = RoutingBatch(records, self.context.counted(tokens))
+        terms = self.loss(batch, self.context.progress)
+        for router in self.routers:
+            router.record = None
+        return terms
+
+    def on_statistics_end(self) -> None:
+        """See `Composed.on_statistics_end`."""
+        if self.loss is not None:
+            self.loss.statistics.end_pass()
+
+    def on_window_end(self) -> None:
+        """See `Composed.on_window_end`."""
+        if self.loss is not None:
+            self.loss.statistics.end_window()
+
+    def state(self) -> dict[str, Tensor]:
+        """Trained parameters and running statistics."""
+        return super().state() | ({} if self.loss is None else self.loss.state())
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state`; refuses missing or unexpected names with KeyError."""
+        statistics = {} if self.loss is None else self.loss.state()
+        super().load_state({name: value for name, value in state.items() if name not in statistics})
+        if missing := statistics.keys() - state.keys():
+            raise KeyError(f"state names differ: {sorted(missing)}")
+        if self.loss is not None:
+            self.loss.load_state(state)
+
+    def reset_diagnostics(self) -> None:
+        """Called by the context when a task begins."""
+        self._own = self.context.own_expert
+        for router in self.routers:
+            router.diagnostics.reset()
+
+    def diagnostics(self) -> dict[str, Any] | None:
+        """See `Composed.diagnostics`."""
+        names = [name for router in self.routers for name in router.names]
+        return summarise(self.experts, names, [router.diagnostics for router in self.routers], self._own)
+
+    def expert(self, name: str) -> Expert:
+        """An expert as it is now: a copy of its trained factors, or the frozen ones it came with."""
+        index = self.experts.index(name)
+        sites = {}
+        for path, site in self._routed.items():
+            factors = site.factors[index] if site.trainable is None else site.trainable.expert(index)
+            if factors is not None:
+                sites[path] = factors
+        return Expert(name, sites)
+
+    def uninstall(self) -> None:
+        """See `Composed.uninstall`; a second call does nothing."""
+        if self._freeze is None:
+            return
+        self._hook.remove()
+        replace_modules(self.model, self._replaced)
+        self._freeze.undo()
+        self._freeze = None
+        self.context.listeners.remove(self)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

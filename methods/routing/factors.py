@@ -1,0 +1,87 @@
+"""Stacked LoRA factors of all experts at one site: frozen and prepared once, or trainable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.base import SiteFactors
+
+
+def padded_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> Tensor:
+    """A of all experts `[N * rank, d_in]`, ranks padded with zero rows, missing experts zero, in the type of `like`.
+
+    `like` is the frozen weight `[d_out, d_in]`.
+    """
+    stacked = torch.zeros(len(factors), rank, like.shape[1], dtype=like.dtype, device=like.device)
+    for block, factor in zip(stacked, factors, strict=True):
+        if factor is not None:
+            block[: factor.A.shape[0]] = factor.A
+    return stacked.flatten(0, 1)
+
+
+def padded_B(
+    factors: Sequence[SiteFactors | None], rank: int, like: Tensor, weights: Sequence[float] | None = None
+) -> Tensor:
+    """`weight * scale * B` of all experts side by side, `[d_out, N * rank]`, rounded once to the type of `like`."""
+    stacked = torch.zeros(like.shape[0], len(factors), rank, dtype=like.dtype, device=like.device)
+    for index, factor in enumerate(factors):
+        if factor is not None:
+            wide = torch.promote_types(factor.B.dtype, torch.float32)
+            scale = factor.scale * (1.0 if weights is None else weights[index])
+            stacked[:, index, : factor.B.shape[1]] = factor.B.to(wide) * scale
+    return stacked.flatten(1, 2)
+
+
+class TrainableFactors(nn.Module):
+    """Factors of experts that are trained: one pair of parameters each, so that an idle expert gets no gradient.
+
+    Optimisers skip a parameter without a gradient; a zero gradient would still decay its moments and apply weight
+    decay. Parameters are float32 at least, whatever the base's type.
+    """
+
+    def __init__(self, factors: Sequence[SiteFactors | None], like: Tensor) -> None:
+        super().__init__()
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        present = [factor for factor in factors if factor is not None]
+        self.rank = max(factor.A.shape[0] for factor in present)
+        self.slots = [None if f is None else i for i, f in zip(_counter(factors), factors, strict=True)]
+        self.scales = [0.0 if factor is None else factor.scale for factor in factors]
+        self.A = nn.ParameterList(f.A.detach().to(like.device, dtype, copy=True) for f in present)
+        self.B = nn.ParameterList(f.B.detach().to(like.device, dtype, copy=True) for f in present)
+        self.shape = like.shape
+
+    def stacked(self, experts: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """A `[n * rank, d_in]` and `scale * B` `[d_out, n * rank]` of the chosen experts, with graph."""
+        rows, columns = [], []
+        for expert in experts:
+            slot = self.slots[expert]
+            if slot is None:
+                rows.append(self.A[0].new_zeros(self.rank, self.shape[1]))
+                columns.append(self.B[0].new_zeros(self.shape[0], self.rank))
+                continue
+            A, B = self.A[slot], self.B[slot] * self.scales[expert]
+            if missing := self.rank - A.shape[0]:
+                A, B = F.pad(A, (0, 0, 0, missing)), F.pad(B, (0, missing))
+            rows.append(A)
+            columns.append(B)
+        return torch.cat(rows).to(dtype), torch.cat(columns, 1).to(dtype)
+
+    def expert(self, index: int) -> SiteFactors | None:
+        """A detached copy of one expert's factors, or None where it has none."""
+        slot = self.slots[index]
+        if slot is None:
+            return None
+        return SiteFactors(self.A[slot].detach().clone(), self.B[slot].detach().clone(), self.scales[index])
+
+
+def _counter(factors: Sequence[SiteFactors | None]) -> list[int]:
+    """Position of each expert among those that are present."""
+    positions, seen = [], 0
+    for factor in factors:
+        positions.append(seen)
+        seen += factor is not None
+    return positions

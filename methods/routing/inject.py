@@ -1,0 +1,114 @@
+"""Where routed layers go: sites of a model, which of them share an input, and how to put them in and take them out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Unsupported
+from methods.routing.context import RoutingContext
+
+# Projections of one module that read the same tensor, by the last part of their path.
+_SHARED_INPUTS = (
+    frozenset({"q_proj", "k_proj", "v_proj"}),
+    frozenset({"gate_proj", "up_proj"}),
+)
+_LAYER = re.compile(r"(.*?\.\d+)(?:\.|$)")
+
+
+def layer_of(site: str) -> str:
+    """Path of the layer that a site belongs to (up to the first numbered part), or the site itself."""
+    match = _LAYER.match(site)
+    return match[1] if match else site
+
+
+def input_groups(sites: Sequence[str]) -> list[list[str]]:
+    """Partition of sites into those that read the same tensor; order is kept."""
+    groups: dict[Any, list[str]] = {}
+    for site in sites:
+        parent, _, leaf = site.rpartition(".")
+        family = next((family for family in _SHARED_INPUTS if leaf in family), leaf)
+        groups.setdefault((parent, family), []).append(site)
+    return list(groups.values())
+
+
+def replace_modules(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[str, nn.Module]:
+    """Put modules in place of those at their paths and return the replaced ones, which undo it."""
+    replaced = {}
+    for path, module in modules.items():
+        parent_path, _, leaf = path.rpartition(".")
+        parent = model.get_submodule(parent_path)
+        replaced[path] = getattr(parent, leaf)
+        setattr(parent, leaf, module)
+    return replaced
+
+
+def check_architecture(model_config: Any) -> None:
+    """Refuse base models in which an injected layer would be bypassed or meet inputs of two sequences.
+
+    Raises:
+        Unsupported: a state-space or an encoder-decoder model.
+    """
+    kind = getattr(model_config, "model_type", "unknown")
+    if "mamba" in kind or getattr(model_config, "is_encoder_decoder", False):
+        raise Unsupported(f"Models of type {kind} are not supported yet: choose a decoder-only transformer.")
+
+
+class Freeze:
+    """Takes gradients off all parameters of a base model, and gives back what was there."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+        for parameter, _ in self._flags:
+            parameter.requires_grad_(False)
+
+    def undo(self) -> None:
+        """Restore the flags."""
+        for parameter, flag in self._flags:
+            parameter.requires_grad_(flag)
+
+
+class PassHook:
+    """Runs before each forward pass of a model: fills the context and lets layers forget the previous pass.
+
+    It sits on the inner model (below the language-model head), which is on the way of every call.
+    """
+
+    def __init__(self, model: nn.Module, context: RoutingContext, clear: Iterable[Any]) -> None:
+        self.context = context
+        self.clear = tuple(clear)
+        inner = getattr(model, "base_model", model)
+        self._handle = inner.register_forward_pre_hook(self._before, with_kwargs=True)
+
+    def remove(self) -> None:
+        """Take the hook off."""
+        self._handle.remove()
+
+    def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        for part in self.clear:
+            part.clear()
+        context = self.context
+        ids = kwargs.get("input_ids", args[0] if args else None)
+        tokens: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
+        length = tokens.shape[1]
+        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
+        if not isinstance(mask, Tensor) or mask.dim() != 2:
+            mask = None
+        cache = kwargs.get("past_key_values")
+        context.past_length = int(cache.get_seq_length()) if cache is not None else 0
+        context.input_ids = ids
+        if context.given_mask is not None:
+            context.token_mask, context.given_mask = context.given_mask, None
+        else:
+            context.token_mask = None if mask is None else mask[:, -length:].bool()
+        positions = kwargs.get("position_ids")
+        if positions is None and mask is not None:
+            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
+        elif positions is None:
+            end = context.past_length + length
+            positions = torch.arange(context.past_length, end, device=tokens.device).unsqueeze(0)
+        context.position_ids = positions

@@ -1,0 +1,97 @@
+"""The routed linear layer: a frozen linear layer plus a weighted sum of LoRA experts.
+
+    y = W x + sum_n w_n s_n B_n A_n x
+
+is two matrix products over concatenated rank and one pointwise product, whatever the number of experts::
+
+    h = x [A_1; ...; A_N]^T
+    y = W x + (w * h) [s_1 B_1 ... s_N B_N]^T
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import SiteFactors
+from methods.routing.factors import TrainableFactors
+
+
+class Updates(Protocol):
+    """Computes what the sites that read one input add to it."""
+
+    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Weighted shrunk input `[..., m]` of one site, and the matrix `[d_out, m]` that it meets."""
+
+
+class RoutedLinear(nn.Module):
+    """One site. Shapes: input `[..., d_in]`, output `[..., d_out]`.
+
+    Attributes:
+        name: module path of the site.
+        base: the frozen linear layer, untouched.
+        factors: one entry per expert of the pool; None where an expert lacks the site.
+        trainable: the experts' factors when they are trained, else None.
+        provider: this site's own router, registered here so that its parameters belong to the model; None when the
+            site has none or follows another's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base: nn.Linear,
+        factors: Sequence[SiteFactors | None],
+        *,
+        train: bool = False,
+        dropout: float = 0.0,
+        provider: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.base = base
+        self.factors = tuple(factors)
+        self.rank = max(factor.A.shape[0] for factor in factors if factor is not None)
+        self.trainable = TrainableFactors(factors, base.weight) if train else None
+        self.dropout = dropout
+        self.provider = provider
+        # Inside a tuple: it is shared by several sites and is no submodule of any.
+        self._updates: tuple[Updates, int] | None = None
+
+    def attach(self, updates: Updates, index: int) -> None:
+        """Say who computes this site's update, and which of its sites this is."""
+        self._updates = (updates, index)
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight, for code that looks at its type or shape."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias."""
+        return self.base.bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.base.out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Base output plus the weighted update."""
+        if self._updates is None:
+            raise RuntimeError(f"the site {self.name} is not attached to a group")
+        updates, index = self._updates
+        y = self.base(x)
+        h, B = updates.expand(index, x)
+        flat, h = y.flatten(0, -2), h.flatten(0, -2)
+        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return torch.addmm(flat, h, B.t()).view_as(y)
+        return flat.addmm_(h, B.t()).view_as(y)

@@ -1,0 +1,140 @@
+"""Weight providers: what decides how much each expert counts for a token, as logits before the sparsifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from methods.routing.config import RouterConfig
+from methods.routing.context import RoutingContext
+from methods.seeding import generator, seed_from
+
+_RMS_EPS = 1e-6
+
+
+def wide(x: Tensor) -> Tensor:
+    """The type in which routing is computed: float64 stays, everything else becomes float32."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
+
+
+def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """`x weight^T` in the routing type, also under autocast."""
+    if torch.is_autocast_enabled(x.device.type):
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(wide(x), weight)
+    return F.linear(wide(x), weight)
+
+
+def wide_parameter(values: Tensor, like: Tensor) -> nn.Parameter:
+    """A parameter in the routing type of `like`, on its device."""
+    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+    return nn.Parameter(values.to(like.device, dtype))
+
+
+class Provider(nn.Module):
+    """One router: logits over experts for each token."""
+
+    trainable = False
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """Logits `[..., N]`.
+
+        Args:
+            x: the site's input `[..., d_in]`.
+            h: the experts' shrunk inputs `A_n x`, `[..., N, r]`.
+        """
+        raise NotImplementedError
+
+    def remember(self) -> None:
+        """Keep the present parameters as the initial ones, against which diagnostics measure movement."""
+        self._initial = {name: p.detach().clone() for name, p in self.named_parameters()}
+
+    def initial_logits(self, x: Tensor, h: Tensor) -> Tensor | None:
+        """Logits of the untrained router; None when nothing is trained."""
+        if not self.trainable:
+            return None
+        logits: Tensor = functional_call(self, self._initial, (x, h))
+        return logits
+
+
+class LinearRouter(Provider):
+    """`(norm(x) R^T + c) / tau` (LoRA-Mixer Eq. 4, with everything beyond R optional).
+
+    R is drawn from N(0, init_std^2) seeded by (seed, name), c is 0 and tau = exp(rho).
+    """
+
+    trainable = True
+
+    def __init__(self, n_experts: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        draw = torch.randn(n_experts, d_in, generator=generator("router", name, seed))
+        self.weight = wide_parameter(draw * config.init_std, like)
+        self.bias = wide_parameter(torch.zeros(n_experts), like) if config.bias else None
+        log_tau = torch.tensor(config.tau).log()
+        self.log_tau = wide_parameter(log_tau, like) if config.tau_learn else None
+        self.remember()
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """See `Provider.forward`; `h` is not looked at."""
+        return self.finish(wide_linear(x, self.weight).unsqueeze(-2), x, [self]).squeeze(-2)
+
+    @staticmethod
+    def finish(products: Tensor, x: Tensor, routers: Sequence[LinearRouter]) -> Tensor:
+        """Normalisation, bias and temperature of K routers' raw products `[..., K, N]`, which share a configuration."""
+        config = routers[0].config
+        if config.input_norm == "rms":
+            scale = wide(x).square().mean(-1, keepdim=True).add(_RMS_EPS).rsqrt()
+            products = products * scale.unsqueeze(-1)
+        if config.bias:
+            products = products + torch.stack([router.bias for router in routers])  # type: ignore[misc]
+        if config.tau_learn:
+            products = products / torch.stack([router.log_tau for router in routers]).exp().unsqueeze(-1)  # type: ignore[misc]
+        elif config.tau != 1.0:
+            products = products / config.tau
+        return products
+
+
+class RandomRouter(Provider):
+    """Independent draws from Dirichlet(1), one for each token and site: a control that knows nothing.
+
+    The draw is a hash of (seed, site, token id, position in the sequence, expert) turned into a uniform u; -log u is
+    exponential, and exponentials divided by their sum are Dirichlet(1), so the logits are log(-log u). A function of
+    the token and its position alone, the weights do not depend on how sequences are batched or padded, and decoding
+    with a cache gives the same ones as a pass over the whole text. Given embeddings instead of token ids, only the
+    position counts.
+    """
+
+    def __init__(self, n_experts: int, context: RoutingContext, *, name: str, seed: int) -> None:
+        super().__init__()
+        self.n_experts = n_experts
+        self.context = context
+        self.key = seed_from("random", name, seed) & _WORD
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """See `Provider.forward`; only shape and type of `x` are looked at."""
+        lead = x.shape[:-1]
+        positions, ids = self.context.position_ids, self.context.input_ids
+        if positions is None:
+            positions = torch.arange(lead[-1], device=x.device)
+        counter = _mix(positions.expand(lead) ^ self.key)
+        if ids is not None:
+            counter = _mix(counter ^ ids.expand(lead))
+        experts = torch.arange(1, self.n_experts + 1, device=x.device) * 0x9E3779B1
+        bits = _mix(counter.unsqueeze(-1) ^ (experts & _WORD))
+        uniform = (bits.double() + 0.5) / (_WORD + 1)
+        return uniform.log().neg().log().to(wide(x).dtype)
+
+
+_WORD = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of 32-bit words with good avalanche (Wellons' `lowbias32`), on non-negative int64 tensors."""
+    x = (x ^ (x >> 16)) * 0x7FEB352D & _WORD
+    x = (x ^ (x >> 15)) * 0x846CA68B & _WORD
+    return x ^ (x >> 16)

@@ -1,0 +1,37 @@
+"""From router logits to the weights that are really applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sparsifier:
+    """Keeps the `k` largest logits of each token.
+
+    Attributes:
+        train_k: experts kept in training passes; None keeps all.
+        eval_k: experts kept otherwise; None keeps all.
+        renorm: `sum` divides by the kept mass, which equals a softmax over the kept logits; `none` keeps p as it is,
+            so the weights sum to the kept mass.
+    """
+
+    train_k: int | None
+    eval_k: int | None
+    renorm: Literal["sum", "none"] = "sum"
+
+    def __call__(self, logits: Tensor, training: bool) -> Tensor:
+        """Weights `[..., N]` of logits `[..., N]`; unselected experts get exactly 0 and no gradient under `sum`."""
+        k = self.train_k if training else self.eval_k
+        if k is None or k >= logits.shape[-1]:
+            return logits.softmax(-1)
+        kept, index = logits.topk(k, dim=-1)
+        values = kept.softmax(-1) if self.renorm == "sum" else logits.softmax(-1).gather(-1, index)
+        return torch.zeros_like(logits).scatter(-1, index, values)
+
+
+DENSE = Sparsifier(None, None)
