@@ -1,0 +1,54 @@
+"""Random weights for each token and site: what routing gives without knowing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from methods.base import MethodConfig
+from methods.routing.build import Routing
+from methods.routing.config import refuse_large_k
+from methods.routing.context import RoutingContext
+from methods.routing.linear import RoutedLinear
+from methods.routing.method import RoutedMethod
+from methods.routing.providers import RandomRouter
+from methods.routing.sparsify import Sparsifier
+
+
+class RandomRouteConfig(MethodConfig):
+    """What is kept of a random draw."""
+
+    eval_k: PositiveInt = Field(default=3, description="Experts kept per token.")
+    renorm: Literal["sum", "none"] = Field(default="sum", description="Whether kept weights are divided by their sum.")
+    dense: bool = Field(default=False, description="Keep all experts.")
+
+
+class RandomConfig(MethodConfig):
+    """Configuration of `random`."""
+
+    route: RandomRouteConfig = RandomRouteConfig()
+
+
+class Random(RoutedMethod):
+    """Draws from Dirichlet(1), top-k, renormalised; a function of seed, site, token and position."""
+
+    Config: ClassVar[type[MethodConfig]] = RandomConfig
+    config: RandomConfig
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        super().check(model_config, pool)
+        if not self.config.route.dense:
+            refuse_large_k(len(pool), self.config.route.eval_k, "eval")
+
+    def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
+        """See `RoutedMethod.routing`."""
+        route = self.config.route
+        k = None if route.dense else route.eval_k
+
+        def provider(name: str, site: RoutedLinear) -> RandomRouter:
+            return RandomRouter(len(pool), context, name=name, seed=seed)
+
+        return Routing(provider, Sparsifier(k, k, route.renorm))

@@ -1,0 +1,205 @@
+"""Tiny random models, experts and an engine of a few lines: a method is tried in a second, without downloads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.base import Composed, Expert, SiteFactors, TrainingPhase
+from methods.experts import linear_sites
+from methods.seeding import generator, seed_from
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+VOCABULARY = 64
+
+
+def tiny_llama(seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A random Llama with 2 layers, width 32, 4 heads and 2 key-value heads, in eval mode."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_from("tiny", "llama", seed))
+        model: Any = LlamaForCausalLM(config)
+        # The library's initial scale makes layers this narrow nearly linear; larger weights make tests mean something.
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.15)
+    model.to(dtype=dtype)
+    return model.eval()
+
+
+def tiny_experts(
+    model: nn.Module,
+    names: Sequence[str] = ("a", "b", "c", "d"),
+    *,
+    targets: Sequence[str] = TARGETS,
+    rank: int = 4,
+    scale: float = 2.0,
+    seed: int = 0,
+) -> list[Expert]:
+    """Random experts with both factors non-zero, in the model's type."""
+    sites = linear_sites(model, targets)
+    experts = []
+    for name in names:
+        factors = {}
+        for path, linear in sites.items():
+            draw = generator("tiny", "expert", seed, name, path)
+            A = torch.randn(rank, linear.in_features, generator=draw) * linear.in_features**-0.5
+            B = torch.randn(linear.out_features, rank, generator=draw) * rank**-0.5 * 0.2
+            dtype = linear.weight.dtype
+            factors[path] = SiteFactors(A.to(dtype), B.to(dtype), scale)
+        experts.append(Expert(name, factors, digest=f"{seed_from(name, seed):016x}"))
+    return experts
+
+
+@dataclass(frozen=True)
+class TinyBatch:
+    """Right-padded sequences, all `[b, t]` but `domain` `[b]`; `labels` are -100 outside answers."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    domain: Tensor
+
+    def __getitem__(self, rows: slice) -> TinyBatch:
+        """Some of the sequences."""
+        return TinyBatch(self.input_ids[rows], self.attention_mask[rows], self.labels[rows], self.domain[rows])
+
+
+def tiny_batch(n: int = 8, length: int = 12, domains: int = 4, seed: int = 0) -> TinyBatch:
+    """Random sequences of unequal lengths whose last four tokens are the answer; domains take turns."""
+    draw = generator("tiny", "batch", seed)
+    ids = torch.randint(3, VOCABULARY, (n, length), generator=draw)
+    lengths = torch.randint(length // 2, length + 1, (n,), generator=draw)
+    lengths[0] = length
+    mask = torch.arange(length) < lengths[:, None]
+    answer = mask & (torch.arange(length) >= lengths[:, None] - 4)
+    ids = torch.where(mask, ids, 0)
+    return TinyBatch(ids, mask.long(), torch.where(answer, ids, -100), torch.arange(n) % domains)
+
+
+def window_gradient(composed: Composed, window: Sequence[TinyBatch]) -> dict[str, float]:
+    """Accumulate the gradient of one optimiser step, every loss weighted by its own counts over the window.
+
+    Returns:
+        The window's cross-entropy (`task`) and the raw value of every auxiliary loss.
+    """
+    context = composed.context
+    counts = {name: [_count(batch, name) for batch in window] for name in ("all_nonpad", "answer_only", "prompt_only")}
+    targets = [int((batch.labels[:, 1:] != -100).sum()) for batch in window]
+    if composed.stats_scope == "accum":
+        with torch.no_grad():
+            for batch in window:
+                _forward(composed, batch)
+                composed.losses()
+        composed.on_statistics_end()
+    values: dict[str, float] = {}
+    for index, batch in enumerate(window):
+        logits = _forward(composed, batch)[:, :-1].flatten(0, 1)
+        task = nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), reduction="sum") / sum(targets)
+        total, values["task"] = task, values.get("task", 0.0) + task.item()
+        for name, term in composed.losses().items():
+            tokens = counts[term.counted]
+            share = tokens[index] / sum(tokens) if term.per_token else 1 / len(window)
+            total = total + term.coefficient * share * term.value
+            values[name] = values.get(name, 0.0) + share * term.value.item()
+        total.backward()
+    context.training, context.domain, context.label_mask = False, None, None
+    return values
+
+
+def _forward(composed: Composed, batch: TinyBatch) -> Tensor:
+    context = composed.context
+    context.training, context.domain, context.label_mask = True, batch.domain, batch.labels != -100
+    output: Any = composed.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+    logits: Tensor = output.logits
+    return logits
+
+
+def _count(batch: TinyBatch, tokens: str) -> int:
+    answer, real = batch.labels != -100, batch.attention_mask.bool()
+    chosen = {"all_nonpad": real, "answer_only": answer & real, "prompt_only": ~answer & real}[tokens]
+    return int(chosen.sum())
+
+
+class TinySession:
+    """A `methods.base.Session` that trains with AdamW on random sequences.
+
+    Attributes:
+        steps: optimiser steps of each phase.
+        micro: sequences of a micro-batch; a window holds eight.
+        log: raw losses of every step of every phase, in order.
+        trained: names of groups that some phase trained.
+    """
+
+    def __init__(self, *, steps: int = 3, micro: int = 8, lr: float = 1e-2, seed: int = 0) -> None:
+        self.steps = steps
+        self.micro = micro
+        self.lr = lr
+        self.seed = seed
+        self.log: list[Mapping[str, float]] = []
+        self.trained: set[str] = set()
+
+    @property
+    def sequences(self) -> int:
+        """See `Session.sequences`."""
+        return self.micro
+
+    def train(self, composed: Composed, phase: TrainingPhase) -> None:
+        """See `Session.train`."""
+        groups = {name: composed.groups()[name] for name in phase.groups}
+        self.trained |= groups.keys()
+        flags = [(parameter, parameter.requires_grad) for parameter in composed.model.parameters()]
+        for parameter, _ in flags:
+            parameter.requires_grad_(False)
+        parameters = []
+        for name, group in groups.items():
+            for parameter in group.values():
+                parameter.requires_grad_(True)
+            parameters.append({"params": list(group.values()), "lr": phase.lr.get(name, self.lr)})
+        optimizer = torch.optim.AdamW(parameters, weight_decay=phase.weight_decay)
+        steps = min(self.steps, phase.max_steps or self.steps)
+        composed.model.train()
+        for step in range(steps):
+            composed.context.progress = step / steps
+            batch = self._batch(composed, phase.data, step)
+            window = [batch[start : start + self.micro] for start in range(0, 8, self.micro)]
+            self.log.append(window_gradient(composed, window))
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            composed.on_window_end()
+        composed.model.eval()
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+    def loss(self, composed: Composed, data: str, n: int) -> float:
+        """See `Session.loss`."""
+        batch = self._batch(composed, data, 0)[:n]
+        with torch.no_grad():
+            output: Any = composed.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        logits = output.logits[:, :-1].flatten(0, 1)
+        return float(nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten()))
+
+    def _batch(self, composed: Composed, data: str, step: int) -> TinyBatch:
+        _, _, chosen = data.partition(":")
+        batch = tiny_batch(domains=max(len(composed.experts), 1), seed=seed_from(self.seed, data, step))
+        if chosen in composed.experts:
+            index = composed.experts.index(chosen)
+            return TinyBatch(batch.input_ids, batch.attention_mask, batch.labels, torch.full_like(batch.domain, index))
+        return batch

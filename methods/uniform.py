@@ -1,0 +1,24 @@
+"""The mean of all experts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from methods.base import Composed, Expert, Method
+from methods.routing.build import install_static
+from methods.routing.inject import check_architecture
+
+
+class Uniform(Method):
+    """Weight 1/N for every expert everywhere: the mean of the updates (PEFT's `cat` merge with weights 1/N)."""
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        check_architecture(model_config)
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Composed:
+        """See `Method.install`."""
+        return install_static(model, experts, lambda site: [1 / len(experts)] * len(experts))
