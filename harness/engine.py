@@ -79,25 +79,22 @@ class Engine:
         """Cells without a finished record."""
         return [cell for cell in self.plan.cells if not self.run.finished(cell.key)]
 
-    def execute(self, progress: Progress) -> list[Record]:
-        """Compute every pending cell and return the records of the whole plan, failures included as values."""
-        with self.run.lock():
-            for cell in self.pending():
-                if cell.refusal is not None:
-                    self.run.write_cell(failed_record(self, cell, cell.refusal, "refused"), [])
-            for expert in self.missing_experts():
-                self._train_expert(expert, progress)
-            pending = [cell for cell in self.pending() if cell.refusal is None]
-            # Cells of one composed model side by side: it is installed once for all its tasks.
-            for _, group in groupby(sorted(pending, key=self._order), key=lambda cell: (cell.compose_key, cell.seed)):
-                self._compute(list(group), progress)
-        return self.run.records()
+    def refuse(self) -> None:
+        """Write the records of cells that make no sense here (a task without an expert in the `lora` row)."""
+        for cell in self.pending():
+            if cell.refusal is not None:
+                self.run.write_cell(failed_record(self, cell, cell.refusal, "refused"), [])
+
+    def groups(self) -> list[list[Cell]]:
+        """Pending cells in groups of one composed model each: it is installed once for all its tasks."""
+        pending = sorted((cell for cell in self.pending() if cell.refusal is None), key=self._order)
+        return [list(group) for _, group in groupby(pending, key=lambda cell: (cell.compose_key, cell.seed))]
 
     def _order(self, cell: Cell) -> tuple[int, int, int]:
         first = next(i for i, other in enumerate(self.plan.cells) if other.compose_key == cell.compose_key)
         return first, self.plan.config.seeds.index(cell.seed), self.plan.cells.index(cell)
 
-    def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
+    def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         from harness.data import draw
         from harness.experts import train_expert
 
@@ -126,7 +123,8 @@ class Engine:
                 meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
                 (folder / "meta.json").write_text(json.dumps(meta))
 
-    def _compute(self, cells: list[Cell], progress: Progress) -> None:
+    def compute(self, cells: list[Cell], progress: Progress) -> None:
+        """Evaluate and score one group of cells; a failure becomes their record."""
         unevaluated = [cell for cell in cells if not self.stages.find(OUTPUTS, cell.outputs_key)]
         failure: str | None = None
         if unevaluated:

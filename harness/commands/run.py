@@ -12,7 +12,8 @@ import typer
 
 from harness.commands.report import rendered
 from harness.config import RunConfig, resolve
-from harness.errors import UserError
+from harness.errors import UserError, unknown
+from harness.executors import EXECUTORS, execute
 from results.digest import digest
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def run_config(config: RunConfig, request: RunRequest) -> Path:
     from results.schema import PlannedCell, RunInfo
     from results.store import RunFolder, StoreError
 
-    if request.executor not in ("local", "ray"):
-        raise UserError(f"Unknown executor '{request.executor}': choose local or ray.")
+    if request.executor not in EXECUTORS:
+        raise unknown("executor", request.executor, EXECUTORS)
     quiet_libraries()
     plan = Plan(config, open_source(config.data))
     folder = request.output or Path("results/runs") / default_name(config)
@@ -113,7 +114,7 @@ def run_config(config: RunConfig, request: RunRequest) -> Path:
         announce(plan)
         jobs = engine.jobs()
         with Progress(sum(job.seconds for job in jobs)).shown() as progress:
-            records = engine.execute(progress)
+            records = execute(engine, progress, request.executor)
     except StoreError as error:
         raise UserError(str(error)) from error
     typer.echo(rendered(folder, "comparison", ["latex", "md", "csv"]))
