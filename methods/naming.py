@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -61,6 +62,10 @@ def parse_value(text: str) -> Any:
         return int(text)
     if _NUMBER.fullmatch(text):
         return float(text)
+    if len(text) > 1 and text.startswith('"') and text.endswith('"'):
+        # JSON first: it takes control characters that YAML refuses or folds.
+        with suppress(ValueError):
+            return json.loads(text, strict=False)
     if text.startswith("[") and text.endswith("]"):
         return [parse_value(part) for part in _split(text[1:-1]) if part.strip()]
     try:
@@ -95,9 +100,12 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def _split(text: str) -> list[str]:
     """Parts between commas that stand outside brackets and quotes."""
-    parts, depth, quote, start = [], 0, "", 0
+    parts, depth, quote, start, escaped = [], 0, "", 0, False
     for index, character in enumerate(text):
-        if quote:
+        if escaped:
+            escaped = False
+        elif quote:
+            escaped = quote == '"' and character == "\\"
             quote = "" if character == quote else quote
         elif character in "'\"":
             quote = character
