@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.provenance import peak_memory
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from harness.models import BaseModel
     from harness.plan import Cell
     from methods.base import Composed
+    from tasks.base import Request
 
 
 def evaluate(
@@ -27,23 +28,25 @@ def evaluate(
 
     Returns:
         JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `tokens`, `truncated`, `path`
-        (`shared` or `plain`), `peak_memory_bytes`.
+        (`shared` or `plain`, with the reason), `peak_memory_bytes`.
     """
     from harness.evaluation.lm import EvaluationLM
 
     bound = cell.task.bound
     docs = bound.eval_docs()
-    requests, counts = [], []
-    for doc in docs:
-        own = bound.requests(doc, cell.seed)
-        requests += own
-        counts.append(len(own))
+    requests = [bound.requests(doc, cell.seed) for doc in docs]
     lm = EvaluationLM(
-        base.model, base.tokenizer, batch_tokens=batch_tokens, kv_cache=composed.kv_cache, on_progress=on_done
+        base.model,
+        base.tokenizer,
+        batch_tokens=batch_tokens,
+        kv_cache=composed.kv_cache,
+        context=composed.context,
+        on_progress=on_done,
+        seed=cell.seed,
     )
     with composed.task(bound.name, cell.task.own):
-        outputs = iter(lm.score(requests))
-        grouped = [[next(outputs) for _ in range(count)] for count in counts]
+        outputs = iter(lm.score([request for own in requests for request in own]))
+        grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
         routing = composed.diagnostics()
         gold = [bound.gold_request(doc, cell.seed) for doc in docs]
         asked = [request for request in gold if request is not None]
@@ -62,5 +65,14 @@ def evaluate(
         "tokens": lm.tokens,
         "truncated": lm.truncated,
         "path": lm.path,
+        "path_reason": lm.reason or lm.generation_reason,
         "peak_memory_bytes": peak_memory(str(next(base.model.parameters()).device)),
     }
+
+
+def _of_one_item(requests: Sequence[Request], outputs: Sequence[Any]) -> list[Any]:
+    """Outputs as `BoundTask.score` takes them: one likelihood per choice, or the texts of the only generation."""
+    if requests[0].kind == "generate":
+        (texts,) = outputs
+        return list(texts)
+    return [[output.loglikelihood, output.is_greedy] for output in outputs]

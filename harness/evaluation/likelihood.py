@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from harness.evaluation.attention import KeysValues
+from harness.evaluation.batching import batches
 from harness.evaluation.encode import Scored
 from harness.evaluation.passes import SharedPasses
 from harness.evaluation.tree import Group, Row, build, plan
@@ -80,7 +81,7 @@ class TreeScorer:
         while todo:
             group, above = todo.pop()
             prefix = self._prefix(group.prefix, above, sums)
-            for batch in batches(group.rows, self.batch_tokens):
+            for batch in batches(group.rows, lambda row: len(row.tokens), self.batch_tokens):
                 logits, _ = self.passes.rows(batch, prefix)
                 sums.add(logits, wanted(batch))
             todo.extend((inner, prefix) for inner in reversed(group.groups))
@@ -110,15 +111,3 @@ def pieces(row: Row, most: int) -> Iterator[Row]:
         stop = min(start + most, len(row.tokens))
         inside = [(column - start, seq, index) for column, seq, index in row.wanted if start <= column < stop]
         yield Row(row.tokens[start:stop], row.positions[start:stop], [(0, stop - start, -1)], inside)
-
-
-def batches(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
-    """Rows by falling length, in batches of at most `most` tokens with padding (or one row)."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=lambda row: len(row.tokens), reverse=True):
-        if batch and len(batch[0].tokens) * (len(batch) + 1) > most:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch

@@ -1,4 +1,4 @@
-"""Forward passes of a causal model over rows that share a prefix, and the proof that they compute what the model does."""
+"""Forward passes of a causal model over rows that share a prefix."""
 
 from __future__ import annotations
 

@@ -69,9 +69,11 @@ def longest_shared(model: nn.Module) -> int | None:
     _, kwargs = get_layer_types_and_kwargs(config)
     limits = [own["sliding_window"] for own in kwargs if own.get("sliding_window")]
     rope = getattr(config, "rope_parameters", None) or {}
-    for own in [rope, *(value for value in rope.values() if isinstance(value, dict))]:
-        if own.get("rope_type") in ("dynamic", "longrope"):
-            limits.append(own.get("original_max_position_embeddings") or config.max_position_embeddings)
+    limits += [
+        own.get("original_max_position_embeddings") or config.max_position_embeddings
+        for own in [rope, *(value for value in rope.values() if isinstance(value, dict))]
+        if own.get("rope_type") in ("dynamic", "longrope")
+    ]
     return min(limits, default=None)
 
 

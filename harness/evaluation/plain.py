@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from harness.evaluation.batching import batches
 from harness.evaluation.decode import Generation
 from harness.evaluation.encode import Scored
 from harness.evaluation.likelihood import Likelihood, Sums
@@ -63,26 +64,22 @@ class PlainRunner:
             fed = (*item.context, *item.targets) if self.seq2seq else tuple(item.inputs)
             same.setdefault((fed, len(item.context)), []).append(i)
         sums = Sums([item.targets for item in items], on_done)
-        for batch in _batches(sorted(same.items(), key=lambda entry: -len(entry[0][0])), self.batch_tokens):
-            members = [indices for _, indices in batch]
-            firsts = [items[indices[0]] for indices in members]
-            logits = self._encoder_decoder(firsts) if self.seq2seq else self._causal(firsts, items, members)
+        for members in batches(same.values(), lambda members: len(items[members[0]].inputs), self.batch_tokens):
+            firsts = [items[alike[0]] for alike in members]
+            logits = self._encoder_decoder(firsts) if self.seq2seq else self._causal(firsts)
             wanted, before = [], 0
-            for indices, first in zip(members, firsts, strict=True):
-                # Equal inputs may be split elsewhere into context and continuation: count from the end.
-                most = len(first.targets)
-                for i in indices:
-                    own = len(items[i].targets)
-                    wanted += [(before + most - own + j, i, j) for j in range(own)]
-                before += most
+            for alike, first in zip(members, firsts, strict=True):
+                count = len(first.targets)
+                wanted += [(before + j, i, j) for i in alike for j in range(count)]
+                before += count
             sums.add(logits, wanted)
         return sums.results()
 
-    def _causal(self, firsts: Sequence[Scored], items: Sequence[Scored], members: Sequence[list[int]]) -> Tensor:
-        ids, real = self._pad([item.inputs for item in firsts], left=False)
+    def _causal(self, items: Sequence[Scored]) -> Tensor:
+        ids, real = self._pad([item.inputs for item in items], left=False)
         keep = torch.zeros_like(real)
         prompt = torch.zeros_like(real)
-        for i, item in enumerate(firsts):
+        for i, item in enumerate(items):
             end = len(item.inputs)
             keep[i, end - len(item.targets) : end] = True
             prompt[i, : len(item.context)] = True
@@ -93,9 +90,15 @@ class PlainRunner:
     def _encoder_decoder(self, items: Sequence[Scored]) -> Tensor:
         ids, real = self._pad([item.context for item in items], left=False)
         labels, keep = self._pad([item.targets for item in items], left=False)
+        model: Any = self.model
         with self._prompt(real):
             logits, _ = logits_at(
-                self.model, keep, input_ids=ids, attention_mask=real.long(), labels=labels, use_cache=False
+                model,
+                keep,
+                input_ids=ids,
+                attention_mask=real.long(),
+                decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels),
+                use_cache=False,
             )
         return logits
 
@@ -162,17 +165,6 @@ class PlainRunner:
             yield
         finally:
             self.context.prompt_mask = None
-
-
-def _batches(entries: Sequence[Any], most: int) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for entry in entries:
-        if batch and len(batch[0][0][0]) * (len(batch) + 1) > most:
-            yield batch
-            batch = []
-        batch.append(entry)
-    if batch:
-        yield batch
 
 
 class _RowStops(StoppingCriteria):

@@ -38,7 +38,7 @@ def build(sequences: Sequence[Tokens], scored: Sequence[int]) -> Node:
     The root holds what all sequences share, which may be nothing.
     """
     arrays = [np.asarray(sequence, dtype=np.int64) for sequence in sequences]
-    order = sorted(range(len(sequences)), key=lambda i: sequences[i])
+    order = sorted(range(len(sequences)), key=lambda i: list(sequences[i]))
     root = Node([], 0)
     nodes = [root]
     todo = [(root, 0, len(order))]

@@ -1,0 +1,208 @@
+"""Runs tokenised work on a model by the shared path or the plain one, and says which."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from harness.errors import UserError
+from harness.evaluation.attention import CannotShare
+from harness.evaluation.decode import Decoder, Generation
+from harness.evaluation.encode import Scored
+from harness.evaluation.likelihood import Likelihood, TreeScorer
+from harness.evaluation.passes import SharedPasses
+from harness.evaluation.paths import deviation, generation_obstacle, longest_shared, obstacle
+from harness.evaluation.plain import PlainRunner
+from harness.evaluation.stopping import Stops
+
+if TYPE_CHECKING:
+    from methods.routing.context import RoutingContext
+
+Path = Literal["shared", "plain"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one forward pass and the decoding buffers may hold.
+
+    Attributes:
+        batch_tokens: most tokens of one forward pass, padding counted.
+        batch_rows: most rows decoded at once.
+        overhead: what one more forward pass costs, in tokens (its launches and the reading of all weights).
+        cache_bytes: most memory for the decoded rows' own keys and values.
+    """
+
+    batch_tokens: int
+    batch_rows: int
+    overhead: int
+    cache_bytes: int
+
+    @classmethod
+    def of(cls, device: torch.device, batch_tokens: int | None, batch_rows: int, cache_bytes: int) -> Limits:
+        """Limits for a device, where the number of tokens is left open."""
+        tokens, overhead = (2048, 64) if device.type == "cpu" else (16384, 1024)
+        return cls(batch_tokens or tokens, batch_rows, overhead, cache_bytes)
+
+
+class Runner:
+    """Scores token sequences and continues prompts.
+
+    Args:
+        model: in evaluation mode.
+        tokenizer: finds stop strings in generated tokens.
+        pad_token: id for padding columns.
+        limits: of batches.
+        kv_cache: False where weights depend on whole sequences: the plain path without a cache.
+        asked: `shared` and `plain` force a path; `auto` decides.
+        context: see `EvaluationLM`.
+        progress: told of finished items.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: Any,
+        pad_token: int,
+        limits: Limits,
+        *,
+        kv_cache: bool,
+        asked: Literal["auto", "shared", "plain"],
+        context: RoutingContext | None,
+        progress: Progress,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.pad_token = pad_token
+        self.limits = limits
+        self.kv_cache = kv_cache
+        self.asked = asked
+        self.context = context
+        self.progress = progress
+        self.stops = Stops(tokenizer, _end_tokens(model))
+        self.passes = SharedPasses(model, pad_token)
+        self.plain = PlainRunner(
+            model,
+            pad_token,
+            self.stops,
+            rows=limits.batch_rows,
+            batch_tokens=limits.batch_tokens,
+            kv_cache=kv_cache,
+            context=context,
+        )
+        self.longest_shared: int | None = None
+        self._chosen: tuple[Path, str] | None = None
+
+    def choose(self) -> tuple[Path, str]:
+        """The path, and why it is the plain one. Decided once, by running both on a few tokens.
+
+        Raises:
+            UserError: `shared` was asked for and is not possible.
+        """
+        if self._chosen is None:
+            reason = self._why_plain()
+            if reason and self.asked == "shared":
+                raise UserError(f"Prefixes cannot be shared ({reason}): use the path 'auto' or 'plain'.")
+            if reason and self.asked == "auto":
+                log.warning("evaluation takes the plain path: %s", reason)
+            self.longest_shared = None if reason else longest_shared(self.model)
+            chosen: tuple[Path, str] = ("plain", reason) if reason else ("shared", "")
+            self._chosen = chosen
+        return self._chosen
+
+    def generation_reason(self) -> str:
+        """Why generation takes the plain path; empty where it takes the shared one."""
+        return self.choose()[1] or generation_obstacle(self.model) or ""
+
+    @torch.no_grad()
+    def _why_plain(self) -> str:
+        if self.asked == "plain":
+            return "asked for"
+        if not self.kv_cache:
+            return "the method's weights depend on whole sequences"
+        if reason := obstacle(self.model):
+            return reason
+        collect = self.context.collect if self.context is not None else False
+        if self.context is not None:
+            self.context.collect = False
+        try:
+            return deviation(self.model, self.tokenizer, self.pad_token) or ""
+        except CannotShare as error:
+            return str(error)
+        finally:
+            if self.context is not None:
+                self.context.collect = collect
+
+    # Not inference mode: routed layers may keep tensors of a pass, and training must be able to use them.
+    @torch.no_grad()
+    def score(self, items: Sequence[Scored]) -> list[Likelihood]:
+        """One `Likelihood` per item."""
+        limits = self.limits
+        shared = self._sharable([len(item.inputs) for item in items])
+        tree = TreeScorer(self.passes, batch_tokens=limits.batch_tokens, overhead=limits.overhead)
+        return _by_path(items, shared, tree.score, self.plain.score, self.progress.add)
+
+    @torch.no_grad()
+    def generate(self, jobs: Sequence[Generation]) -> list[list[int]]:
+        """Generated token ids of every job."""
+        limits = self.limits
+        shared = self._sharable([len(job.prompt) + job.max_new_tokens for job in jobs])
+        if any(shared) and self.generation_reason():
+            log.warning("generation takes the plain path: %s", self.generation_reason())
+            shared = [False] * len(jobs)
+        decoder = Decoder(
+            self.passes,
+            self.stops,
+            rows=limits.batch_rows,
+            batch_tokens=limits.batch_tokens,
+            cache_bytes=limits.cache_bytes,
+        )
+        return _by_path(jobs, shared, decoder.generate, self.plain.generate, self.progress.add)
+
+    def _sharable(self, lengths: Sequence[int]) -> list[bool]:
+        if not lengths or self.choose()[0] == "plain":
+            return [False] * len(lengths)
+        return [self.longest_shared is None or length <= self.longest_shared for length in lengths]
+
+
+def _by_path(items: Sequence[Any], shared: Sequence[bool], together: Any, alone: Any, on_done: Any) -> list[Any]:
+    parts = {
+        True: iter(together([item for item, own in zip(items, shared, strict=True) if own], on_done)),
+        False: iter(alone([item for item, own in zip(items, shared, strict=True) if not own], on_done)),
+    }
+    return [next(parts[own]) for own in shared]
+
+
+def _end_tokens(model: nn.Module) -> list[int]:
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    if ends is None:
+        return []
+    return [int(end) for end in (ends if isinstance(ends, list | tuple) else [ends])]
+
+
+class Progress:
+    """Counts finished requests of one call; a request with several samples counts once they are all done."""
+
+    def __init__(self, report: Callable[[int, int], None] | None) -> None:
+        self._report = report
+        self.begin(0)
+
+    def begin(self, total: int) -> None:
+        """Start a call of `total` requests."""
+        self._total, self._done, self._weight = total, 0.0, 1.0
+
+    def weigh(self, requests: int, jobs: int) -> None:
+        """From here on `jobs` finished jobs are `requests` finished requests."""
+        self._weight = requests / jobs if jobs else 1.0
+
+    def add(self, done: int) -> None:
+        """So many more are done."""
+        self._done += done * self._weight
+        if self._report is not None and done:
+            self._report(min(self._total, round(self._done)), self._total)
