@@ -25,11 +25,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
 from tasks.sources.base import Source
+
+if TYPE_CHECKING:
+    from tasks.judge import Judge
 
 Part = Literal["expert-train", "router-train", "dev", "eval"]
 PARTS: tuple[Part, ...] = ("expert-train", "router-train", "dev", "eval")
@@ -145,6 +148,9 @@ class BoundTask(ABC):
     origin: str
     fingerprint: str
     deviations: Sequence[str]
+    needs_judge: bool = False
+    """Whether `score_all` asks a language model; `judge` has to be set before."""
+    judge: Judge | None = None
 
     @abstractmethod
     def with_settings(self, settings: TaskSettings) -> BoundTask:
@@ -186,6 +192,10 @@ class BoundTask(ABC):
     def score_all(self, docs: Sequence[Doc], outputs: Sequence[Sequence[Any]]) -> list[ScoredItem]:
         """Score many items at once, in order; tasks whose verdicts are made in parallel override it."""
         return [self.score(doc, out) for doc, out in zip(docs, outputs, strict=True)]
+
+    def scoring(self) -> dict[str, Any]:
+        """What decides scores beside rows, settings and version (a judge's identity), as JSON data for a cell's hash."""
+        return {}
 
     def record_extra(self) -> dict[str, Any]:
         """Facts of this family for the record, after scoring: isolation level, judge model, ..."""

@@ -10,13 +10,14 @@ from tasks.judge.availability import check
 from tasks.judge.config import LOCAL_COMMAND, PRESETS, EndpointConfig, JudgeConfig, JudgeUnavailable
 from tasks.judge.endpoint import Budget
 from tasks.judge.report import JudgeItem, JudgeReport, Opinion, Verdict
-from tasks.judge.running import judge, judge_async
+from tasks.judge.running import Judge, judge, judge_async
 
 __all__ = [
     "LOCAL_COMMAND",
     "PRESETS",
     "Budget",
     "EndpointConfig",
+    "Judge",
     "JudgeConfig",
     "JudgeItem",
     "JudgeReport",

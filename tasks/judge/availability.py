@@ -15,7 +15,7 @@ def check(config: EndpointConfig, *, timeout: float = 10.0) -> None:
         ValueError: the rubric does not exist.
     """
     if isinstance(config, JudgeConfig):
-        config.resolved()
+        config.load_rubric()
     key = api_key(config)
     import openai
 

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from tasks.judge.rubric import Rubric, load_rubric
+
+DEFAULT_RUBRIC = "medical"
 LOCAL_COMMAND = "transformers serve PATH"
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -122,29 +125,30 @@ class EndpointConfig(BaseModel):
 class JudgeConfig(EndpointConfig):
     """A judge: an endpoint, a rubric and how often each answer is judged."""
 
-    rubric: str = "medical"
+    rubric: str | None = None
+    """None takes the task's own (`with_rubric`), `medical` where no task is involved."""
     rubric_version: int | None = Field(default=None, gt=0)
-    """None takes the newest version; `resolved()` writes it down."""
+    """None takes the newest version."""
     repeats: int = Field(default=1, gt=0)
     """Independent verdicts on each answer; two or more give Krippendorff's alpha."""
     attempts: int = Field(default=2, gt=0)
     """Replies asked for, at most, until one of them holds a verdict."""
 
-    def resolved(self) -> Self:
-        """The same with the rubric's version filled in.
+    def with_rubric(self, name: str) -> Self:
+        """The same with a task's rubric, unless one was chosen."""
+        return self if self.rubric is not None else self.model_copy(update={"rubric": name})
+
+    def load_rubric(self) -> Rubric:
+        """The rubric that this judge is told.
 
         Raises:
-            ValueError: there is no such rubric.
+            ValueError: there is none of that name or version.
         """
-        from tasks.judge.rubric import load_rubric
-
-        return self.model_copy(update={"rubric_version": load_rubric(self.rubric, self.rubric_version).version})
+        return load_rubric(self.rubric or DEFAULT_RUBRIC, self.rubric_version)
 
     def identity(self) -> dict[str, Any]:
         """Everything that determines verdicts and nothing else, as JSON data: for the hash of a cell."""
-        from tasks.judge.rubric import load_rubric
-
-        rubric = load_rubric(self.rubric, self.rubric_version)
+        rubric = self.load_rubric()
         return {
             **self.asked_with(),
             "rubric": rubric.label,

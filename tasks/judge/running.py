@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,7 +15,6 @@ from tasks.judge.config import JudgeConfig
 from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply
 from tasks.judge.parse import parse_verdict, split_thinking
 from tasks.judge.report import JudgeItem, JudgeReport, Opinion, Verdict, build_report
-from tasks.judge.rubric import load_rubric
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
@@ -56,6 +55,24 @@ def judge(
         ValueError: the rubric does not exist.
     """
     return run_blocking(lambda: judge_async(items, config, cache=cache, budget=budget, progress=progress))
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge ready to work: `judge` with everything but the items given."""
+
+    config: JudgeConfig
+    cache: Path
+    budget: Budget | None = None
+    progress: Progress | None = None
+
+    def with_rubric(self, name: str) -> Judge:
+        """The same with a task's rubric, unless the configuration chose one."""
+        return replace(self, config=self.config.with_rubric(name))
+
+    def __call__(self, items: Sequence[JudgeItem]) -> JudgeReport:
+        """Judge answers; see `judge`."""
+        return judge(items, self.config, cache=self.cache, budget=self.budget, progress=self.progress)
 
 
 async def judge_async(
@@ -100,7 +117,7 @@ class _Job:
 class _Bench:
     def __init__(self, config: JudgeConfig, endpoint: Endpoint, replies: ReplyCache) -> None:
         self.config = config
-        self.rubric = load_rubric(config.rubric, config.rubric_version)
+        self.rubric = config.load_rubric()
         self.endpoint = endpoint
         self.replies = replies
         self.tokens_estimated = False

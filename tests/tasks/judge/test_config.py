@@ -82,8 +82,10 @@ def test_identity_holds_what_determines_a_verdict_and_nothing_else() -> None:
         assert other.identity() != base.identity()
 
 
-def test_the_rubric_version_is_written_down() -> None:
-    assert JudgeConfig().resolved().rubric_version == 1
+def test_a_task_brings_its_rubric_unless_one_is_chosen() -> None:
+    assert JudgeConfig().load_rubric().label == "medical-v1"
+    assert JudgeConfig().with_rubric("cross-domain").load_rubric().label == "cross-domain-v1"
+    assert JudgeConfig(rubric="medical").with_rubric("cross-domain").load_rubric().label == "medical-v1"
 
 
 def test_a_missing_key_is_one_sentence_with_both_ways_out(monkeypatch: pytest.MonkeyPatch) -> None:
