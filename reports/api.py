@@ -10,14 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from reports.comparison import Options, comparison, paired
+from reports.plots.figure import Figure
 from reports.ranking import MEAN
-from reports.render import FORMATS, text
+from reports.render import FIGURE_FORMATS, FORMATS, text
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Item, Record
 from results.store import RunFolder
+
+if TYPE_CHECKING:
+    from reports.catalogue import Context
 
 DEFAULT_FORMATS = ("latex", "md", "csv")
 
@@ -45,6 +50,14 @@ class Run:
         return self.folder.records()
 
     @cached_property
+    def variants(self) -> dict[str, list[str]]:
+        """Labels of the planned cells by cell."""
+        labels: dict[str, list[str]] = {}
+        for planned in self.folder.info.cells:
+            labels.setdefault(planned.cell, []).extend(filter(None, [planned.variant]))
+        return labels
+
+    @cached_property
     def items(self) -> dict[str, list[Item]]:
         """Items of the finished cells by cell."""
         return {r.cell: self.folder.items(r.cell) for r in self.records if r.status == "done"}
@@ -55,16 +68,18 @@ def render(
     table: str = "comparison",
     formats: Sequence[str] = DEFAULT_FORMATS,
     order: Sequence[str] = (),
+    context: Context | None = None,
 ) -> list[Path]:
-    """Write one table of a run to `RUN/reports/<table>.<suffix>`.
+    """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
     Args:
-        table: `comparison`, or a table or figure of the catalogue (`t2`, `f4`, ...).
-        formats: `latex`, `md`, `csv`, `text`, `html`.
+        table: `comparison`, or a table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
+        formats: `latex`, `md`, `csv`, `text`.
         order: method names in the order of rows.
+        context: what is at hand, for the reasons of missing cells.
 
     Returns:
-        The files written, in the order of `formats`.
+        The files written.
 
     Raises:
         ReportError: an unknown table or format, or nothing is finished yet.
@@ -74,29 +89,53 @@ def render(
     if unknown:
         raise ReportError(_unknown("format", unknown[0], list(FORMATS)))
     opened = Run.open(run)
-    made = build_table(opened, table, order)
+    made = build_report(opened, table, order, context)
+    return write(made, opened.folder.reports, formats)
+
+
+def write(made: Table | Figure, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write a table or figure in several formats; see `render`."""
     paths = []
+    if isinstance(made, Figure):
+        from reports.plots.draw import save
+
+        if not made.empty():
+            paths += save(made, folder)
+        for name in formats:
+            suffix, draw = FIGURE_FORMATS[name]
+            path = folder / f"{made.name}{suffix}"
+            path.write_text(draw(made), encoding="utf-8")
+            paths.append(path)
+        return paths
     for name in formats:
         suffix, renderer = FORMATS[name]
-        path = opened.folder.reports / f"{table}{suffix}"
+        path = folder / f"{made.name}{suffix}"
         path.write_text(renderer(made), encoding="utf-8")
         paths.append(path)
     return paths
 
 
-def build_table(run: Run, table: str = "comparison", order: Sequence[str] = ()) -> Table:
-    """One table of a run as data; see `render`."""
+def build_report(
+    run: Run, table: str = "comparison", order: Sequence[str] = (), context: Context | None = None
+) -> Table | Figure:
+    """One table or figure of a run as data; see `render`."""
+    from reports.catalogue import UnknownEntryError, build, entry
+
     if not any(record.status == "done" for record in run.records):
         raise ReportError(f"Nothing in {run.folder.path} is finished yet; continue it with `harness run`.")
     if table == "comparison":
         title = f"Methods by tasks, run {run.folder.info.name}"
         return comparison(run.records, run.items, title=title, options=Options(order=order))
-    raise ReportError(_unknown("table", table, ["comparison"]))
+    try:
+        chosen = entry(table)
+    except UnknownEntryError as error:
+        raise ReportError(str(error)) from None
+    return build(chosen, run.records, run.items, variants=run.variants, context=context)
 
 
 def comparison_text(run: Path, order: Sequence[str] = ()) -> str:
     """The comparison for the terminal: as wide as it is, bold and underlined where it can show that."""
-    return _for_terminal(build_table(Run.open(run), "comparison", order))
+    return _for_terminal(cast(Table, build_report(Run.open(run), "comparison", order)))
 
 
 def compare_text(run: Path, methods: Sequence[str] | None = None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,12 +31,20 @@ class Options:
         metric: a per-item metric in place of each task's primary one.
         cost: whether columns of trainable parameters and seconds are shown.
         levels: whether rows of chance and of the majority class are shown.
+        tasks: columns in order, also where nothing was run; those of the records by default.
+        expected: methods by display name with their tracks that have rows even where nothing was run.
+        reasons: why a method or task was not run, by its name; `Not run.` by default.
+        mean: whether the mean over tasks is shown.
     """
 
     order: Sequence[str] = ()
     metric: str | None = None
     cost: bool = True
     levels: bool = True
+    tasks: Sequence[str] = ()
+    expected: Mapping[str, Track] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    mean: bool = True
 
 
 def comparison(
@@ -56,17 +64,17 @@ def comparison(
     options = options or Options()
     scores = gather(records, items, options.metric)
     groups = grouped(records)
-    tasks = notes.distinct(key.task for key in groups)
+    tasks = list(options.tasks) or notes.distinct(key.task for key in groups)
     footnotes, panels, families = Footnotes(), [], []
     for model in notes.distinct(key.model for key in groups):
         for track in ("compose", "joint"):
-            methods = _methods(groups, model, track, options.order)
+            methods = _methods(groups, model, track, options)
             if not methods:
                 continue
-            builder = _PanelBuilder(model, methods, tasks, groups, scores, footnotes)
+            builder = _PanelBuilder(model, methods, tasks, groups, scores, footnotes, options)
             several = len({key.model for key in groups}) > 1
             heading = f"{model}: {PANEL_TITLES[track]}" if several else PANEL_TITLES[track]
-            panels.append(Panel(f"{model}/{track}", heading, builder.rows(options)))
+            panels.append(Panel(f"{model}/{track}", heading, builder.rows()))
             families.append(builder)
     if len(panels) == 1 and len({key.model for key in groups}) == 1:
         panels = [replace(panels[0], title="")]
@@ -93,7 +101,7 @@ def comparison(
     )
 
 
-def _methods(groups: Mapping[Key, list[Record]], model: str, track: str, order: Sequence[str]) -> list[str]:
+def _methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
     """Display names of a panel's rows: base, lora, then the track's methods. A panel needs one of its own track."""
     tracks: dict[str, Track] = {}
     names: dict[str, str] = {}
@@ -101,7 +109,10 @@ def _methods(groups: Mapping[Key, list[Record]], model: str, track: str, order: 
         if key.model == model:
             tracks.setdefault(key.method, group[0].track)
             names.setdefault(key.method, group[0].spec.method_name)
-    ranks = {name: rank for rank, name in enumerate(order)}
+    for method, its in options.expected.items():
+        tracks.setdefault(method, its)
+        names.setdefault(method, method.split("[")[0])
+    ranks = {name: rank for rank, name in enumerate(options.order)}
     appearance = {method: rank for rank, method in enumerate(tracks)}
     own = [method for method, its in tracks.items() if its == track]
     references = [method for method, its in tracks.items() if its == "reference"]
@@ -127,7 +138,7 @@ def _columns(tasks: Sequence[str], scores: Mapping[Key, Scores], options: Option
             "" if not sizes else f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,}–{sizes[-1]:,}"
         )
         columns.append(Column(task, task, unit, found[0].higher_is_better if found else True, detail))
-    if len(tasks) > 1:
+    if len(tasks) > 1 and options.mean:
         columns.append(Column(MEAN, "mean", "%", True))
     if options.cost:
         columns.append(Column(PARAMETERS, "trained parameters", "count", None))
@@ -147,22 +158,24 @@ class _PanelBuilder:
         groups: Mapping[Key, list[Record]],
         scores: Mapping[Key, Scores],
         footnotes: Footnotes,
+        options: Options,
     ) -> None:
         self.model, self.methods, self.tasks = model, methods, tasks
         self.groups, self.scores, self.footnotes = groups, scores, footnotes
+        self.options = options
         self.columns = {
             task: {m: scores[Key(model, m, task)] for m in methods if Key(model, m, task) in scores}
             for task in tasks
         }
         found = [one for column in self.columns.values() for one in column.values()]
         self.comparable = len({(one.unit, one.higher_is_better) for one in found}) == 1
-        complete = self.comparable and all(self.columns.values())
+        complete = self.comparable and all(self.columns.values()) and options.mean
         self.tests: Family = family(self.columns, tasks if complete else ())
 
-    def rows(self, options: Options) -> tuple[Row, ...]:
+    def rows(self) -> tuple[Row, ...]:
         """Chance, majority, then the methods."""
-        lines = [self._level(name) for name in ("chance", "majority")] if options.levels else []
-        cells = {method: self._method_cells(method, options) for method in self.methods}
+        lines = [self._level(name) for name in ("chance", "majority")] if self.options.levels else []
+        cells = {method: self._method_cells(method) for method in self.methods}
         for column in (*self.tasks, MEAN):
             values = {
                 m: row[column].value
@@ -175,7 +188,8 @@ class _PanelBuilder:
                 cells[method][column] = replace(cells[method][column], mark=mark)
         for method in self.methods:
             records = [r for task in self.tasks for r in self.groups.get(Key(self.model, method, task), [])]
-            reference = records[0].track == "reference"
+            expected = self.options.expected.get(method)
+            reference = (records[0].track if records else expected) == "reference"
             lines.append(
                 Row(
                     method,
@@ -187,11 +201,11 @@ class _PanelBuilder:
             )
         return tuple(line for line in lines if line.cells)
 
-    def _method_cells(self, method: str, options: Options) -> dict[str, Cell]:
+    def _method_cells(self, method: str) -> dict[str, Cell]:
         cells = {task: self._task_cell(method, task) for task in self.tasks}
-        if len(self.tasks) > 1:
+        if len(self.tasks) > 1 and self.options.mean:
             cells[MEAN] = self._mean_cell(method)
-        if options.cost:
+        if self.options.cost:
             cells |= cost_cells([one for t in self.tasks if (one := self.columns[t].get(method))])
         return cells
 
@@ -202,7 +216,9 @@ class _PanelBuilder:
         reasons = [self.footnotes.key(_reason(record)) for record in unfinished]
         one = self.columns[task].get(method)
         if one is None:
-            return Cell(footnotes=tuple(notes.distinct(reasons or [self.footnotes.key("Not run.")])))
+            known = self.options.reasons
+            reason = known.get(method) or known.get(task) or "Not run."
+            return Cell(footnotes=tuple(notes.distinct(reasons or [self.footnotes.key(reason)])))
         wanted = max(len(other.seeds) for other in self.columns[task].values())
         if len(one.seeds) < wanted and (one.values.shape[0] > 1 or unfinished):
             reasons.append(self.footnotes.key(f"{len(one.seeds)} of {wanted} seeds."))

@@ -105,8 +105,9 @@ class RunFolder:
         return record is not None and record.status == "done"
 
     def records(self) -> list[Record]:
-        """Stored records of the planned cells, in plan order, failed ones included."""
-        found = (self.record(planned.cell) for planned in self.info.cells)
+        """Stored records of the planned cells, each once, in plan order, failed ones included."""
+        cells = dict.fromkeys(planned.cell for planned in self.info.cells)
+        found = (self.record(cell) for cell in cells)
         return [record for record in found if record is not None]
 
     def items(self, cell: str) -> list[Item]:

@@ -1,1 +1,28 @@
 """The tables and figures of LoRA-Mixer (arXiv 2507.00029v2), each as an entry that can be re-measured."""
+
+from reports.catalogue.build import build
+from reports.catalogue.entries import (
+    UnknownEntryError,
+    ablations,
+    availability,
+    entries,
+    entry,
+    listing,
+    paper,
+)
+from reports.catalogue.model import Availability, Context, Entry, Need
+
+__all__ = [
+    "Availability",
+    "Context",
+    "Entry",
+    "Need",
+    "UnknownEntryError",
+    "ablations",
+    "availability",
+    "build",
+    "entries",
+    "entry",
+    "listing",
+    "paper",
+]

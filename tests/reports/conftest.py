@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -49,3 +51,22 @@ def stored(tmp_path: Path) -> Callable[[Sequence[Record], dict[str, list[Item]]]
         return run.path
 
     return write
+
+
+@pytest.fixture
+def compile_latex(tmp_path: Path) -> Callable[[str], Path]:
+    """Compiles a document with latexmk and pdflatex; complaints about characters or overfull boxes fail."""
+
+    def compiled(source: str) -> Path:
+        for program in ("latexmk", "pdflatex"):
+            assert shutil.which(program), f"install latexmk texlive-latex-recommended lmodern: no {program}"
+        (tmp_path / "document.tex").write_text(source, encoding="utf-8")
+        command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=180)
+        log = (tmp_path / "document.log").read_text(errors="replace")
+        assert done.returncode == 0, log[-3000:]
+        for complaint in ("Missing character", "Overfull", "undefined"):
+            assert complaint not in log, log[log.index(complaint) - 500 :][:2000]
+        return tmp_path / "document.pdf"
+
+    return compiled

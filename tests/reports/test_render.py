@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import shutil
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -90,24 +89,8 @@ def test_latex_escapes_everything() -> None:
 
 
 @pytest.mark.system
-def test_latex_compiles(nasty: Table, factory: ModuleType, tmp_path: Path) -> None:
+def test_latex_compiles(nasty: Table, factory: ModuleType, compile_latex: Callable[[str], Path]) -> None:
     records, items = factory.make_grid(
         methods=("base", "lora", "mixer", "mole", "mixer-joint", "mixlora"), n=40
     )
-    compile_latex(latex.document(nasty, comparison(records, items)), tmp_path)
-
-
-def compile_latex(source: str, folder: Path) -> None:
-    """Compile with latexmk and pdflatex; every warning about characters or overfull boxes fails."""
-    for program in ("latexmk", "pdflatex"):
-        assert shutil.which(program), (
-            f"{program} is missing: install latexmk texlive-latex-recommended lmodern"
-        )
-    (folder / "table.tex").write_text(source, encoding="utf-8")
-    command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
-    log = (folder / "table.log").read_text(errors="replace")
-    assert done.returncode == 0, log[-3000:]
-    assert (folder / "table.pdf").stat().st_size > 1000
-    for complaint in ("Missing character", "Overfull", "undefined"):
-        assert complaint not in log, log[-3000:]
+    compile_latex(latex.document(nasty, comparison(records, items)))

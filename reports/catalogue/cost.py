@@ -1,0 +1,163 @@
+"""Tables of cost: time, memory, parameters, and sizes of data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from reports.catalogue import published
+from reports.catalogue.model import Entry
+from reports.comparison import interval_cell
+from reports.notes import distinct
+from reports.statistics import t_interval
+from reports.tables import Cell, Column, Panel, Row, Table
+from results.schema import Record
+
+GIB = 2**30
+
+
+def _done(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.status == "done"]
+
+
+def latency(entry: Entry, records: Sequence[Record]) -> Table:
+    """Evaluation seconds per item, by method (Table 12)."""
+    return _by_method(
+        entry,
+        _done(records),
+        Column("time", "per item", "s", False, decimals=3),
+        lambda record: record.cost.seconds.get("evaluate", 0.0) / record.n_items if record.n_items else None,
+    )
+
+
+def memory(entry: Entry, records: Sequence[Record]) -> Table:
+    """Peak memory of the evaluating process, by method (Table 14)."""
+    return _by_method(
+        entry,
+        _done(records),
+        Column("memory", "peak memory", "GB", False),
+        lambda r: None if r.cost.peak_memory_bytes is None else r.cost.peak_memory_bytes / GIB,
+    )
+
+
+def training_time(entry: Entry, records: Sequence[Record]) -> Table:
+    """Tokens, seconds and seconds per thousand tokens of the two stages (Table 13)."""
+    columns = (
+        Column("tokens", "tokens", "count", None),
+        Column("seconds", "time", "s", None),
+        Column("rate", "per 1,000 tokens", "s", False, decimals=2),
+        Column("examples", "examples", "count", None),
+        Column("hours", "hours", "number", None, decimals=2),
+    )
+    rows = []
+    for phase, label in (("experts", "stage 1 (experts)"), ("fit", "stage 2 (routers)")):
+        for method in distinct(record.spec.method for record in _done(records)):
+            stages = {
+                (r.spec.seed, r.cost.tokens.get(phase, 0), r.cost.seconds.get(phase, 0.0)): r.cell
+                for r in _done(records)
+                if r.spec.method == method and r.cost.tokens.get(phase)
+            }
+            if not stages:
+                continue
+            runs = tuple(stages.values())
+            tokens = [float(count) for _, count, _ in stages]
+            seconds = [time for _, _, time in stages]
+            rates = [1000 * time / count for _, count, time in stages]
+            cells = {
+                "tokens": Cell(sum(tokens) / len(tokens), runs=runs),
+                "seconds": interval_cell(t_interval(seconds), 1.0, runs),
+                "rate": interval_cell(t_interval(rates), 1.0, runs),
+            }
+            rows.append(Row(f"{phase}/{method}", f"{label}, {method}", cells, "data"))
+    paper = tuple(
+        Row(name, name, {key: Cell(float(value)) for key, value in values.items()}, "paper")
+        for name, values in entry.paper["rows"].items()
+    )
+    return Table(entry.name, entry.title, columns, _panels(rows, paper), "stage")
+
+
+def parameters(entry: Entry, records: Sequence[Record]) -> Table:
+    """Trained and stored parameters, absolute and in per cent of the base model (appendix A.4)."""
+    columns = (
+        Column("trained", "trained", "count", None),
+        Column("percent", "trained, % of base", "%", None, decimals=4),
+        Column("groups", "trained by group", "text", None),
+        Column("stored", "stored, frozen", "count", None),
+    )
+    rows = []
+    for method in distinct(record.spec.method for record in _done(records)):
+        own = [record for record in _done(records) if record.spec.method == method]
+        record = max(own, key=lambda one: sum(one.parameters.trainable.values()))
+        trained = sum(record.parameters.trainable.values())
+        groups = (
+            ", ".join(f"{name} {count:,}" for name, count in record.parameters.trainable.items()) or "none"
+        )
+        cells = {
+            "trained": Cell(float(trained), runs=(record.cell,)),
+            "percent": Cell(100 * trained / record.model.parameters, runs=(record.cell,)),
+            "groups": Cell(text=groups),
+            "stored": Cell(float(sum(record.parameters.stored.values())), runs=(record.cell,)),
+        }
+        rows.append(Row(method, method, cells))
+    paper = tuple(
+        Row(f"published/{name}", name, {"percent": Cell(float(value))}, "paper")
+        for name, value in entry.paper["rows"].items()
+    )
+    return Table(entry.name, entry.title, columns, _panels(rows, paper))
+
+
+def sizes(entry: Entry, records: Sequence[Record]) -> Table:
+    """Rows in each part of each task, beside the published split sizes (Table 11)."""
+    parts = ("expert-train", "router-train", "dev", "eval")
+    columns = [Column(part, part, "count", None) for part in parts]
+    columns += [
+        Column(f"published {name}", f"published {name}", "count", None) for name in ("train", "dev", "test")
+    ]
+    rows = []
+    for task, values in entry.paper["rows"].items():
+        record = next((one for one in records if one.spec.task_name == task), None)
+        cells = {}
+        if record is not None:
+            cells = {
+                part: Cell(float(record.data.part_sizes[part]), runs=(record.cell,))
+                for part in parts
+                if part in record.data.part_sizes
+            }
+        for name, size in zip(("train", "dev", "test"), values, strict=False):
+            if size is not None:
+                cells[f"published {name}"] = Cell(float(size))
+        rows.append(Row(task, task, cells, "data"))
+    note = "The four parts are disjoint and are cut from the rows of this data source; published sizes are the paper's."
+    panel = Panel("sizes", "", tuple(rows))
+    return Table(entry.name, entry.title, tuple(columns), (panel,), "task", (note,))
+
+
+def _by_method(
+    entry: Entry, records: Sequence[Record], column: Column, value: Callable[[Record], float | None]
+) -> Table:
+    rows = []
+    for method in distinct(record.spec.method for record in records):
+        own = [record for record in records if record.spec.method == method]
+        by_seed: dict[int, list[float]] = {}
+        for record in own:
+            found = value(record)
+            if found is not None:
+                by_seed.setdefault(record.spec.seed, []).append(found)
+        means = [sum(values) / len(values) for values in by_seed.values()]
+        runs = tuple(record.cell for record in own)
+        rows.append(Row(method, method, {column.key: interval_cell(t_interval(means), 1.0, runs)}))
+    table = Table(entry.name, entry.title, (column,), (Panel("measured", "Measured", tuple(rows)),))
+    hardware = distinct(record.environment.hardware for record in records)
+    if hardware:
+        table = Table(
+            table.name,
+            table.title,
+            table.columns,
+            table.panels,
+            notes=(f"Hardware: {'; '.join(hardware)}. Intervals over seeds.",),
+        )
+    return published.beside(table, entry)
+
+
+def _panels(rows: Sequence[Row], paper: Sequence[Row]) -> tuple[Panel, ...]:
+    title = f"Published ({published.SOURCE}), not measured here"
+    return Panel("measured", "Measured", tuple(rows)), Panel("published", title, tuple(paper))

@@ -1,0 +1,118 @@
+"""The entries of the catalogue, read once from the package's data."""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from reports.catalogue.model import Availability, Context, Entry
+
+
+class UnknownEntryError(ValueError):
+    """No table, figure or ablation has that name. The message offers the nearest."""
+
+
+@cache
+def paper() -> dict[str, Any]:
+    """The published values, as they stand in `reports/paper/tables.yaml`."""
+    return dict(_yaml("reports.paper", "tables.yaml"))
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """Tables 1 to 22, Figures 3 to 6 and the parameter counts of the appendix (`a4`)."""
+    data = _yaml("reports.catalogue", "entries.yaml")
+    published = {**paper()["tables"], **paper()["figures"]}
+    published["a4"] = {
+        "title": "Trainable parameters, per cent of the base model",
+        "rows": paper()["parameters"],
+    }
+    return tuple(_entry(name, fields, published[name], data) for name, fields in data["entries"].items())
+
+
+@cache
+def ablations() -> tuple[Entry, ...]:
+    """What `harness ablate` runs and plots."""
+    data = _yaml("reports.catalogue", "entries.yaml")
+    found = []
+    for name, fields in data["ablations"].items():
+        if "entry" in fields:
+            found.append(entry(fields["entry"]).model_copy(update={"name": name}))
+        else:
+            found.append(_entry(name, fields, {}, data))
+    return tuple(found)
+
+
+def entry(name: str) -> Entry:
+    """One entry or ablation by name.
+
+    Raises:
+        UnknownEntryError: there is none.
+    """
+    known = {one.name: one for one in entries()}
+    if name in known:
+        return known[name]
+    known |= {one.name: one for one in ablations()}
+    if name in known:
+        return known[name]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'?" if close else f"known: comparison, {', '.join(known)}."
+    raise UnknownEntryError(f"Unknown table '{name}': {hint}")
+
+
+def availability(one: Entry, context: Context) -> Availability:
+    """Whether an entry's cells can be computed with what is at hand."""
+    if not one.methods:
+        return Availability("not", "It states facts of other models; its published values are shown.")
+    missing = {
+        method: f"{method.split('[')[0]} is not a method of this installation."
+        for method in one.methods
+        if method.split("[")[0] not in context.methods
+    }
+    missing |= {
+        task: f"{context.source} has no {task.split('@')[0]}."
+        for task in one.tasks
+        if task.split("@")[0] not in context.tasks
+    }
+    methods = [method for method in one.methods if method not in missing]
+    tasks = [task for task in one.tasks if task not in missing]
+    if not methods or not tasks:
+        return Availability("not", " ".join(dict.fromkeys(missing.values())), missing)
+    if missing:
+        cells = f"{len(methods)} of {len(one.methods)} methods on {len(tasks)} of {len(one.tasks)} tasks"
+        without = ", ".join(dict.fromkeys(name.split("[")[0] for name in missing))
+        return Availability("partly", f"{cells}; without {without}", missing)
+    if one.model and one.model != context.model:
+        return Availability("partly", f"in shape only: published for {one.model}")
+    return Availability("runnable")
+
+
+def listing(context: Context | None = None) -> list[tuple[str, ...]]:
+    """Rows of `harness list tables`: name, availability, title, and what stands in the way.
+
+    Args:
+        context: what is at hand; without it availability is left open.
+    """
+    rows: list[tuple[str, ...]] = []
+    for one in entries():
+        found = availability(one, context) if context else None
+        state = found.state if found else ""
+        rows.append((one.name, state, one.title, found.reason if found else ""))
+    return rows
+
+
+def _entry(name: str, fields: dict[str, Any], published: dict[str, Any], data: dict[str, Any]) -> Entry:
+    sentences = tuple(" ".join(data["notes"][key].split()) for key in fields.get("notes", ()))
+    title = fields.get("title") or published["title"]
+    return Entry.model_validate(
+        {**fields, "name": name, "title": title, "paper": published, "notes": sentences}
+    )
+
+
+def _yaml(package: str, name: str) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return yaml.load((resources.files(package) / name).read_text(encoding="utf-8"), Loader=loader)

@@ -1,0 +1,151 @@
+"""What the catalogue's data hold, typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from results.schema import Track
+
+Layout = Literal[
+    "grid", "series", "alpha-lambda", "sizes", "latency", "training-time", "memory", "parameters", "facts", "load",
+    "load-by-task", "top-k", "balance",
+]  # fmt: skip
+FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance")
+
+JOINT = ("mixlora", "mixer-joint", "mola", "hydralora", "loramoe", "multitask-lora")
+"""Methods that train experts; everything else keeps them frozen."""
+
+
+class _Data(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Axis(_Data):
+    """A setting that a table or plot varies.
+
+    `key` is the run's key; `where` is the place in a record's specification that shows its value, where there is one.
+    """
+
+    name: str
+    key: str
+    label: str
+    paper: tuple[int, ...]
+    scaled: tuple[int, ...]
+    where: str = ""
+
+
+class Entry(_Data):
+    """One table, figure or ablation.
+
+    Attributes:
+        name: `t2`, `f4`, `a4`, or an ablation's name.
+        title: in words of our own.
+        methods, tasks: display names of the cells it needs.
+        settings: keys of the run at the paper's scale; `scaled` replaces them under a small preset.
+        model: the base model it is about, where another would be another experiment.
+        paper: the published values as they stand in `reports/paper/tables.yaml`.
+        paper_rows: published row of a method that goes by another name there.
+        notes: what the paper leaves open, in sentences.
+    """
+
+    name: str
+    title: str
+    layout: Layout
+    methods: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    scaled: dict[str, Any] = {}
+    axis: Axis | None = None
+    model: str | None = None
+    paper: dict[str, Any] = {}
+    paper_rows: dict[str, str] = {}
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_figure(self) -> bool:
+        """Whether it renders as a picture."""
+        return self.layout in FIGURES
+
+    def tracks(self) -> dict[str, Track]:
+        """Track of each of its methods."""
+        return {method: track_of(method) for method in self.methods}
+
+    def needs(self, *, scaled: bool) -> list[Need]:
+        """The cells it needs, one `Need` per configuration of the run.
+
+        Args:
+            scaled: for a preset far below the paper's budget, rather than at the paper's settings.
+        """
+        settings = self.scaled if scaled else self.settings
+        if not self.methods:
+            return []
+        if self.axis is None:
+            return [Need(self.name, self.methods, self.tasks, settings)]
+        values = self.axis.scaled if scaled else self.axis.paper
+        return [
+            Need(self.label(value), self.methods, self.tasks, {**settings, self.axis.key: value})
+            for value in values
+        ]
+
+    def label(self, value: int) -> str:
+        """Label that planned cells carry for one value of the axis."""
+        return f"{self.name}:{self.axis.name if self.axis else ''}={value}"
+
+
+@dataclass(frozen=True)
+class Need:
+    """Cells that share one configuration of the run: every method on every task, for the preset's seeds.
+
+    Attributes:
+        variant: label for the planned cells (`PlannedCell.variant`).
+        settings: dotted keys of the run to their values.
+    """
+
+    variant: str
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Context:
+    """What is at hand: names that exist, the data source, the model.
+
+    Attributes:
+        methods: registered method names.
+        tasks: tasks that the data source has.
+        model: name of the base model.
+        architecture: `decoder`, `encoder-decoder` or `mamba`.
+        source: the data source in words.
+    """
+
+    methods: frozenset[str]
+    tasks: frozenset[str]
+    model: str = ""
+    architecture: str = "decoder"
+    source: str = "this source"
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether an entry can be measured, and what stands in the way.
+
+    Attributes:
+        missing: method or task to the reason why its cells are out of reach.
+    """
+
+    state: Literal["runnable", "partly", "not"]
+    reason: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def track_of(method: str) -> Track:
+    """Track by a method's name."""
+    name = method.split("[")[0]
+    if name in ("base", "lora"):
+        return "reference"
+    return "joint" if name in JOINT else "compose"

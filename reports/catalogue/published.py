@@ -1,0 +1,65 @@
+"""The paper's values as panels of their own: beside the measured ones, never among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.catalogue.model import Entry
+from reports.ranking import MEAN
+from reports.tables import Cell, Column, Panel, Row, Table
+
+SOURCE = "arXiv 2507.00029v2"
+NOTE = (
+    f"Published values ({SOURCE}) stand in panels of their own: they come without intervals or items, so they are "
+    "neither marked nor tested."
+)
+MODELS = {
+    "falcon-mamba-7b": "Falcon-Mamba-7B",
+    "mistral-7b": "Mistral-7B",
+    "llama3-8b": "LLaMA-3-8B",
+    "llama2-7b": "LLaMA-2-7B",
+    "flan-t5-large": "Flan-T5-large",
+}
+
+
+def panels(entry: Entry, columns: Sequence[Column], model: str = "") -> tuple[Panel, ...]:
+    """Published blocks of a table, in its own column order; those of the measured model where it has one.
+
+    Args:
+        columns: of the measured table; those that the paper lacks stay empty.
+        model: name of the measured base model.
+    """
+    blocks = entry.paper.get("blocks", {})
+    places = [str(place) for place in entry.paper.get("columns", [])]
+    chosen = {name: rows for name, rows in blocks.items() if _same(name, model)} or blocks
+    found = []
+    for name, rows in chosen.items():
+        lines = tuple(
+            _row(method, dict(zip(places, values, strict=True)), columns) for method, values in rows.items()
+        )
+        title = f"Published for {MODELS.get(name, name)} ({SOURCE}), not measured here"
+        found.append(Panel(f"published/{name}", title, lines))
+    return tuple(found)
+
+
+def beside(table: Table, entry: Entry, model: str = "") -> Table:
+    """The table with the published panels under the measured ones."""
+    from dataclasses import replace
+
+    extra = panels(entry, table.columns, model)
+    notes = (*table.notes, NOTE) if extra else table.notes
+    return replace(table, panels=(*table.panels, *extra), notes=notes)
+
+
+def _row(method: str, values: dict[str, float | None], columns: Sequence[Column]) -> Row:
+    cells = {column.key: Cell(values[column.key]) for column in columns if column.key in values}
+    numbers = [value for value in values.values() if value is not None]
+    if any(column.key == MEAN for column in columns) and len(numbers) == len(values) > 1:
+        cells[MEAN] = Cell(sum(numbers) / len(numbers))
+    return Row(f"published/{method}", method, cells, "paper")
+
+
+def _same(block: str, model: str) -> bool:
+    """Whether a published block is about the measured model: the parts of its name occur in the model's."""
+    squeezed = model.lower().replace("-", "").replace("_", "").replace("meta", "")
+    return all(part in squeezed for part in block.split("-"))

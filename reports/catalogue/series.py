@@ -1,0 +1,203 @@
+"""Tables over a setting: routing examples, ranks, the two weights of RSL."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reports import notes
+from reports.catalogue import published
+from reports.catalogue.model import Entry
+from reports.catalogue.select import Variants, by_axis
+from reports.comparison import Options, comparison, interval_cell
+from reports.efficiency import data_fractions
+from reports.ranking import MEAN, family, marks
+from reports.scores import Items, Key, Scores, gather
+from reports.statistics import t_interval, task_mean
+from reports.tables import Cell, Column, Panel, Row, Table, display_unit
+from results.schema import Record
+
+Grid = dict[str, dict[int, dict[str, Scores]]]
+"""Scores by method, value of the axis, task."""
+
+
+def by_axis_table(entry: Entry, records: Sequence[Record], items: Items, variants: Variants) -> Table:
+    """Mean over tasks by method (rows) and value of the axis (columns), with published rows below."""
+    assert entry.axis is not None
+    chosen = by_axis(entry, records, variants)
+    grid, tasks = common_grid(entry, chosen, items)
+    values = sorted(chosen) or list(entry.axis.paper)
+    measured = _measured_panel(entry, grid, tasks, values)
+    columns = tuple(Column(str(value), f"{value:,}", "%", True) for value in values)
+    done = [r for group in chosen.values() for r in group if r.status == "done"]
+    under = [f"Columns: {entry.axis.label}.", *notes.provenance(done)]
+    if tasks:
+        scores = [one for by in grid.values() for column in by.values() for one in column.values()]
+        under += [f"Mean over {', '.join(tasks)}.", notes.seeds_sentence(scores)]
+        under += efficiency_notes(entry, grid, tasks)
+    table = Table(entry.name, entry.title, columns, (measured,), notes=tuple(under))
+    if not entry.paper:
+        return table
+    blocks = entry.paper["blocks"]
+    paper_columns = tuple(Column(str(place), f"{place:,}", "%", True) for place in entry.paper["columns"])
+    extra = [key for key in paper_columns if key.key not in {column.key for column in columns}]
+    table = replace(table, columns=(*columns, *extra))
+    return published.beside(table, entry) if blocks else table
+
+
+def common_grid(entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items) -> tuple[Grid, list[str]]:
+    """Scores at every value, and the tasks that every method has at every value."""
+    grid: Grid = {method: {} for method in entry.methods}
+    for value, group in chosen.items():
+        for key, one in gather(group, items).items():
+            grid[_method(key, entry)].setdefault(value, {})[key.task] = one
+    grid = {method: by for method, by in grid.items() if by}
+    tasks = [
+        task
+        for task in entry.tasks
+        if grid and all(task in column for by in grid.values() for column in by.values())
+    ]
+    return grid, tasks
+
+
+def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -> Scores:
+    """Items of all tasks, weighted so that their mean is the unweighted mean over tasks."""
+    found = [by_task[task] for task in tasks]
+    seeds = max(one.values.shape[0] for one in found)
+    total = sum(one.values.shape[1] for one in found)
+    scaled = [
+        np.broadcast_to(one.values, (seeds, one.values.shape[1]))
+        * (total / (len(found) * one.values.shape[1]))
+        for one in found
+    ]
+    return Scores(
+        found[0].key._replace(task=str(value)),
+        found[0].metric,
+        found[0].unit,
+        found[0].higher_is_better,
+        np.hstack(scaled),
+        tuple(f"{one.key.task}/{identity}" for one in found for identity in one.ids),
+        max((one.seeds for one in found), key=len),
+        tuple(record for one in found for record in one.records),
+    )
+
+
+def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
+    """How much of the plain loss's data RSL needs, at every amount measured."""
+    if entry.axis is None or entry.axis.name != "examples" or len(grid) < 2:
+        return []
+    rsl, plain = (
+        {value: [by[value][task].values.mean(axis=0) for task in tasks] for value in by}
+        for by in (grid[entry.methods[0]], grid[entry.methods[1]])
+    )
+    if len(set(rsl) & set(plain)) < 2:
+        return []
+    parts = []
+    for found in data_fractions(rsl, plain):
+        text = "not reached" if found.fraction is None else f"{100 * found.fraction:.0f} %"
+        if found.low is not None and found.high is not None:
+            text += f" [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+        parts.append(f"{found.examples:,}: {text}")
+    return [
+        f"Share of the examples with which {entry.methods[0]} reaches what {entry.methods[1]} reaches with all of "
+        f"them (log interpolation, 95 % bootstrap over items): {'; '.join(parts)}."
+    ]
+
+
+def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items) -> Table:
+    """Score, variance of the load over experts, and routing entropy in nats by the two weights (Table 15)."""
+    options = Options(cost=False, tasks=[t for t in entry.tasks if any(r.spec.task == t for r in records)])
+    table = comparison(records, items, name=entry.name, title=entry.title, options=options)
+    columns = [
+        *table.columns,
+        Column("load_variance", "load variance", "number", False, decimals=4),
+        Column("routing_entropy", "entropy, nats", "number", None, decimals=3),
+    ]
+    panels = []
+    for panel in table.panels:
+        rows = [
+            replace(row, cells={**row.cells, **_routing_cells(records, row.key)})
+            for row in panel.rows
+            if row.kind != "level"
+        ]
+        panels.append(replace(panel, rows=tuple(rows)))
+    table = replace(table, columns=tuple(columns), panels=tuple(panels))
+    return _with_published_rows(table, entry) if entry.paper else table
+
+
+def _routing_cells(records: Sequence[Record], method: str) -> dict[str, Cell]:
+    own = [r for r in records if r.spec.method == method and r.routing is not None]
+    seeds = sorted({r.spec.seed for r in own})
+    variances, entropies = [], []
+    for seed in seeds:
+        group = [r.routing for r in own if r.spec.seed == seed and r.routing is not None]
+        load = np.mean([np.array(d.load) / sum(d.load) for d in group], axis=0)
+        variances.append(float(load.var()))
+        entropies.append(float(np.mean([d.entropy * math.log(len(d.experts)) for d in group])))
+    runs = tuple(r.cell for r in own)
+    return {
+        "load_variance": interval_cell(t_interval(variances), 1.0, runs),
+        "routing_entropy": interval_cell(t_interval(entropies), 1.0, runs),
+    }
+
+
+def _with_published_rows(table: Table, entry: Entry) -> Table:
+    places = {"performance": MEAN, "load_variance": "load_variance", "routing_entropy": "routing_entropy"}
+    rows = []
+    for name, values in entry.paper["rows"].items():
+        by = dict(zip(entry.paper["columns"], values, strict=True))
+        rows.append(
+            Row(
+                f"published/{name}",
+                name,
+                {places[key]: Cell(float(value)) for key, value in by.items()},
+                "paper",
+            )
+        )
+    title = f"Published ({published.SOURCE}), not measured here"
+    columns = table.columns
+    if MEAN not in {column.key for column in columns}:
+        columns = (Column(MEAN, "mean", "%", True), *columns)
+    return replace(
+        table,
+        columns=columns,
+        panels=(*table.panels, Panel("published", title, tuple(rows))),
+        notes=(*table.notes, published.NOTE),
+    )
+
+
+def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int]) -> Panel:
+    columns: dict[str, dict[str, Scores]] = {str(value): {} for value in values}
+    cells: dict[str, dict[str, Cell]] = {method: {} for method in entry.methods}
+    for method, by in grid.items():
+        for value, by_task in by.items():
+            if not tasks:
+                continue
+            one = pooled(by_task, tasks, value)
+            columns[str(value)][method] = one
+            arrays: list[NDArray[np.float64]] = [
+                np.broadcast_to(by_task[t].values, (one.values.shape[0], by_task[t].values.shape[1]))
+                for t in tasks
+            ]
+            runs = tuple(record.cell for record in one.records)
+            cells[method][str(value)] = interval_cell(task_mean(arrays), display_unit(one.unit)[1], runs)
+    tests = family(columns)
+    for column in columns:
+        numbers = {
+            m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None
+        }
+        for method, mark in marks(
+            {m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True
+        ).items():
+            cells[method][column] = replace(cells[method][column], mark=mark)
+    rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
+    return Panel("measured", "Measured", rows)
+
+
+def _method(key: Key, entry: Entry) -> str:
+    """The entry's name of a method; the axis may stand behind it where one cell served several settings."""
+    return next((method for method in entry.methods if key.method == method), key.method.split(" (")[0])

@@ -1,0 +1,148 @@
+"""Plots of what routers do: load, entropy and balance."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from reports.notes import distinct
+from reports.plots.figure import Axes, Figure, Reference, Series
+from reports.statistics import t_interval
+from results.schema import Record, RoutingDiagnostics
+
+
+def load_overall(
+    records: Sequence[Record], name: str = "f3", band: tuple[float, float] | None = None
+) -> Figure:
+    """Share of each expert over all tasks (mean over tasks), with intervals over seeds (Figure 3).
+
+    Args:
+        band: published range, in per cent.
+    """
+    routed = _routed(records)
+    series = []
+    for method in distinct(r.spec.method for r, _ in routed):
+        experts = next(d.experts for r, d in routed if r.spec.method == method)
+        by_seed = [
+            np.mean([_share(d) for r, d in routed if (r.spec.method, r.spec.seed) == (method, seed)], axis=0)
+            for seed in sorted({r.spec.seed for r, _ in routed if r.spec.method == method})
+        ]
+        series.append(_over_seeds(method, experts, by_seed))
+    references = []
+    if series:
+        references.append(Reference("even share", 100 / len(series[0].x)))
+    if band:
+        references.append(Reference(f"published range {band[0]:g}–{band[1]:g} %", *band))
+    axes = Axes("bars", "expert", "share of applied weight, %", tuple(series), references=tuple(references))
+    return Figure(name, "Expert load over all tasks", (axes,) if series else ())
+
+
+def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: str = "f4") -> Figure:
+    """Share of each expert on each task, one coordinate system per method (Figure 4: with RSL and without)."""
+    routed = _routed(records)
+    axes = []
+    for method in list(methods) or distinct(r.spec.method for r, _ in routed):
+        series = []
+        own = [(r, d) for r, d in routed if r.spec.method == method]
+        for task in distinct(r.spec.task for r, _ in own):
+            shares = [_share(d) for r, d in own if r.spec.task == task]
+            experts = next(d.experts for r, d in own if r.spec.task == task)
+            series.append(_over_seeds(task, experts, shares))
+        if series:
+            even = Reference("even share", 100 / len(series[0].x))
+            axes.append(
+                Axes(
+                    "bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)
+                )
+            )
+    return Figure(name, "Expert load by task", tuple(axes))
+
+
+def entropy_by_layer(records: Sequence[Record], name: str = "entropy") -> Figure:
+    """Normalised routing entropy by layer (mean over the layer's routers, tasks and seeds), one line per method."""
+    routed = [(r, d) for r, d in _routed(records) if d.per_module.get("entropy")]
+    series = []
+    for method in distinct(r.spec.method for r, _ in routed):
+        by_layer: dict[int, list[float]] = {}
+        for record, diagnostics in routed:
+            if record.spec.method != method:
+                continue
+            for module, value in zip(diagnostics.modules, diagnostics.per_module["entropy"], strict=True):
+                by_layer.setdefault(layer_of(module), []).append(float(value))
+        layers = sorted(by_layer)
+        quarters = [np.quantile(by_layer[layer], [0.25, 0.75]) for layer in layers]
+        series.append(
+            Series(
+                method,
+                tuple(float(layer) for layer in layers),
+                tuple(float(np.mean(by_layer[layer])) for layer in layers),
+                tuple(float(low) for low, _ in quarters),
+                tuple(float(high) for _, high in quarters),
+            )
+        )
+    axes = Axes(
+        "lines", "layer", "H(p) / ln N", tuple(series), references=(Reference("uniform router", 1.0),)
+    )
+    notes = ("Bands: middle half over the layer's routers, tasks and seeds.",)
+    return Figure(name, "Routing entropy by layer", (axes,) if series else (), notes)
+
+
+def balance_curve(records: Sequence[Record], name: str = "f6", term: str = "aux") -> Figure:
+    """Un-scaled balance loss by optimiser step (Figure 6): mean over seeds, with their range as the band.
+
+    Args:
+        term: name of the loss in the training log.
+    """
+    series = []
+    routed = [record for record in records if any(term in step for step in record.training_log)]
+    for method in distinct(record.spec.method for record in routed):
+        by_seed = {r.spec.seed: r.training_log for r in routed if r.spec.method == method}
+        curves = [[float(step[term]) for step in log if term in step] for log in by_seed.values()]
+        length = min(len(curve) for curve in curves)
+        matrix = np.array([curve[:length] for curve in curves])
+        many = len(curves) > 1
+        series.append(
+            Series(
+                method,
+                tuple(float(step + 1) for step in range(length)),
+                tuple(matrix.mean(axis=0).tolist()),
+                tuple(matrix.min(axis=0).tolist()) if many else (),
+                tuple(matrix.max(axis=0).tolist()) if many else (),
+            )
+        )
+    axes = Axes("lines", "optimiser step", "balance loss", tuple(series))
+    notes = ("Bands: range over seeds.",) if any(one.low for one in series) else ()
+    return Figure(name, "Balance loss during router training", (axes,) if series else (), notes)
+
+
+def layer_of(module: str) -> int:
+    """Number of the layer in a module's path; 0 where it has none."""
+    found = re.search(r"\.(\d+)\.", module)
+    return int(found[1]) if found else 0
+
+
+def _routed(records: Sequence[Record]) -> list[tuple[Record, RoutingDiagnostics]]:
+    return [(record, record.routing) for record in records if record.routing is not None]
+
+
+def _share(diagnostics: RoutingDiagnostics) -> np.ndarray:
+    load = np.array(diagnostics.load)
+    return 100 * load / load.sum()
+
+
+def _over_seeds(name: str, experts: Sequence[str], shares: Sequence[np.ndarray]) -> Series:
+    intervals = [t_interval([float(share[index]) for share in shares]) for index in range(len(experts))]
+
+    def known(side: Callable[[object], float]) -> tuple[float | None, ...]:
+        values = [side(one) for one in intervals]
+        return tuple(None if value != value else value for value in values)
+
+    return Series(
+        name,
+        tuple(experts),
+        tuple(one.value for one in intervals),
+        known(lambda one: one.low),  # type: ignore[attr-defined]
+        known(lambda one: one.high),  # type: ignore[attr-defined]
+    )

@@ -1,0 +1,120 @@
+"""Plots of scores: by a setting, on a grid of two, and against cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from reports.comparison import PARAMETERS
+from reports.plots.figure import Axes, Figure, Reference, Series
+from reports.ranking import MEAN
+from reports.scores import Items, gather
+from reports.statistics import mean_interval
+from reports.tables import Cell, Table, display_unit
+from results.schema import Record
+
+
+def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence[Reference] = ()) -> Figure:
+    """A table whose columns are values of a setting, as lines with bands (Table 9, rank curves)."""
+    keys = [column.key for column in table.columns if _is_number(column.key)]
+    series = [
+        _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys])
+        for _, row in table.rows()
+        if row.kind in ("method", "reference")
+    ]
+    axes = Axes(
+        "lines", xlabel, "mean over tasks, %", tuple(series), references=tuple(references), log_x=True
+    )
+    return Figure(name, title, (axes,), ("Bands: 95 % intervals.",))
+
+
+def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
+    """Score by the number of experts kept, one line per task (Figure 5)."""
+    points: dict[str, dict[float, Cell]] = {}
+    for key, one in gather(records, items).items():
+        k = one.records[0].spec.method_config.get("route", {}).get("eval_k")
+        if k is not None:
+            interval, factor = mean_interval(one.values), display_unit(one.unit)[1]
+            points.setdefault(key.task, {})[float(k)] = Cell(
+                interval.value * factor, interval.low * factor, interval.high * factor
+            )
+    series = [_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in points.items()]
+    axes = Axes("lines", "experts kept per token (k)", "score, %", tuple(series))
+    return Figure(
+        name, "Score by top-k", (axes,) if series else (), ("Bands: 95 % intervals over items and seeds.",)
+    )
+
+
+def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
+    """Mean score over the weights of balance (rows) and entropy (columns), as in Table 15."""
+    values: dict[tuple[float, float], float | None] = {}
+    for _, row in table.rows():
+        weights = weights_of(row.key)
+        if weights is not None and row.kind == "method":
+            values[weights] = row.cells[column].value
+    alphas, lambdas = sorted({a for a, _ in values}), sorted({b for _, b in values})
+    series = [
+        Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas))
+        for a in alphas
+    ]
+    axes = Axes("heat", "λ (entropy)", "α (balance)", tuple(series))
+    return Figure(name, "Mean score by the two weights of RSL, %", (axes,) if series else ())
+
+
+def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Figure:
+    """Mean score against trained parameters and against evaluation seconds per thousand tokens."""
+    shown = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    score = MEAN if any(MEAN in row.cells for row in shown) else table.columns[0].key
+    ready = list({row.label: row for row in shown if row.cells.get(score, Cell()).value is not None}.values())
+    seconds = {row.label: seconds_per_thousand_tokens(records, row.key) for row in ready}
+
+    def points(x: Mapping[str, float | None]) -> tuple[Series, ...]:
+        return tuple(
+            _series(row.label, [value], [row.cells[score]])
+            for row in ready
+            if (value := x[row.label]) is not None
+        )
+
+    parameters = {row.label: row.cells[PARAMETERS].value for row in ready if PARAMETERS in row.cells}
+    label = "mean over tasks, %" if score == MEAN else f"{score}, %"
+    axes = (
+        [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
+    )
+    if any(value is not None for value in seconds.values()):
+        axes.append(Axes("scatter", "evaluation seconds per 1,000 tokens", label, points(seconds)))
+    return Figure(name, "Score against cost", tuple(axes) if ready else (), ("Bars: 95 % intervals.",))
+
+
+def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float | None:
+    """Evaluation time of a method over all its cells; None where tokens were not counted."""
+    own = [record for record in records if record.spec.method == method and record.status == "done"]
+    tokens = sum(
+        count
+        for record in own
+        for phase, count in record.cost.tokens.items()
+        if phase not in ("experts", "fit")
+    )
+    seconds = sum(record.cost.seconds.get("evaluate", 0.0) for record in own)
+    return 1000 * seconds / tokens if tokens else None
+
+
+def weights_of(method: str) -> tuple[float, float] | None:
+    """Weights of balance and entropy in a method's display name; None where it names none."""
+    found = {
+        name: float(value) for name, value in re.findall(r"loss\.(aux|entropy)\.coef=([-+.\deE]+)", method)
+    }
+    return (found.get("aux", 0.1), found.get("entropy", 0.05)) if found else None
+
+
+def _series(name: str, x: Sequence[float], cells: Sequence[Cell]) -> Series:
+    return Series(
+        name,
+        tuple(x),
+        tuple(c.value for c in cells),
+        tuple(c.low for c in cells),
+        tuple(c.high for c in cells),
+    )
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

@@ -1,0 +1,280 @@
+"""The catalogue: complete, honest about what is missing, and laid out from records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from reports.api import ReportError, render
+from reports.catalogue import (
+    Context,
+    UnknownEntryError,
+    ablations,
+    availability,
+    build,
+    entries,
+    entry,
+    listing,
+    paper,
+)
+from reports.efficiency import data_fractions, reach
+from reports.plots.draw import save
+from reports.plots.figure import Figure
+from reports.ranking import MEAN
+from reports.render import figures, latex
+from reports.tables import Table
+from results.schema import PlannedCell, RunInfo
+from results.store import RunFolder
+
+NAMES = [f"t{number}" for number in range(1, 23)] + [f"f{number}" for number in range(3, 7)]
+T9 = ("mixer", "mixer[loss.entropy.sign=0]")
+
+
+def everything() -> Context:
+    methods = {method.split("[")[0] for one in entries() for method in one.methods}
+    tasks = {task.split("@")[0] for one in entries() for task in one.tasks}
+    return Context(frozenset(methods), frozenset(tasks))
+
+
+def test_nothing_is_silently_missing() -> None:
+    assert {one.name for one in entries()} == {*NAMES, "a4"}
+    assert [row[0] for row in listing(everything())] == [one.name for one in entries()]
+    assert set(paper()["tables"]) | set(paper()["figures"]) == set(NAMES)
+    assert {one.name for one in ablations()} == {"data-size", "top-k", "alpha-lambda", "rank", "entropy-sign"}
+
+
+def test_listing_is_quick() -> None:
+    entries.cache_clear()
+    start = time.perf_counter()
+    listing(everything())
+    assert time.perf_counter() - start < 0.5
+
+
+def test_availability_names_what_stands_in_the_way() -> None:
+    full = {one.name: availability(one, everything()).state for one in entries()}
+    assert {name for name, state in full.items() if state == "not"} == {"t17", "t22"}
+    small = Context(frozenset({"base", "mixer"}), frozenset({"sst2", "gsm8k"}), source="the bundled data")
+    found = availability(entry("t2"), small)
+    assert found.state == "partly"
+    assert "2 of 8 methods on 2 of 7 tasks" in found.reason
+    assert found.missing["medqa"] == "the bundled data has no medqa."
+    assert found.missing["mole"] == "mole is not a method of this installation."
+    assert availability(entry("t16"), small).state == "not"
+    assert "in shape only" in availability(entry("f5"), everything()).reason
+
+
+def test_needs_are_configurations_of_runs() -> None:
+    small, full = entry("t9").needs(scaled=True), entry("t9").needs(scaled=False)
+    assert [need.settings["routers.examples"] for need in small] == [32, 64, 128, 256]
+    assert [need.settings["routers.examples"] for need in full] == [1000, 2000, 4000, 6000, 8000, 10000]
+    assert small[0].variant == "t9:examples=32"
+    assert small[0].settings["seeds"] == [0]
+    (need,) = entry("t2").needs(scaled=True)
+    assert (need.variant, need.settings) == ("t2", {"eval.generative_limit": 20})
+    assert entry("t2").needs(scaled=False)[0].settings["experts.rank"] == 64
+    assert entry("t17").needs(scaled=False) == []
+
+
+def test_published_rows_and_settings_stay_with_the_transcription() -> None:
+    """Every published block names methods and as many values as columns."""
+    for one in entries():
+        for rows in one.paper.get("blocks", {}).values():
+            for values in rows.values():
+                assert len(values) == len(one.paper["columns"])
+
+
+@pytest.mark.parametrize("name", [*NAMES, "a4"])
+def test_every_entry_renders_without_records(name: str) -> None:
+    made = build(entry(name), [], {})
+    if isinstance(made, Figure):
+        assert made.empty()
+    else:
+        measured = [row for _, row in made.rows() if row.kind in ("method", "reference")]
+        assert all(cell.value is None for row in measured for cell in row.cells.values())
+        assert sum(1 for _ in made.rows()) > 0
+    assert made.title.startswith(("Table", "Figure", "Appendix"))
+
+
+def test_main_comparison_has_two_panels_and_the_published_one(factory: ModuleType) -> None:
+    records, items = factory.make_grid(
+        methods=("base", "lora", "mixer", "mole", "mixer-joint", "mixlora"),
+        tasks=("sst2", "gsm8k@0-shot"),
+        seeds=(0, 1),
+        n=30,
+        model="meta-llama/Meta-Llama-3-8B",
+        task_config={"shots": 0},
+    )
+    table = build(entry("t2"), records, items, context=everything())
+    kinds = [panel.key.split("/")[-1] for panel in table.panels]
+    assert kinds == ["compose", "joint", "llama3-8b"]
+    assert [column.key for column in table.columns][:7] == list(entry("t2").tasks)
+    assert table.cell("mixer", "gsm8k").value is not None
+    assert table.cell("published/mixer", "gsm8k").value == 65.53
+    assert table.cell("published/mixer", MEAN).value == pytest.approx(79.31, abs=0.005)
+    assert table.cell("lorahub", "sst2").value is None
+    footnotes = [table.footnotes[key] for key in table.cell("lorahub", "sst2").footnotes]
+    assert footnotes == ["Not run."]
+    for _, row in table.rows():
+        if row.kind == "paper":
+            assert all(
+                cell.mark is None and cell.low is None and not cell.runs for cell in row.cells.values()
+            )
+    text = "\n".join(table.notes)
+    assert "Scaled: measured with preset quick: 12,000 training tokens" in text
+    assert "rank 64" in text
+    assert "On the paper: The paper's equations reward the entropy" in text
+
+
+def test_columns_that_name_shots_take_only_those(factory: ModuleType) -> None:
+    records, items = [], {}
+    for shots, right in ((0, 3), (5, 9)):
+        record = factory.make_record("base", f"gsm8k@{shots}-shot", n=10, task_config={"shots": shots})
+        records.append(record)
+        items[record.cell] = factory.make_items([1.0] * right + [0.0] * (10 - right))
+    table = build(entry("t5"), records, items)
+    values = [table.cell("base", column.key).value for column in table.columns[:3]]
+    assert values == [30.0, None, 90.0]
+
+
+def data_size_run(factory: ModuleType, labelled: bool):
+    records, items, variants = [], {}, {}
+    for examples, rsl, plain in ((32, 0.50, 0.45), (64, 0.60, 0.50), (128, 0.65, 0.60), (256, 0.70, 0.65)):
+        for method, rate in zip(T9, (rsl, plain), strict=True):
+            for task in ("sst2", "arc-e"):
+                where = {"examples": examples} if not labelled else {"note": examples}
+                record = factory.make_record(method, task, n=200, training=where)
+                right = int(rate * 200)
+                records.append(record)
+                items[record.cell] = factory.make_items([1.0] * right + [0.0] * (200 - right), task)
+                variants[record.cell] = [f"t9:examples={examples}"] if labelled else []
+    return records, items, variants
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_data_size_table_and_its_reading(factory: ModuleType, labelled: bool) -> None:
+    records, items, variants = data_size_run(factory, labelled)
+    table = build(entry("t9"), records, items, variants=variants)
+    shown = [table.cell("mixer", key).value for key in ("32", "64", "128", "256")]
+    assert shown == pytest.approx([50, 60, 65, 70])
+    assert table.cell("published/mixer-aux", "4000").value == 79.14
+    reading = next(note for note in table.notes if "reaches what" in note)
+    # RSL reaches the 50 % of the plain loss at 64 with its first 32, and the 60 % of 128 with 64: half the data.
+    assert "64: 50 %" in reading
+    assert "128: 50 %" in reading
+    assert "256: 50 %" in reading
+
+
+def test_reach_interpolates_in_log_examples() -> None:
+    assert reach([1000, 4000], np.array([0.0, 1.0]), 0.5) == pytest.approx(2000)
+    assert reach([10, 20], np.array([0.9, 1.0]), 0.5) == 10
+    assert reach([10, 20], np.array([0.1, 0.2]), 0.5) is None
+    flat = {size: [np.full(50, 0.5)] for size in (10, 20)}
+    better = {size: [np.full(50, 0.4)] for size in (10, 20)}
+    assert [one.fraction for one in data_fractions(better, flat)] == [None, None]
+
+
+def test_published_reading_of_the_data_fraction() -> None:
+    """The published values give 48.3 % at 4,000 examples, not the 51.62 % of the abstract."""
+    block = paper()["tables"]["t9"]["blocks"]["llama3-8b"]
+    sizes = paper()["tables"]["t9"]["columns"]
+    reached = reach(sizes, np.array(block["mixer"]), block["mixer-aux"][2])
+    assert reached / 4000 == pytest.approx(0.4834, abs=0.0005)
+
+
+def test_cost_tables(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("mole", "mixer"), tasks=("sst2",), seeds=(0, 1, 2), n=20)
+    time_table = build(entry("t12"), records, items)
+    expected = np.mean([r.cost.seconds["evaluate"] / 20 for r in records if r.spec.method == "mole"])
+    assert time_table.cell("mole", "time").value == pytest.approx(expected)
+    assert time_table.cell("published/mole", "time").value == 0.563
+    assert build(entry("t14"), records, items).cell("mixer", "memory").value == pytest.approx(1.9e9 / 2**30)
+    counts = build(entry("a4"), records, items)
+    assert counts.cell("mixer", "trained").value == 414_720
+    assert counts.cell("mixer", "percent").value == pytest.approx(100 * 414_720 / 134_515_008)
+    assert counts.cell("published/mixer", "percent").value == 3.88
+    stages = build(entry("t13"), records, items)
+    assert stages.cell("fit/mixer", "tokens").value == 8000
+    sizes = build(entry("t11"), records, items)
+    assert sizes.cell("sst2", "expert-train").value == 400
+    assert sizes.cell("sst2", "published train").value == 10000
+
+
+def test_weights_of_rsl(factory: ModuleType) -> None:
+    records, items = factory.make_grid(
+        methods=entry("t15").methods, tasks=("sst2", "arc-e"), seeds=(0,), n=20
+    )
+    table = build(entry("t15"), records, items)
+    method = entry("t15").methods[0]
+    routing = [r.routing for r in records if r.spec.method == method]
+    entropy = np.mean([d.entropy for d in routing]) * np.log(4)
+    assert table.cell(method, "routing_entropy").value == pytest.approx(entropy)
+    assert table.cell("published/alpha=0.1 lambda=0.05", MEAN).value == 78.5
+
+
+def test_figures_from_records(factory: ModuleType) -> None:
+    tasks = ("sst2", "gsm8k", "arc-e", "arc-c")
+    records, items = factory.make_grid(methods=T9, tasks=tasks, n=10)
+    overall = build(entry("f3"), records, items)
+    (bars,) = overall.axes[0].series
+    assert sum(bars.y) == pytest.approx(100)
+    mean = np.mean([r.routing.load for r in records if r.spec.method == "mixer"], axis=0)
+    assert bars.y == pytest.approx(tuple(100 * mean / mean.sum()))
+    by_task = build(entry("f4"), records, items)
+    assert [axes.title for axes in by_task.axes] == list(T9)
+    assert [series.name for series in by_task.axes[0].series] == ["gsm8k"]
+    balance = build(entry("f6"), records, items)
+    assert balance.axes[0].series[0].y[0] == pytest.approx(records[0].training_log[0]["aux"])
+    assert "mixer,1.0," in balance.csv()
+
+
+def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, stored) -> None:
+    records, items = factory.make_grid(methods=("base", "mixer"), tasks=("sst2", "gsm8k"), seeds=(0,), n=10)
+    run = stored(records, items)
+    assert [path.name for path in render(run, "t2")] == ["t2.tex", "t2.md", "t2.csv"]
+    names = [path.name for path in render(run, "f3", ["latex", "csv"])]
+    assert names == ["f3.pdf", "f3.png", "f3.tex", "f3.csv"]
+    with pytest.raises(ReportError, match="did you mean 't3'"):
+        render(run, "t3x")
+    with pytest.raises(UnknownEntryError):
+        entry("nothing-like-it")
+
+
+def test_planned_labels_keep_entries_apart(factory: ModuleType, tmp_path: Path) -> None:
+    """A run that planned two entries gives each its own cells, shared ones to both."""
+    records, items = data_size_run(factory, True)[:2]
+    labels = [f"t9:examples={record.spec.training['note']}" for record in records]
+    cells = [
+        PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=0, variant=label)
+        for r, label in zip(records, labels, strict=True)
+    ]
+    cells.append(cells[0].model_copy(update={"variant": "t2"}))
+    run = RunFolder.create(tmp_path / "run", RunInfo(name="x", started="", cells=cells))
+    for record in records:
+        run.write_cell(record, items[record.cell])
+    assert len(run.records()) == len(records)
+    render(run.path, "t2", ["csv"])
+    render(run.path, "t9", ["csv"])
+    t2 = (run.path / "reports" / "t2.csv").read_text()
+    assert "50.0" in t2
+    assert "70.0" not in t2
+    assert "70.0" in (run.path / "reports" / "t9.csv").read_text()
+
+
+@pytest.mark.system
+def test_every_table_and_figure_compiles(
+    factory: ModuleType, tmp_path: Path, compile_latex: Callable[[str], Path]
+) -> None:
+    records, items = factory.make_grid(tasks=("sst2", "mrpc", "arc-e", "gsm8k"), n=20)
+    made = [build(one, records, items) for one in entries()]
+    source = latex.document(*[table for table in made if isinstance(table, Table)])
+    for figure in made:
+        if isinstance(figure, Figure):
+            if not figure.empty():
+                save(figure, tmp_path, ["pdf"])
+            source = source.replace(r"\end{document}", figures.latex(figure) + r"\clearpage\end{document}")
+    compile_latex(source)
