@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
@@ -93,7 +94,7 @@ class MoleGate(Provider):
         }[config.form]
         draw = torch.randn(shape, generator=generator("mole", name, seed)) * config.init_std
         self.weight = wide_parameter(draw, site.weight)
-        log_tau = wide_parameter(torch.tensor(config.tau).log(), site.weight)
+        log_tau = wide_parameter(torch.tensor(math.log(config.tau), dtype=torch.float64), site.weight)
         self.log_tau = log_tau if config.tau_learn else None
         self._tau = config.tau
         self._masked = list(masked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -75,7 +76,7 @@ class LinearRouter(Provider):
         draw = torch.randn(n_experts, d_in, generator=generator("router", name, seed))
         self.weight = wide_parameter(draw * config.init_std, like)
         self.bias = wide_parameter(torch.zeros(n_experts), like) if config.bias else None
-        log_tau = torch.tensor(config.tau).log()
+        log_tau = torch.tensor(math.log(config.tau), dtype=torch.float64)
         self.log_tau = wide_parameter(log_tau, like) if config.tau_learn else None
         self.remember()
 
