@@ -19,22 +19,21 @@ def report_command(run: Path, table: str, formats: list[str]) -> None:
 
 
 def rendered(run: Path, table: str, formats: list[str]) -> str:
-    """Write a table in the given formats; its text for the terminal, then the paths.
+    """Write a table in the given formats; the comparison's text for the terminal, then the paths.
 
     Raises:
         UserError: no such run, table or format.
     """
     from methods import registry
     from reports import api
-    from reports.render import FORMATS
     from results.store import StoreError
 
     try:
         paths = api.render(run, table, formats, registry.names())
-        text = FORMATS["text"][1](api.build_table(api.Run.open(run), table, registry.names()))
+        text = [api.comparison_text(run, registry.names())] if table == "comparison" else []
     except (StoreError, api.ReportError) as error:
         raise UserError(str(error)) from error
-    return "\n".join([text, *map(str, paths)])
+    return "\n".join([*text, *map(str, paths)])
 
 
 def compare_command(run: Path, methods: list[str] | None) -> None:
@@ -44,12 +43,10 @@ def compare_command(run: Path, methods: list[str] | None) -> None:
         UserError: no such run or method in it.
     """
     from reports import api
-    from reports.render import FORMATS
-    from results.store import RunFolder, StoreError
+    from results.store import StoreError
 
     try:
-        chosen = methods or list(dict.fromkeys(cell.method for cell in RunFolder.open(run).info.cells))
-        typer.echo(FORMATS["text"][1](api.compare(run, chosen)))
+        typer.echo(api.compare_text(run, methods))
     except (StoreError, api.ReportError) as error:
         raise UserError(str(error)) from error
 
