@@ -104,4 +104,4 @@ def _separate(parts: dict[Part, list[KeyedDoc]]) -> dict[Part, int]:
             dropped[part] = len(parts[part]) - len(kept)
         parts[part] = kept
         taken |= {row.key for row in kept}
-    return dropped
+    return {part: dropped[part] for part in PARTS if part in dropped}

@@ -50,12 +50,68 @@ def _pair(first: str, second: str, labels: int = 2) -> Callable[[int], dict[str,
     return row
 
 
+def _hellaswag(i: int) -> dict[str, Any]:
+    return {
+        "ind": i // 2,
+        "activity_label": "Cooking",
+        "ctx_a": f"[header] How to find a {_phrase(i)} {i} [title] Look around.",
+        "ctx_b": "the person" if i % 3 else "",
+        "endings": [f"takes  the {_phrase(i, k)} [substeps] and {k}." for k in range(4)],
+        "label": str(i % 4),
+    }
+
+
+def _boolq(i: int) -> dict[str, Any]:
+    return {"question": f"is {_phrase(i)} {i} real", "answer": i % 2 == 0, "passage": f"The {_phrase(i, i)} {i}."}
+
+
+def _medqa(letters: str) -> Callable[[int], dict[str, Any]]:
+    def row(i: int) -> dict[str, Any]:
+        options = {letter: f"{_phrase(i + k)} {k}" for k, letter in enumerate(letters)}
+        gold = letters[i % len(letters)]
+        question = f"A patient of {i} years has a {_phrase(i)}. What now?"
+        return {"question": question, "answer": options[gold], "options": options, "answer_idx": gold}
+
+    return row
+
+
+def _medmcqa(i: int) -> dict[str, Any]:
+    options = {f"op{letter}": f"{_phrase(i, k)} {k}" for k, letter in enumerate("abcd")}
+    return {"id": f"m-{i}", "question": f"Which {_phrase(i)} {i}?", **options, "cop": i % 4}
+
+
+def _pubmedqa(i: int) -> dict[str, Any]:
+    return {
+        "pubid": 9_000_000 + i,
+        "question": f"Does {_phrase(i)} {i} help?",
+        "context": {"contexts": [f"We saw {i}.", f"A {_phrase(i + 2)}."], "labels": ["A", "B"], "meshes": []},
+        "long_answer": "It may.",
+        "final_decision": ("yes", "no", "maybe")[i % 3],
+    }
+
+
+def _piqa(i: int) -> dict[str, Any]:
+    return {"goal": f"carry {i} {_phrase(i)}s", "sol1": f"use a {_phrase(i + 1)}", "sol2": "don't", "label": i % 2}
+
+
 ROWS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[int], dict[str, Any]]]] = {
     ("arc", "ARC-Easy"): (("train", "validation", "test"), _arc),
     ("arc", "ARC-Challenge"): (("train", "validation", "test"), _arc),
     ("gsm8k", "main"): (("train", "test"), _gsm8k),
     ("glue", "sst2"): (("train", "validation"), _single),
     ("glue", "mrpc"): (("train", "validation"), _pair("sentence1", "sentence2")),
+    ("glue", "cola"): (("train", "validation"), _single),
+    ("glue", "rte"): (("train", "validation"), _pair("sentence1", "sentence2")),
+    ("glue", "qnli"): (("train", "validation"), _pair("question", "sentence")),
+    ("glue", "qqp"): (("train", "validation"), _pair("question1", "question2")),
+    ("glue", "mnli"): (("train", "validation_matched"), _pair("premise", "hypothesis", 3)),
+    ("piqa", "plain_text"): (("train", "validation"), _piqa),
+    ("hellaswag", "default"): (("train", "validation"), _hellaswag),
+    ("boolq", "default"): (("train", "validation"), _boolq),
+    ("medqa", "4_options"): (("train", "validation", "test"), _medqa("ABCD")),
+    ("medqa", "5_options"): (("test",), _medqa("ABCDE")),
+    ("medmcqa", "default"): (("validation",), _medmcqa),
+    ("pubmedqa", "pqa_labeled"): (("train", "test"), _pubmedqa),
 }
 
 

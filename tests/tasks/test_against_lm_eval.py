@@ -108,9 +108,11 @@ class TestAgainstLmEval:
             expected.append(reference.task.process_results(reference.views[doc.id], outputs))
         totals = bound.aggregate(items)
         assert set(totals) == {info.name for info in bound.metrics}
-        for metric, function in reference.task.aggregation().items():
-            assert totals[metric] == (pytest.approx(function([each[metric] for each in expected])), len(items))
         assert set(totals) - set(reference.task.aggregation()) <= {"acc"}
+        for metric, function in reference.task.aggregation().items():
+            value = pytest.approx(function([each[metric] for each in expected]))
+            # Where the choices are letters, lm-eval's acc_norm is acc under another name and left out here.
+            assert totals.get(metric, totals["acc"]) == (value, len(items))
         accuracy = sum(item.prediction == item.gold for item in items) / len(items)
         assert totals[bound.primary][0] == pytest.approx(accuracy)
 

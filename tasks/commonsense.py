@@ -1,0 +1,34 @@
+"""Everyday reasoning: PIQA (Bisk et al. 2020), HellaSwag (Zellers et al. 2019), BoolQ (Clark et al. 2019)."""
+
+from __future__ import annotations
+
+from tasks.lm_eval_task import LmEvalTask, View
+from tasks.sources.base import Row
+
+
+class Piqa(LmEvalTask):
+    """Which of two ways reaches a goal."""
+
+    def options(self, view: View) -> tuple[str, list[str]]:
+        """Goal and ways."""
+        return f"Question: {view['goal']}", [view["sol1"], view["sol2"]]
+
+
+class HellaSwag(LmEvalTask):
+    """Which of four sentences goes on."""
+
+    def item_id(self, row: Row, content: str) -> str:
+        """`ind` with a hash of the content, since `ind` alone names several rows."""
+        return f"{row['ind']}-{content}"
+
+    def options(self, view: View) -> tuple[str, list[str]]:
+        """Beginning and endings, cleaned by lm-eval."""
+        return f"{view['query']}\nWhich ending is the best continuation?", view["choices"]
+
+
+class BoolQ(LmEvalTask):
+    """A yes-or-no question about a passage."""
+
+    def view(self, row: Row) -> Row:
+        """lm-eval's file wants SuperGLUE's `label`; without it every answer would silently count as wrong."""
+        return {**row, "label": int(row["answer"])}
