@@ -64,6 +64,10 @@ class RowTask(Task):
         """What makes two rows the same question, normalised."""
         return normalised([row[column] for column in self.card.inputs])
 
+    def divide(self, splits: Mapping[str, Sequence[KeyedDoc]]) -> tuple[dict[Part, list[Doc]], list[str]]:
+        """The four parts, and sentences about what the official splits did not give."""
+        return make_parts(splits, self.card.roles)
+
     def load(self, source: Source) -> LoadedRows:
         """Read, identify and divide the rows.
 
@@ -82,7 +86,7 @@ class RowTask(Task):
                 deviations.append(f"{split}: {len(rows)} of {official} official rows.")
         if not any(splits.values()):
             raise SourceError(f"The rows of {self.name} in {source.describe()} are empty: use another --data.")
-        parts, notes = make_parts(splits, self.card.roles)
+        parts, notes = self.divide(splits)
         return LoadedRows(
             parts=parts,
             origin=source.origin(self.card.dataset),
