@@ -194,7 +194,7 @@ class BoundTask(ABC):
         return [self.score(doc, out) for doc, out in zip(docs, outputs, strict=True)]
 
     def scoring(self) -> dict[str, Any]:
-        """What decides scores beside rows, settings and version (a judge's identity), as JSON data for a cell's hash."""
+        """What decides scores beside rows, settings and version (a judge's identity), as JSON for a cell's hash."""
         return {}
 
     def record_extra(self) -> dict[str, Any]:
