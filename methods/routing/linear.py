@@ -59,6 +59,7 @@ class RoutedLinear(nn.Module):
         self.provider = provider
         # Inside a tuple: it is shared by several sites and is no submodule of any.
         self._updates: tuple[Updates, int] | None = None
+        self.train(base.training)
 
     def attach(self, updates: Updates, index: int) -> None:
         """Say who computes this site's update, and which of its sites this is."""
