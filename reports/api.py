@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from reports.catalogue import Context
 
 DEFAULT_FORMATS = ("latex", "md", "csv")
+HTML = "html"
 
 
 class ReportError(ValueError):
@@ -74,7 +75,7 @@ def render(
 
     Args:
         table: `comparison`, or a table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
-        formats: `latex`, `md`, `csv`, `text`.
+        formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it).
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
 
@@ -85,12 +86,32 @@ def render(
         ReportError: an unknown table or format, or nothing is finished yet.
         StoreError: the folder is no run, or something stored is damaged.
     """
-    unknown = [name for name in formats if name not in FORMATS]
+    known = [*FORMATS, HTML]
+    unknown = [name for name in formats if name not in known]
     if unknown:
-        raise ReportError(_unknown("format", unknown[0], list(FORMATS)))
+        raise ReportError(_unknown("format", unknown[0], known))
     opened = Run.open(run)
     made = build_report(opened, table, order, context)
-    return write(made, opened.folder.reports, formats)
+    paths = write(made, opened.folder.reports, [name for name in formats if name != HTML])
+    if HTML in formats:
+        paths.append(write_page(opened, made, order))
+    return paths
+
+
+def write_page(run: Run, made: Table | Figure, order: Sequence[str] = ()) -> Path:
+    """Write the run's page, with `made` in it, to `RUN/reports/<table>.html`."""
+    from reports.page.build import page
+
+    main = made
+    if made.name != "comparison" or isinstance(made, Figure):
+        main = build_report(run, "comparison", order)
+    methods = {record.spec.method for record in run.records if record.status == "done"}
+    differences = difference_table(run.records, run.items) if len(methods) > 1 else None
+    extra = [] if main is made else [made]
+    text_ = page(run.folder.info, run.records, run.items, cast(Table, main), differences, extra)
+    path = run.folder.reports / f"{made.name}.html"
+    path.write_text(text_, encoding="utf-8")
+    return path
 
 
 def write(made: Table | Figure, folder: Path, formats: Sequence[str]) -> list[Path]:

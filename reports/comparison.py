@@ -66,7 +66,8 @@ def comparison(
     groups = grouped(records)
     tasks = list(options.tasks) or notes.distinct(key.task for key in groups)
     footnotes, panels, families = Footnotes(), [], []
-    for model in notes.distinct(key.model for key in groups):
+    models = notes.distinct(key.model for key in groups) or ([""] if options.expected else [])
+    for model in models:
         for track in ("compose", "joint"):
             methods = _methods(groups, model, track, options)
             if not methods:

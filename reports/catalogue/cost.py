@@ -54,7 +54,7 @@ def training_time(entry: Entry, records: Sequence[Record]) -> Table:
             stages = {
                 (r.spec.seed, r.cost.tokens.get(phase, 0), r.cost.seconds.get(phase, 0.0)): r.cell
                 for r in _done(records)
-                if r.spec.method == method and r.cost.tokens.get(phase)
+                if r.spec.method == method and r.cost.tokens.get(phase) and r.cost.seconds.get(phase)
             }
             if not stages:
                 continue

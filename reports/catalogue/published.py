@@ -52,11 +52,16 @@ def beside(table: Table, entry: Entry, model: str = "") -> Table:
 
 
 def _row(method: str, values: dict[str, float | None], columns: Sequence[Column]) -> Row:
-    cells = {column.key: Cell(values[column.key]) for column in columns if column.key in values}
+    cells = {column.key: cell(values[column.key]) for column in columns if column.key in values}
     numbers = [value for value in values.values() if value is not None]
     if any(column.key == MEAN for column in columns) and len(numbers) == len(values) > 1:
         cells[MEAN] = Cell(sum(numbers) / len(numbers))
     return Row(f"published/{method}", method, cells, "paper")
+
+
+def cell(value: float | None) -> Cell:
+    """A published number, with the decimals that it was published with."""
+    return Cell() if value is None else Cell(value, text=str(value) if value < 10 else f"{value:.2f}")
 
 
 def _same(block: str, model: str) -> bool:

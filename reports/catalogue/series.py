@@ -110,7 +110,7 @@ def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str
 
 def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items) -> Table:
     """Score, variance of the load over experts, and routing entropy in nats by the two weights (Table 15)."""
-    options = Options(cost=False, tasks=[t for t in entry.tasks if any(r.spec.task == t for r in records)])
+    options = Options(cost=False, tasks=entry.tasks, expected=entry.tracks())
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
     columns = [
         *table.columns,
@@ -159,12 +159,8 @@ def _with_published_rows(table: Table, entry: Entry) -> Table:
             )
         )
     title = f"Published ({published.SOURCE}), not measured here"
-    columns = table.columns
-    if MEAN not in {column.key for column in columns}:
-        columns = (Column(MEAN, "mean", "%", True), *columns)
     return replace(
         table,
-        columns=columns,
         panels=(*table.panels, Panel("published", title, tuple(rows))),
         notes=(*table.notes, published.NOTE),
     )

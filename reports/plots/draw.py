@@ -52,9 +52,11 @@ def draw(figure: Figure) -> Drawing:
             panel.set_title(axes.title, fontsize=9, loc="left")
             _references(panel, axes)
             named = len(axes.series) > 1 or axes.references
-            if axes.kind in ("bars", "lines") and named and (index == len(grid) - 1 or not shared):
+            if axes.kind != "heat" and named and (index == len(grid) - 1 or not shared):
                 panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-        drawing.suptitle("\n".join(textwrap.wrap(figure.title, 88)), fontsize=10)
+        drawing.suptitle(
+            "\n".join(textwrap.wrap(figure.title, int(12 * drawing.get_figwidth()))), fontsize=10
+        )
     return drawing
 
 
@@ -155,30 +157,27 @@ def _lines(panel: Any, axes: Axes) -> None:
 def _scatter(panel: Any, axes: Axes) -> None:
     for number, series in enumerate(axes.series):
         _, y, bounds = _errors(series)
-        color = PALETTE[number % 8]
+        color = PALETTE[(number + number // 8) % 8]
         panel.errorbar(
             [float(x) for x in series.x],
             y,
             bounds if np.isfinite(bounds).any() else None,
+            markersize=6,
             fmt=MARKERS[number % 8],
             color=color,
             ecolor=color,
             elinewidth=0.9,
             capsize=2,
+            label=series.name,
         )
-        for x, value in zip(series.x, y, strict=True):
-            above = number % 2 == 0
-            panel.annotate(
-                series.name,
-                (float(x), value),
-                xytext=(6, 5 if above else -5),
-                textcoords="offset points",
-                va="bottom" if above else "top",
-                fontsize=8,
-            )
     if axes.log_x:
-        panel.set_xscale("symlog", linthresh=1)
-    panel.margins(x=0.15, y=0.1)
+        panel.set_xscale("symlog", linthresh=1000, linscale=0.4)
+        largest = max((float(x) for series in axes.series for x in series.x), default=0.0)
+        powers = [10.0**power for power in range(3, 12) if 10.0**power <= 3 * largest]
+        panel.set_xticks([0.0, *powers], ["0", *(f"$10^{{{len(str(int(p))) - 1}}}$" for p in powers)])
+        panel.set_xticks([], minor=True)
+        panel.set_xlim(-300, max(1000.0, 3 * largest))
+    panel.margins(y=0.1)
     panel.grid(alpha=0.3)
 
 

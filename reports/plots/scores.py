@@ -16,16 +16,20 @@ from results.schema import Record
 
 def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence[Reference] = ()) -> Figure:
     """A table whose columns are values of a setting, as lines with bands (Table 9, rank curves)."""
-    keys = [column.key for column in table.columns if _is_number(column.key)]
+    rows = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    keys = [
+        column.key
+        for column in table.columns
+        if _is_number(column.key) and any(row.cells.get(column.key, Cell()).value is not None for row in rows)
+    ]
     series = [
         _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys])
-        for _, row in table.rows()
-        if row.kind in ("method", "reference")
+        for row in rows
     ]
     axes = Axes(
         "lines", xlabel, "mean over tasks, %", tuple(series), references=tuple(references), log_x=True
     )
-    return Figure(name, title, (axes,), ("Bands: 95 % intervals.",))
+    return Figure(name, title, (axes,) if keys else (), ("Bands: 95 % intervals.",))
 
 
 def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:

@@ -38,7 +38,7 @@ def interval(cell: Cell, column: Column) -> str:
 
 def heading(column: Column) -> str:
     """Column label with the unit where the values alone do not say it."""
-    unit = {"%": "", "count": "", "p": "", "text": ""}.get(column.unit, column.unit)
+    unit = {"%": "", "count": "", "p": "", "text": "", "number": ""}.get(column.unit, column.unit)
     arrow = " ↓" if column.higher_is_better is False else ""
     return f"{column.label}{f' ({unit})' if unit else ''}{arrow}"
 

@@ -31,7 +31,7 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage{textcomp}
 \usepackage{booktabs}
 \usepackage{graphicx}
-\usepackage[margin=15mm,landscape]{geometry}
+\usepackage[paperwidth=320mm,paperheight=320mm,margin=15mm]{geometry}
 \pagestyle{empty}
 """
 

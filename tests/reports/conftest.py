@@ -65,7 +65,7 @@ def compile_latex(tmp_path: Path) -> Callable[[str], Path]:
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=180)
         log = (tmp_path / "document.log").read_text(errors="replace")
         assert done.returncode == 0, log[-3000:]
-        for complaint in ("Missing character", "Overfull", "undefined"):
+        for complaint in ("Missing character", "Overfull", "Float too large", "undefined"):
             assert complaint not in log, log[log.index(complaint) - 500 :][:2000]
         return tmp_path / "document.pdf"
 
