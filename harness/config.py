@@ -79,7 +79,7 @@ class EvalSection(_Section):
     fewshot: Literal["fixed", "per_item"] = "fixed"
     prompt: Literal["cloze", "letters"] = "cloze"
     max_new_tokens: int = Field(default=256, gt=0)
-    batch_tokens: int = Field(default=4096, gt=0)
+    batch_tokens: int | None = Field(default=None, gt=0)
 
 
 class RunConfig(_Section):

@@ -21,6 +21,7 @@ from results.stages import Stages
 from results.store import RunFolder
 
 if TYPE_CHECKING:
+    from harness.evaluate import Evaluator
     from harness.models import BaseModel
     from harness.session import TrainingData
     from methods.base import Composed
@@ -125,13 +126,17 @@ class Engine:
 
     def compute(self, cells: list[Cell], progress: Progress) -> None:
         """Evaluate and score one group of cells; a failure becomes their record."""
+        from harness.evaluate import Evaluator
+
         unevaluated = [cell for cell in cells if not self.stages.find(OUTPUTS, cell.outputs_key)]
         failure: str | None = None
         if unevaluated:
             try:
                 with self.composed(unevaluated[0], progress) as composed:
+                    batch = self.plan.config.eval.batch_tokens
+                    evaluator = Evaluator(self.base, composed, batch, unevaluated[0].seed)
                     for cell in unevaluated:
-                        self._evaluate(cell, composed, progress)
+                        self._evaluate(cell, evaluator, progress)
             except UserError:
                 raise
             except Exception as error:
@@ -207,13 +212,13 @@ class Engine:
                 composed.save(folder)
                 (folder / "meta.json").write_text(json.dumps(meta))
 
-    def _evaluate(self, cell: Cell, composed: Composed, progress: Progress) -> None:
+    def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
         from harness.evaluate import evaluate
 
         weight = self.seconds(estimate.evaluation_work(cell))
         with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:
             started = time.perf_counter()
-            outputs = evaluate(self.base, composed, cell, self.plan.config.eval.batch_tokens, on_done)
+            outputs = evaluate(evaluator, cell, on_done)
             outputs["seconds"] = time.perf_counter() - started
             with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
                 (folder / "outputs.json").write_text(json.dumps(outputs))

@@ -14,36 +14,43 @@ if TYPE_CHECKING:
     from tasks.base import Request
 
 
-def evaluate(
-    base: BaseModel, composed: Composed, cell: Cell, batch_tokens: int, on_done: Callable[[int, int], None]
-) -> dict[str, Any]:
+class Evaluator:
+    """The evaluation model of one composed model, made once for all its tasks: choosing its path costs a probe."""
+
+    def __init__(self, base: BaseModel, composed: Composed, batch_tokens: int | None, seed: int) -> None:
+        from harness.evaluation.lm import EvaluationLM
+
+        self.composed = composed
+        self.on_done: Callable[[int, int], None] = lambda done, of: None
+        self.lm = EvaluationLM(
+            base.model,
+            base.tokenizer,
+            batch_tokens=batch_tokens,
+            kv_cache=composed.kv_cache,
+            context=composed.context,
+            on_progress=lambda done, of: self.on_done(done, of),
+            seed=seed,
+        )
+
+
+def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None]) -> dict[str, Any]:
     """Raw outputs of every item of a cell, with what the model did on the way.
 
     Args:
-        base: the loaded base model, with `composed` installed on it.
-        composed: supplies diagnostics and says whether a KV cache may be used.
+        evaluator: the composed model's evaluation model.
         cell: names the task, its items and the seed.
-        batch_tokens: budget of one batch, in tokens.
         on_done: called with (requests done, requests in all).
 
     Returns:
         JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `tokens`, `truncated`, `path`
         (`shared` or `plain`, with the reason), `peak_memory_bytes`.
     """
-    from harness.evaluation.lm import EvaluationLM
-
     bound = cell.task.bound
     docs = bound.eval_docs()
     requests = [bound.requests(doc, cell.seed) for doc in docs]
-    lm = EvaluationLM(
-        base.model,
-        base.tokenizer,
-        batch_tokens=batch_tokens,
-        kv_cache=composed.kv_cache,
-        context=composed.context,
-        on_progress=on_done,
-        seed=cell.seed,
-    )
+    composed, lm = evaluator.composed, evaluator.lm
+    tokens, truncated = dict(lm.tokens), lm.truncated
+    evaluator.on_done = on_done
     with composed.task(bound.name, cell.task.own):
         outputs = iter(lm.score([request for own in requests for request in own]))
         grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
@@ -62,11 +69,11 @@ def evaluate(
             "trainable": {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()},
             "stored": composed.stored(),
         },
-        "tokens": lm.tokens,
-        "truncated": lm.truncated,
+        "tokens": {kind: count - tokens[kind] for kind, count in lm.tokens.items()},
+        "truncated": lm.truncated - truncated,
         "path": lm.path,
         "path_reason": lm.reason or lm.generation_reason,
-        "peak_memory_bytes": peak_memory(str(next(base.model.parameters()).device)),
+        "peak_memory_bytes": peak_memory(str(next(composed.model.parameters()).device)),
     }
 
 

@@ -138,7 +138,7 @@ def test_a_failure_is_a_value_and_is_tried_again(tiny_model: Path, tmp_path: Pat
         (["--data", "/nowhere/at/all"], ["/nowhere/at/all", "does not exist"]),
         (["--data", str(ROOT / "tests"), "--tasks", "sst2"], ["sst2"]),
         (["--methods", "mixer", "--experts", "sst2,mrpc", "--set", "route.train_k=3"], ["3", "2"]),
-        (["--experts", "nobody"], ["nobody", "sst2"]),
+        (["--experts", "nobody,sst2,mrpc,arc"], ["nobody", "gsm8k"]),
         (["--executor", "cloud"], ["cloud", "local"]),
         (["--device", "cuda:7"], ["cuda:7"]),
     ],
@@ -164,8 +164,8 @@ def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path
 
 def test_the_plan_says_what_is_to_do_and_writes_nothing(tiny_model: Path, tmp_path: Path) -> None:
     done = harness(
-        "run", "--methods", "base,mixer", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run"), "--plan",
-        stages=tmp_path / "stages",
+        "run", "--methods", "base,mixer", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run"),
+        "--plan", stages=tmp_path / "stages",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 cells" in done.stdout

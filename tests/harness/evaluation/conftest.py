@@ -18,7 +18,8 @@ from transformers import (
     Qwen2Config,
 )
 
-WORDS = "the cat sat on a mat and saw one red dog run far from its old home while rain fell in town all day".split()
+SENTENCE = "the cat sat on a mat and saw one red dog run far from its old home while rain fell in town all day"
+WORDS = SENTENCE.split()
 
 
 def text(rng: random.Random, words: int) -> str:

@@ -71,7 +71,6 @@ def test_likelihoods(kind: str, path: Any, tiny: Any, tokenizer: Any) -> None:
     ours = lm.loglikelihood(asked)
     check_likelihoods(ours, hflm(model, tokenizer, 3).loglikelihood(asked, disable_tqdm=True), 1e-9)
     assert lm.path == path
-    # A likelihood above -inf that is nobody's greedy choice, and some that are: the comparison has something to compare.
     assert len({round(value, 6) for value, _ in ours}) > 20
 
 
