@@ -1,0 +1,274 @@
+"""What every method must do, whatever it is: checks on tiny models, each an AssertionError with one sentence.
+
+`harness check NAME` and the test suite run the same functions. They use the contract alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods import registry
+from methods.base import Composed, Expert, Method
+from methods.tiny import TinySession, tiny_batch, tiny_experts, tiny_llama
+
+POOL = ("a", "b", "c", "d")
+DIAGNOSTICS = {
+    "load",
+    "entropy",
+    "variance",
+    "own_expert_mass",
+    "kept_mass",
+    "logit_shift",
+    "logit_std_initial",
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under test: its name and the configuration values that deviate."""
+
+    name: str
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return registry.display(self.name, self.overrides)
+
+    def method(self) -> Method:
+        """The method, which accepts the tiny model and pool."""
+        method = registry.create(self.name, self.overrides)
+        method.check(tiny_llama().config, POOL)
+        return method
+
+    def experts(self, model: Any) -> list[Expert]:
+        """Those of the pool that a task with own expert `a` depends on."""
+        wanted = self.method().depends_on(POOL, POOL[0])
+        return [expert for expert in tiny_experts(model, POOL) if expert.name in wanted]
+
+    def install(self, model: Any = None, *, seed: int = 0) -> Composed:
+        """The method installed on a model (a fresh one by default)."""
+        model = tiny_llama(dtype=torch.float64) if model is None else model
+        return self.method().install(model, self.experts(model), seed=seed)
+
+    def fitted(self) -> Composed:
+        """Installed and fitted for a few steps."""
+        composed = self.install()
+        self.method().fit(composed, TinySession())
+        return composed
+
+
+def check(name: str, overrides: Mapping[str, Any] | None = None) -> None:
+    """Run every check.
+
+    Raises:
+        AssertionError: one sentence for the first thing that is wrong.
+    """
+    subject = Subject(name, dict(overrides or {}))
+    for one in CHECKS:
+        one(subject)
+
+
+def card_agrees(subject: Subject) -> None:
+    """The card says what the class does, and its text is there."""
+    card, method = registry.card(subject.name), registry.create(subject.name)
+    assert card.track == method.track, f"{subject}: the card says track {card.track}, the class {method.track}."
+    needed = card.task_identity == "needed"
+    assert needed == method.uses_task_identity, f"{subject}: card and class disagree on the task's identity."
+    assert len(card.body()) > 200, f"{subject}: the card has no text."
+    assert method.config == type(method.config).model_validate_json(method.config.model_dump_json()), (
+        f"{subject}: the configuration does not survive JSON."
+    )
+
+
+def runs_and_reports_sizes(subject: Subject) -> None:
+    """Composes, gives finite logits, and counts its parameters once each."""
+    composed = subject.install()
+    out = logits(composed)
+    assert bool(out.isfinite().all()), f"{subject}: logits are not finite."
+    if composed.experts:
+        assert composed.sites, f"{subject}: it has experts and no sites."
+    parameters = [p for group in composed.groups().values() for p in group.values()]
+    assert len({id(p) for p in parameters}) == len(parameters), f"{subject}: a parameter is in two groups."
+    known = {id(p) for p in composed.model.parameters()}
+    for group, members in composed.groups().items():
+        assert members, f"{subject}: the group {group} is empty."
+        if group != "loss":
+            outside = [name for name, p in members.items() if id(p) not in known]
+            assert not outside, f"{subject}: {outside[:1]} is trained but no parameter of the model."
+    sizes = composed.stored().values()
+    assert all(isinstance(n, int) and n > 0 for n in sizes), f"{subject}: stored counts are not positive."
+    counted = composed.stored() or "experts" in composed.groups()
+    assert counted or not composed.experts, f"{subject}: its experts are neither stored nor trained."
+
+
+def starts_from_the_seed(subject: Subject) -> None:
+    """One seed, one start, to the bit."""
+    one, two = (subject.install().state() for _ in range(2))
+    assert one.keys() == two.keys(), f"{subject}: two installations have different states."
+    for name, value in one.items():
+        assert torch.equal(value, two[name]), f"{subject}: {name} does not follow from the seed."
+
+
+def trains_what_it_declares(subject: Subject) -> None:
+    """Fitting changes the declared groups and nothing else; a method that trains nothing changes nothing."""
+    model = tiny_llama(dtype=torch.float64)
+    base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    method, pool = subject.method(), subject.experts(model)
+    copies = [(f, f.A.clone(), f.B.clone()) for expert in pool for f in expert.sites.values()]
+    composed = method.install(model, pool, seed=0)
+    before, session = composed.state(), TinySession()
+    method.fit(composed, session)
+    after = composed.state()
+    moved = {name for name, value in after.items() if name not in before or not torch.equal(value, before[name])}
+    claim = method.trains()
+    assert claim == bool(moved), f"{subject}: trains() is {claim} and fitting moved {len(moved)} values."
+    for group in session.trained:
+        names = composed.groups()[group].keys()
+        assert moved & names, f"{subject}: the group {group} was trained and did not move."
+    trained = {name for group in session.trained for name in composed.groups()[group]}
+    frozen = {name for group in composed.groups().values() for name in group} - trained
+    if session.trained:
+        assert not moved & frozen, f"{subject}: {sorted(moved & frozen)[:1]} moved without being trained."
+    composed.uninstall()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, base[name]), f"{subject}: the base's {name} changed."
+    for factors, A, B in copies:
+        assert torch.equal(factors.A, A), f"{subject}: an expert of the pool changed in place."
+        assert torch.equal(factors.B, B), f"{subject}: an expert of the pool changed in place."
+
+
+def survives_a_checkpoint(subject: Subject) -> None:
+    """Saved and loaded into a fresh installation it gives the same logits, and refuses other states."""
+    composed = subject.fitted()
+    with tempfile.TemporaryDirectory() as folder:
+        composed.save(Path(folder))
+        again = subject.install()
+        again.load(Path(folder))
+    assert torch.equal(logits(composed), logits(again)), f"{subject}: logits differ after saving and loading."
+    try:
+        again.load_state({**composed.state(), "unknown": torch.zeros(1)})
+    except KeyError:
+        return
+    raise AssertionError(f"{subject}: load_state accepts a name that it does not know.")
+
+
+def leaves_no_trace(subject: Subject) -> None:
+    """Uninstalled, the base's logits, modules and gradient flags are as before, to the bit."""
+    model = tiny_llama(dtype=torch.float64)
+    expected, modules = logits(model), dict(model.named_modules())
+    flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    composed = subject.install(model)
+    subject.method().fit(composed, TinySession(steps=1))
+    composed.uninstall()
+    assert torch.equal(logits(model), expected), f"{subject}: the base's logits changed."
+    assert dict(model.named_modules()) == modules, f"{subject}: a module was not put back."
+    now = {name: p.requires_grad for name, p in model.named_parameters()}
+    assert now == flags, f"{subject}: gradient flags of the base changed."
+    hooks = [name for name, m in model.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert not hooks, f"{subject}: a hook was left on '{hooks[0] if hooks else ''}'."
+
+
+def text_does_not_depend_on_the_cache(subject: Subject) -> None:
+    """Greedy texts with a cache equal those without, and logits do not depend on later tokens; or it says so."""
+    composed = subject.fitted()
+    model, context = composed.model, composed.context
+    ids, mask = left_padded()
+    with composed.task("a", own(composed)):
+        if not composed.kv_cache:
+            context.prompt_mask = mask.bool()
+            text = generate(model, ids, mask, use_cache=False)
+            context.prompt_mask = None
+            assert text.shape[1] > ids.shape[1], f"{subject}: it generates nothing."
+            return
+        with_cache, without = (generate(model, ids, mask, use_cache=cache) for cache in (True, False))
+        assert torch.equal(with_cache, without), f"{subject}: greedy texts with and without a cache differ."
+        with torch.no_grad():
+            forward: Any = model
+            whole = forward(input_ids=ids[:1]).logits
+            cut = forward(input_ids=ids[:1, :5]).logits
+    assert bool((whole[:, :5] - cut).abs().max() < 1e-6), f"{subject}: logits depend on later tokens."
+
+
+def batching_changes_nothing(subject: Subject) -> None:
+    """A sequence alone and left-padded in a batch has equal logits."""
+    composed = subject.fitted()
+    ids, mask = left_padded()
+    model: Any = composed.model
+    with composed.task("a", own(composed)), torch.no_grad():
+        together = model(input_ids=ids, attention_mask=mask).logits
+        for row, length in enumerate(mask.sum(1).tolist()):
+            alone = model(input_ids=ids[row : row + 1, -length:]).logits[0]
+            gap = (together[row, -length:] - alone).abs().max()
+            assert bool(gap < 1e-5), f"{subject}: logits depend on the batch around a sequence."
+
+
+def diagnostics_have_the_fields(subject: Subject) -> None:
+    """Routing diagnostics are a record's fields or None, and gathering them changes no logit."""
+    composed = subject.fitted()
+    with composed.task("a", own(composed)):
+        first, second = logits(composed), logits(composed)
+        report = composed.diagnostics()
+    assert torch.equal(first, second), f"{subject}: a second pass gives other logits."
+    if report is None:
+        return
+    expected = {"experts", "modules", "per_module", *DIAGNOSTICS}
+    assert report.keys() == expected, f"{subject}: diagnostics lack or add {sorted(report.keys() ^ expected)}."
+    assert report["per_module"].keys() == DIAGNOSTICS, f"{subject}: per-module diagnostics have other fields."
+    lengths = {len(values) for values in report["per_module"].values()}
+    assert lengths == {len(report["modules"])}, f"{subject}: per-module diagnostics do not match the modules."
+    assert len(report["load"]) == len(report["experts"]), f"{subject}: the load does not match the experts."
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    card_agrees,
+    runs_and_reports_sizes,
+    starts_from_the_seed,
+    trains_what_it_declares,
+    survives_a_checkpoint,
+    leaves_no_trace,
+    text_does_not_depend_on_the_cache,
+    batching_changes_nothing,
+    diagnostics_have_the_fields,
+)
+
+
+def logits(subject: Any) -> Tensor:
+    """Logits `[8, 12, vocabulary]` of the usual batch, of a composed or a plain model."""
+    model = subject.model if isinstance(subject, Composed) else subject
+    batch = tiny_batch()
+    with torch.no_grad():
+        out: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+    return out
+
+
+def own(composed: Composed) -> str | None:
+    """The own expert of the task that is evaluated."""
+    return POOL[0] if POOL[0] in composed.experts else None
+
+
+def left_padded() -> tuple[Tensor, Tensor]:
+    """Four prompts of unequal lengths, `[4, 10]` ids and mask; the first has no padding."""
+    ids = tiny_batch(4, length=10).input_ids.clamp(min=3)
+    mask = torch.ones_like(ids)
+    for row, padding in enumerate((0, 2, 5, 7)):
+        ids[row, :padding], mask[row, :padding] = 0, 0
+    return ids, mask
+
+
+def generate(model: Any, ids: Tensor, mask: Tensor, *, use_cache: bool) -> Tensor:
+    """Six tokens, greedily."""
+    out: Tensor = model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=6,
+        min_new_tokens=6,
+        do_sample=False,
+        use_cache=use_cache,
+    )
+    return out

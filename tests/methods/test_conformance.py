@@ -1,0 +1,143 @@
+"""Every registered method does what all methods must do, and the suite notices one that does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from methods import conformance, registry
+from methods.base import Composed, Expert
+from methods.conformance import CHECKS, DIAGNOSTICS, Subject
+from methods.mixer import Mixer
+from methods.routing.composed import RoutedComposed
+from results.schema import RoutingDiagnostics
+
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("mixer", {"router.scope": "shared_qkv", "router.bias": True, "router.tau_learn": True}),
+    ("mixer", {"router.scope": "global", "route.dense": True, "route.jitter": 0.1}),
+    ("mixer", {"loss.stats_scope": "accum", "loss.mi.coef": 0.1, "route.renorm": "none"}),
+    ("mole", {"gate.form": "full", "gate.norm": "l2"}),
+    ("mole", {"gate.form": "bottleneck", "masked": ["b"]}),
+    ("mole", {"gate.form": "input", "gate.tau_learn": False}),
+]
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_conforms(name: str) -> None:
+    conformance.check(name)
+
+
+@pytest.mark.parametrize(("name", "overrides"), VARIANTS, ids=[registry.display(*variant) for variant in VARIANTS])
+def test_variants_conform(name: str, overrides: dict[str, Any]) -> None:
+    conformance.check(name, overrides)
+
+
+def test_whole_prompt_weights_run_without_a_cache() -> None:
+    """Weights that belong to a prompt depend on where it ends, so only the checks that give them one apply."""
+    subject = Subject("mole", {"gate.scope": "prompt_mean"})
+    assert not subject.install().kv_cache
+    for one in CHECKS:
+        if one is not conformance.batching_changes_nothing:
+            one(subject)
+
+
+def test_diagnostics_are_those_of_a_record() -> None:
+    assert set(RoutingDiagnostics.model_fields) == {"experts", "modules", "per_module", *DIAGNOSTICS}
+
+
+class Broken(Mixer):
+    """A mixer with one fault, chosen by the test."""
+
+    fault: Callable[[RoutedComposed], None]
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
+        composed = super().install(model, experts, seed=seed)
+        type(self).fault(composed)
+        return composed
+
+
+def leave_a_hook(composed: RoutedComposed) -> None:
+    composed.model.register_forward_hook(lambda *_: None)
+
+
+def change_the_base(composed: RoutedComposed) -> None:
+    with torch.no_grad():
+        next(iter(composed.model.parameters())).add_(1e-3)
+
+
+def change_an_expert(composed: RoutedComposed) -> None:
+    site = next(iter(composed._routed.values()))
+    assert site.factors[0] is not None
+    site.factors[0].A.add_(1e-3)
+
+
+def forget_the_seed(composed: RoutedComposed) -> None:
+    with torch.no_grad():
+        next(iter(composed.groups()["routers"].values())).uniform_()
+
+
+def look_ahead(composed: RoutedComposed) -> None:
+    layer: Any = composed.model.model.layers[0]  # type: ignore[union-attr,index]
+    layer.register_forward_hook(lambda _m, _a, out: out + out.flip(1) if isinstance(out, Tensor) else out)
+
+
+def save_nothing(composed: RoutedComposed) -> None:
+    composed.state = dict  # type: ignore[method-assign]
+    composed.load_state = lambda state: None  # type: ignore[method-assign]
+
+
+def train_nothing(composed: RoutedComposed) -> None:
+    for parameter in composed.groups()["routers"].values():
+        parameter.register_hook(torch.zeros_like)
+
+
+def report_oddly(composed: RoutedComposed) -> None:
+    composed.diagnostics = lambda: {"load": []}  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "message"),
+    [
+        (leave_a_hook, conformance.leaves_no_trace, "a hook was left"),
+        (change_the_base, conformance.trains_what_it_declares, r"the base's .* changed"),
+        (change_the_base, conformance.leaves_no_trace, "the base's logits changed"),
+        (change_an_expert, conformance.trains_what_it_declares, "an expert of the pool changed"),
+        (forget_the_seed, conformance.starts_from_the_seed, "does not follow from the seed"),
+        (look_ahead, conformance.text_does_not_depend_on_the_cache, "texts with and without a cache differ"),
+        (look_ahead, conformance.batching_changes_nothing, "depend on the batch"),
+        (save_nothing, conformance.survives_a_checkpoint, "logits differ after saving"),
+        (train_nothing, conformance.trains_what_it_declares, r"trained and did not move"),
+        (report_oddly, conformance.diagnostics_have_the_fields, "diagnostics lack or add"),
+    ],
+)
+def test_the_suite_notices(
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[RoutedComposed], None],
+    check: Callable[[Subject], None],
+    message: str,
+) -> None:
+    monkeypatch.setattr(Broken, "fault", staticmethod(fault), raising=False)
+    monkeypatch.setattr(registry, "method_class", lambda name: Broken)
+    with pytest.raises(AssertionError, match=message):
+        check(Subject("mixer"))
+
+
+def test_the_suite_notices_a_lying_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Lying(Mixer):
+        track = "joint"
+
+    monkeypatch.setattr(registry, "method_class", lambda name: Lying)
+    with pytest.raises(AssertionError, match="the card says track compose"):
+        conformance.check("mixer")
+
+
+def test_base_composes_nothing() -> None:
+    composed: Composed = Subject("base").install()
+    assert composed.groups() == {}
+    assert composed.stored() == {}
+    assert composed.diagnostics() is None
+    assert composed.sites == {}
