@@ -93,7 +93,7 @@ class JudgedTask(LmEvalTask):
 
     def config(self, settings: TaskSettings) -> dict[str, Any]:
         """The likelihood task's file without choices; training and bits per byte rest on the gold answer."""
-        config = super().config(settings)
+        config = self.prompt_file(settings)
         for key in ("doc_to_choice", "filter_list"):
             config.pop(key, None)
         return config | {
@@ -102,6 +102,10 @@ class JudgedTask(LmEvalTask):
             "generation_kwargs": {"until": UNTIL},
             "metric_list": [],
         }
+
+    def prompt_file(self, settings: TaskSettings) -> dict[str, Any]:
+        """A task file of lm-eval whose prompt is used; its answers and metrics are replaced."""
+        return super().config(settings)
 
     def view(self, row: Row) -> View:
         """The row with its gold answer beside."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -46,6 +46,8 @@ class EndpointConfig(BaseModel):
     # A mistaken value may be a key or hold one, so validation errors do not repeat it.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+
     preset: Literal["deepseek", "local", "generic"] = "deepseek"
     base_url: str
     model: str
@@ -82,9 +84,9 @@ class EndpointConfig(BaseModel):
         if not isinstance(data, dict):
             return data
         preset = data.get("preset", "deepseek")
-        filled = {**PRESETS.get(str(preset), {}), **data}
+        filled = {**cls.presets.get(str(preset), {}), **data}
         for key in ("base_url", "model"):
-            if preset in PRESETS and filled.get(key) is None:
+            if preset in cls.presets and filled.get(key) is None:
                 raise ValueError(_missing(str(preset), key))
         return filled
 

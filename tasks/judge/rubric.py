@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -91,12 +92,20 @@ def parse_rubric(text: str) -> Rubric:
     Raises:
         ValueError: front matter, a section or a place is missing.
     """
-    match = re.fullmatch(r"---\n(.*?)\n---\n\s*# System\n(.*?)\n# User\n(.*)", text, re.DOTALL)
-    if match is None:
-        raise ValueError("A rubric needs front matter between '---' lines, a '# System' and a '# User' section.")
-    head = yaml.safe_load(match[1])
-    user = match[3].strip()
+    head, system, user = parse_sections(text)
     for place in ("{question}", "{answer}"):
         if place not in user:
             raise ValueError(f"The rubric {head['name']} lacks the place {place}.")
-    return Rubric(str(head["name"]), int(head["version"]), str(head["title"]), match[2].strip(), user)
+    return Rubric(str(head["name"]), int(head["version"]), str(head["title"]), system, user)
+
+
+def parse_sections(text: str) -> tuple[dict[str, Any], str, str]:
+    """Front matter, system text and user text of a file of instructions.
+
+    Raises:
+        ValueError: one of the three is missing.
+    """
+    match = re.fullmatch(r"---\n(.*?)\n---\n\s*# System\n(.*?)\n# User\n(.*)", text, re.DOTALL)
+    if match is None:
+        raise ValueError("Instructions need front matter between '---' lines, a '# System' and a '# User' section.")
+    return yaml.safe_load(match[1]), match[2].strip(), match[3].strip()

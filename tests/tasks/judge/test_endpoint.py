@@ -11,17 +11,20 @@ import pytest
 
 from tasks.judge.config import EndpointConfig
 from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply, retry_after
+from tests.fake_endpoint import Cut, Fail, FakeEndpoint, Garbage, Hang, Say
 
 QUESTION = [{"role": "user", "content": "<question>\nq\n</question>"}]
 SCHEMA = {"type": "object", "properties": {"score": {"type": "integer"}}}
 
 
-def config_for(endpoint: Any, **settings: Any) -> EndpointConfig:
+def config_for(endpoint: FakeEndpoint, **settings: Any) -> EndpointConfig:
     defaults = {"preset": "generic", "base_url": endpoint.url, "model": "asked-for", "backoff": 0.01, "timeout": 5.0}
     return EndpointConfig(**(defaults | settings))
 
 
-def ask(endpoint: Any, count: int = 1, budget: Budget | None = None, **settings: Any) -> list[Reply | AskError]:
+def ask(
+    endpoint: FakeEndpoint, count: int = 1, budget: Budget | None = None, **settings: Any
+) -> list[Reply | AskError]:
     """Ask the same question `count` times, one after the other."""
     config = config_for(endpoint, **settings)
 
@@ -50,15 +53,15 @@ def failure_of(outcomes: list[Reply | AskError]) -> AskError:
     return failure
 
 
-def test_a_reply_is_taken_apart(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Say("text", thinking="hm", model="moved-to", usage=(7, 3))
+def test_a_reply_is_taken_apart(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Say("text", thinking="hm", model="moved-to", usage=(7, 3))
     budget = Budget()
     reply = reply_of(ask(endpoint, budget=budget))
     assert reply == Reply("text", "hm", "moved-to", "stop", 7, 3, False, "json_object")
     assert (budget.requests, budget.retries, budget.prompt_tokens, budget.completion_tokens) == (1, 0, 7, 3)
 
 
-def test_what_is_sent(endpoint: Any) -> None:
+def test_what_is_sent(endpoint: FakeEndpoint) -> None:
     ask(endpoint, temperature=0.5, max_tokens=11, extra_body={"top_k": 1})
     body = endpoint.log[0].body
     assert body == {
@@ -77,7 +80,7 @@ def test_what_is_sent(endpoint: Any) -> None:
     assert body["response_format"]["json_schema"]["schema"] == SCHEMA
 
 
-def test_identifiers_of_another_vendor_are_not_sent(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identifiers_of_another_vendor_are_not_sent(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "org-other")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-other")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-other")
@@ -86,24 +89,24 @@ def test_identifiers_of_another_vendor_are_not_sent(endpoint: Any, monkeypatch: 
     assert "other" not in str(endpoint.log[0].headers)
 
 
-def test_missing_usage_is_estimated_and_said(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Say("x" * 400, usage=None)
+def test_missing_usage_is_estimated_and_said(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Say("x" * 400, usage=None)
     reply = reply_of(ask(endpoint))
     assert reply.tokens_estimated
     assert reply.completion_tokens == 100
 
 
 @pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503])
-def test_passing_faults_are_retried(endpoint: Any, fakes: Any, status: int) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Fail(status) if nth < 2 else fakes.Say("ok")
+def test_passing_faults_are_retried(endpoint: FakeEndpoint, status: int) -> None:
+    endpoint.answer = lambda question, nth, body: Fail(status) if nth < 2 else Say("ok")
     budget = Budget()
     assert reply_of(ask(endpoint, budget=budget)).text == "ok"
     assert (budget.requests, budget.retries) == (3, 2)
 
 
 @pytest.mark.parametrize("after", [10, 150])
-def test_cut_connections_are_retried(endpoint: Any, fakes: Any, after: int) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Cut(after) if nth < 1 else fakes.Say("ok")
+def test_cut_connections_are_retried(endpoint: FakeEndpoint, after: int) -> None:
+    endpoint.answer = lambda question, nth, body: Cut(after) if nth < 1 else Say("ok")
     assert reply_of(ask(endpoint)).text == "ok"
 
 
@@ -121,15 +124,15 @@ def test_cut_connections_are_retried(endpoint: Any, fakes: Any, after: int) -> N
         (b"", "application/json"),
     ],
 )
-def test_bodies_that_are_no_completion_are_retried(endpoint: Any, fakes: Any, garbage: tuple[bytes, str]) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Garbage(*garbage) if nth < 1 else fakes.Say("ok")
+def test_bodies_that_are_no_completion_are_retried(endpoint: FakeEndpoint, garbage: tuple[bytes, str]) -> None:
+    endpoint.answer = lambda question, nth, body: Garbage(*garbage) if nth < 1 else Say("ok")
     assert reply_of(ask(endpoint)).text == "ok"
-    endpoint.answer = lambda *_: fakes.Garbage(*garbage)
+    endpoint.answer = lambda *_: Garbage(*garbage)
     assert failure_of(ask(endpoint, max_retries=1)).reason == "malformed"
 
 
-def test_blank_lines_do_not_extend_the_time_limit(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Hang(10)
+def test_blank_lines_do_not_extend_the_time_limit(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Hang(10)
     started = time.monotonic()
     failure = failure_of(ask(endpoint, timeout=0.3, max_retries=1))
     assert failure.reason == "timeout"
@@ -147,8 +150,8 @@ def test_blank_lines_do_not_extend_the_time_limit(endpoint: Any, fakes: Any) -> 
         (402, "refused"),
     ],
 )
-def test_lasting_faults_are_named(endpoint: Any, fakes: Any, status: int, reason: str) -> None:
-    endpoint.answer = lambda *_: fakes.Fail(status, "in their words")
+def test_lasting_faults_are_named(endpoint: FakeEndpoint, status: int, reason: str) -> None:
+    endpoint.answer = lambda *_: Fail(status, "in their words")
     failure = failure_of(ask(endpoint, max_retries=2, structured="none"))
     assert failure.reason == reason
     assert f"HTTP {status}" in failure.detail
@@ -156,15 +159,13 @@ def test_lasting_faults_are_named(endpoint: Any, fakes: Any, status: int, reason
     assert len(endpoint.log) == (3 if reason in ("rate_limit", "server_error") else 1)
 
 
-def test_a_server_that_is_not_there_is_a_connection_fault(endpoint: Any) -> None:
+def test_a_server_that_is_not_there_is_a_connection_fault(endpoint: FakeEndpoint) -> None:
     failure = failure_of(ask(endpoint, base_url="http://127.0.0.1:9/v1", max_retries=1))
     assert failure.reason == "connection"
 
 
-def test_retry_after_is_honoured_by_everybody(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda question, nth, body: (
-        fakes.Fail(429, headers={"Retry-After": "0.5"}) if nth < 1 else fakes.Say("ok")
-    )
+def test_retry_after_is_honoured_by_everybody(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda question, nth, body: Fail(429, headers={"Retry-After": "0.5"}) if nth < 1 else Say("ok")
     config = config_for(endpoint)
 
     async def main() -> list[float]:
@@ -184,8 +185,8 @@ def test_retry_after_is_honoured_by_everybody(endpoint: Any, fakes: Any) -> None
     assert len(endpoint.log) == 3
 
 
-def test_an_endpoint_that_asks_for_too_long_a_wait_is_not_waited_for(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Fail(429, headers={"Retry-After": "3600"})
+def test_an_endpoint_that_asks_for_too_long_a_wait_is_not_waited_for(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Fail(429, headers={"Retry-After": "3600"})
     assert failure_of(ask(endpoint, max_wait=1.0)).reason == "rate_limit"
     assert len(endpoint.log) == 1
 
@@ -213,9 +214,9 @@ def test_retry_after_may_be_a_date() -> None:
     assert 25 < wait <= 30
 
 
-def test_a_rejected_hint_is_dropped_for_good(endpoint: Any, fakes: Any) -> None:
+def test_a_rejected_hint_is_dropped_for_good(endpoint: FakeEndpoint) -> None:
     def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
-        return fakes.Fail(400, "response_format is not supported") if "response_format" in body else fakes.Say("ok")
+        return Fail(400, "response_format is not supported") if "response_format" in body else Say("ok")
 
     endpoint.answer = answer
     outcomes = ask(endpoint, count=3)
@@ -223,8 +224,8 @@ def test_a_rejected_hint_is_dropped_for_good(endpoint: Any, fakes: Any) -> None:
     assert ["response_format" in asked.body for asked in endpoint.log] == [True, False, False, False]
 
 
-def test_a_request_that_is_rejected_either_way_leaves_the_hint_in_use(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Fail(400, "too long") if nth < 2 else fakes.Say("ok")
+def test_a_request_that_is_rejected_either_way_leaves_the_hint_in_use(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda question, nth, body: Fail(400, "too long") if nth < 2 else Say("ok")
     first, second = ask(endpoint, count=2)
     assert isinstance(first, AskError)
     assert first.reason == "rejected"
@@ -232,33 +233,33 @@ def test_a_request_that_is_rejected_either_way_leaves_the_hint_in_use(endpoint: 
     assert second.structured == "json_object"
 
 
-def test_a_refused_key_stops_everything_at_once(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Fail(401)
+def test_a_refused_key_stops_everything_at_once(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Fail(401)
     assert [failure.reason for failure in ask(endpoint, count=5) if isinstance(failure, AskError)] == ["refused"] * 5
     assert len(endpoint.log) == 1
 
 
-def test_a_dead_server_is_given_up(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda *_: fakes.Fail(500)
+def test_a_dead_server_is_given_up(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda *_: Fail(500)
     outcomes = ask(endpoint, count=6, max_retries=1, give_up_after=3)
     reasons = [outcome.reason for outcome in outcomes if isinstance(outcome, AskError)]
     assert reasons == ["server_error"] * 3 + ["unreachable"] * 3
     assert len(endpoint.log) == 6
 
 
-def test_a_success_in_between_starts_the_count_anew(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Say("ok") if nth % 3 == 2 else fakes.Fail(500)
+def test_a_success_in_between_starts_the_count_anew(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda question, nth, body: Say("ok") if nth % 3 == 2 else Fail(500)
     outcomes = ask(endpoint, count=9, max_retries=0, give_up_after=3)
     assert sum(isinstance(outcome, Reply) for outcome in outcomes) == 3
 
 
-def test_the_budget_in_requests_is_exact_and_counts_retries(endpoint: Any, fakes: Any) -> None:
-    endpoint.answer = lambda question, nth, body: fakes.Fail(500) if nth < 1 else fakes.Say("ok")
+def test_the_budget_in_requests_is_exact_and_counts_retries(endpoint: FakeEndpoint) -> None:
+    endpoint.answer = lambda question, nth, body: Fail(500) if nth < 1 else Say("ok")
     outcomes = ask(endpoint, count=4, budget_requests=3)
     assert [getattr(outcome, "reason", "ok") for outcome in outcomes] == ["ok", "ok", "budget", "budget"]
     assert len(endpoint.log) == 3
 
 
-def test_the_budget_in_tokens_stops_before_the_next_request(endpoint: Any) -> None:
+def test_the_budget_in_tokens_stops_before_the_next_request(endpoint: FakeEndpoint) -> None:
     outcomes = ask(endpoint, count=4, budget_tokens=240)
     assert [getattr(outcome, "reason", "ok") for outcome in outcomes] == ["ok", "ok", "budget", "budget"]

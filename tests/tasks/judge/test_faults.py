@@ -16,6 +16,7 @@ import pytest
 
 from tasks.judge import JudgeConfig, JudgeItem, judge
 from tasks.judge.cache import ReplyCache
+from tests.fake_endpoint import Cut, Fail, FakeEndpoint, Garbage, Hang, Say, verdict
 
 ITEMS = 500
 # What the endpoint does with item i is decided by i % 20; the last group never gets a verdict.
@@ -24,40 +25,40 @@ SCORED_IN_THE_END = set(range(3, 14))
 LOST = {14: "server_error", 15: "unparsable", 16: "empty", 17: "rejected", 18: "malformed", 19: "truncated"}
 
 
-def faults(fakes: Any) -> Any:
-    good = fakes.verdict
+def faults() -> Any:
+    good = verdict
 
     def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
         number = int(question[1:])
         score = number % 101
         group = number % 20
-        valid = fakes.Say(good(score))
+        valid = Say(good(score))
         if group == 0:
             return valid
         if group == 1:
-            return fakes.Say(f"<think>Let me see: score: 3.</think>\n```json\n{good(score)}\n```")
+            return Say(f"<think>Let me see: score: 3.</think>\n```json\n{good(score)}\n```")
         if group == 2:
-            return fakes.Say(f"Score: {score}\nReason: prose.", thinking="hm")
+            return Say(f"Score: {score}\nReason: prose.", thinking="hm")
         if group <= 12 and nth >= (2 if group == 12 else 1):
             return valid
         return {
-            3: fakes.Fail(429, headers={"Retry-After": "0.1"}),
-            4: fakes.Fail(429),
-            5: fakes.Fail(500),
-            6: fakes.Fail(503, headers={"Retry-After": "0.05"}),
-            7: fakes.Hang(30) if number % 100 == 7 else fakes.Fail(504),
-            8: fakes.Cut(20),
-            9: fakes.Cut(200),
-            10: fakes.Garbage(b"<html>gateway</html>", "text/html"),
-            11: fakes.Say("", thinking="thinking only"),
-            12: fakes.Fail(502) if nth == 0 else fakes.Say("<think>endless"),
-            13: valid if nth else fakes.Say('{"score": 8'),
-            14: fakes.Fail(500),
-            15: fakes.Say("A fine answer, well written."),
-            16: fakes.Say(None, thinking="thinking only"),
-            17: fakes.Fail(400, "context too long"),
-            18: fakes.Garbage(b'{"choices": [', "application/json"),
-            19: fakes.Say('{"reason": "it goes on', finish="length"),
+            3: Fail(429, headers={"Retry-After": "0.1"}),
+            4: Fail(429),
+            5: Fail(500),
+            6: Fail(503, headers={"Retry-After": "0.05"}),
+            7: Hang(30) if number % 100 == 7 else Fail(504),
+            8: Cut(20),
+            9: Cut(200),
+            10: Garbage(b"<html>gateway</html>", "text/html"),
+            11: Say("", thinking="thinking only"),
+            12: Fail(502) if nth == 0 else Say("<think>endless"),
+            13: valid if nth else Say('{"score": 8'),
+            14: Fail(500),
+            15: Say("A fine answer, well written."),
+            16: Say(None, thinking="thinking only"),
+            17: Fail(400, "context too long"),
+            18: Garbage(b'{"choices": [', "application/json"),
+            19: Say('{"reason": "it goes on', finish="length"),
         }[group]
 
     return answer
@@ -81,9 +82,9 @@ def questions(count: int) -> list[JudgeItem]:
 
 
 def test_every_item_ends_scored_or_counted_and_none_is_asked_twice_after_a_valid_answer(
-    endpoint: Any, fakes: Any, tmp_path: Path
+    endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
-    endpoint.answer = faults(fakes)
+    endpoint.answer = faults()
     report = judge(questions(ITEMS), config_for(endpoint.url), cache=tmp_path)
 
     per_group = ITEMS // 20
@@ -92,13 +93,13 @@ def test_every_item_ends_scored_or_counted_and_none_is_asked_twice_after_a_valid
         **dict.fromkeys(sorted(LOST.values()), per_group),
     }
     assert sum(report.counts.values()) == ITEMS
-    for number, verdict in enumerate(report.verdicts):
+    for number, given in enumerate(report.verdicts):
         group = number % 20
-        assert verdict.id == f"id{number}"
+        assert given.id == f"id{number}"
         if group in LOST:
-            assert (verdict.score, verdict.unscored) == (None, LOST[group])
+            assert (given.score, given.unscored) == (None, LOST[group])
         else:
-            assert (verdict.score, verdict.unscored) == (number % 101, None)
+            assert (given.score, given.unscored) == (number % 101, None)
 
     asked = Counter(request.question for request in endpoint.log)
     assert len(asked) == ITEMS
@@ -118,9 +119,9 @@ def test_every_item_ends_scored_or_counted_and_none_is_asked_twice_after_a_valid
     assert {request.question for request in endpoint.log} == failed, "only failures without a reply are tried again"
 
 
-def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: Any, fakes: Any, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     count, concurrency = 200, 8
-    endpoint.answer = lambda question, nth, body: fakes.Say(fakes.verdict(int(question[1:]) % 101), delay=0.01)
+    endpoint.answer = lambda question, nth, body: Say(verdict(int(question[1:]) % 101), delay=0.01)
     cache = tmp_path / "cache"
     script = textwrap.dedent(f"""
         from pathlib import Path
@@ -158,11 +159,11 @@ def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: Any, fa
     assert len(repeated) == len(first) - kept <= concurrency
 
 
-def test_an_interrupt_keeps_what_was_paid_for(endpoint: Any, fakes: Any, tmp_path: Path) -> None:
+def test_an_interrupt_keeps_what_was_paid_for(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
         if question == "q40":
             os.kill(os.getpid(), signal.SIGINT)
-        return fakes.Say(fakes.verdict(1), delay=0.01)
+        return Say(verdict(1), delay=0.01)
 
     endpoint.answer = answer
     with pytest.raises(KeyboardInterrupt):

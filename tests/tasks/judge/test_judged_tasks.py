@@ -13,6 +13,7 @@ from tasks.base import BoundTask, TaskSettings
 from tasks.judge import Judge, JudgeConfig, JudgeUnavailable
 from tasks.judged import named_option
 from tasks.sources import DirectorySource
+from tests.fake_endpoint import FakeEndpoint, Say, verdict
 
 OPTIONS = {"A": "Aspirin", "B": "Low-dose aspirin", "C": "Reassurance", "D": "No treatment"}
 
@@ -46,21 +47,21 @@ def bind(name: str, written: DirectorySource) -> BoundTask:
     return registry.create(name).bind(written, TaskSettings(limit=6), 0)
 
 
-def judge_for(endpoint: Any, folder: Path, **settings: Any) -> Judge:
+def judge_for(endpoint: FakeEndpoint, folder: Path, **settings: Any) -> Judge:
     config = {"preset": "generic", "base_url": endpoint.url, "model": "m", "backoff": 0.01, "concurrency": 1} | settings
     return Judge(JudgeConfig(**config), folder)
 
 
 @pytest.mark.parametrize("name", ["medqa-judged", "medqa-5opt-judged", "pubmedqa-judged"])
 def test_verdict_and_exact_match_stand_side_by_side(
-    name: str, written: DirectorySource, endpoint: Any, fakes: Any, tmp_path: Path
+    name: str, written: DirectorySource, endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     task = bind(name, written)
     docs = task.eval_docs()
     right, wrong = docs[:3], docs[3:]
     outputs = [[task.example(doc).target] for doc in right] + [["I don't know."] for _ in wrong]
-    endpoint.answer = lambda question, nth, body: fakes.Say(
-        fakes.verdict(5 if "I don't know" in body["messages"][1]["content"] else 95, "as it is")
+    endpoint.answer = lambda question, nth, body: Say(
+        verdict(5 if "I don't know" in body["messages"][1]["content"] else 95, "as it is")
     )
     task.judge = judge_for(endpoint, tmp_path)
     items = task.score_all(docs, outputs)
@@ -83,14 +84,12 @@ def test_verdict_and_exact_match_stand_side_by_side(
 
 
 def test_an_answer_without_a_verdict_is_no_zero(
-    written: DirectorySource, endpoint: Any, fakes: Any, tmp_path: Path
+    written: DirectorySource, endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     task = bind("medqa-judged", written)
     docs = task.eval_docs()
     endpoint.answer = lambda question, nth, body: (
-        fakes.Say("no verdict")
-        if question.startswith(f"Question: {docs[0].row['question']}")
-        else fakes.Say(fakes.verdict(80))
+        Say("no verdict") if question.startswith(f"Question: {docs[0].row['question']}") else Say(verdict(80))
     )
     task.judge = judge_for(endpoint, tmp_path)
     items = task.score_all(docs, [["A"]] * len(docs))
@@ -101,11 +100,11 @@ def test_an_answer_without_a_verdict_is_no_zero(
 
 
 def test_stored_answers_are_judged_again_by_another_judge(
-    written: DirectorySource, endpoint: Any, fakes: Any, tmp_path: Path
+    written: DirectorySource, endpoint: FakeEndpoint, tmp_path: Path
 ) -> None:
     task = bind("medqa-judged", written)
     docs, outputs = task.eval_docs(), [["B"]] * 6
-    endpoint.answer = lambda question, nth, body: fakes.Say(fakes.verdict(10 if body["model"] == "m" else 20))
+    endpoint.answer = lambda question, nth, body: Say(verdict(10 if body["model"] == "m" else 20))
     task.judge = judge_for(endpoint, tmp_path)
     first, before = task.score_all(docs, outputs), task.scoring()
     task.judge = judge_for(endpoint, tmp_path, model="better")
@@ -125,7 +124,7 @@ def test_without_a_judge_there_is_a_sentence(written: DirectorySource) -> None:
     assert not bind("medqa", written).needs_judge
 
 
-def test_other_settings_keep_the_judge(written: DirectorySource, endpoint: Any, tmp_path: Path) -> None:
+def test_other_settings_keep_the_judge(written: DirectorySource, endpoint: FakeEndpoint, tmp_path: Path) -> None:
     task = bind("medqa-judged", written)
     task.judge = judge_for(endpoint, tmp_path)
     assert task.with_settings(TaskSettings(limit=2)).judge is task.judge

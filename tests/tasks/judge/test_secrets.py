@@ -13,6 +13,7 @@ import pytest
 
 from tasks.judge import JudgeConfig, JudgeItem, judge
 from tasks.judge.endpoint import Endpoint
+from tests.fake_endpoint import Fail, FakeEndpoint, Say, verdict
 
 KEY = "sk-canary-7f3a9b2e"
 
@@ -34,7 +35,7 @@ def everything_written(folder: Path) -> bytes:
 
 
 @pytest.fixture
-def config(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> JudgeConfig:
+def config(endpoint: FakeEndpoint, monkeypatch: pytest.MonkeyPatch) -> JudgeConfig:
     monkeypatch.setenv("CANARY_KEY", KEY)
     return JudgeConfig(
         preset="generic",
@@ -48,16 +49,16 @@ def config(endpoint: Any, monkeypatch: pytest.MonkeyPatch) -> JudgeConfig:
 
 
 def test_no_byte_written_or_logged_holds_the_key(
-    config: JudgeConfig, endpoint: Any, fakes: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    config: JudgeConfig, endpoint: FakeEndpoint, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Even when the endpoint repeats the key in replies, model ids and error messages."""
 
     def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
         if question == "q0":
-            return fakes.Fail(400, f"Incorrect key {KEY}")
+            return Fail(400, f"Incorrect key {KEY}")
         if question == "q1":
-            return fakes.Fail(500, f"crashed while serving {KEY}")
-        return fakes.Say(fakes.verdict(5, f"seen {KEY}"), thinking=f"the key is {KEY}", model=f"m-{KEY}")
+            return Fail(500, f"crashed while serving {KEY}")
+        return Say(verdict(5, f"seen {KEY}"), thinking=f"the key is {KEY}", model=f"m-{KEY}")
 
     endpoint.answer = answer
     caplog.set_level(logging.DEBUG)
@@ -77,7 +78,7 @@ def test_no_byte_written_or_logged_holds_the_key(
 
 
 def test_an_unexpected_error_does_not_carry_the_key(
-    config: JudgeConfig, endpoint: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: JudgeConfig, endpoint: FakeEndpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import traceback
 

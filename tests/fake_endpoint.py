@@ -216,11 +216,3 @@ def endpoint() -> Iterator[FakeEndpoint]:
     fake = FakeEndpoint()
     yield fake
     fake.close()
-
-
-@pytest.fixture
-def fakes() -> Any:
-    """The actions, for tests that are imported without a package."""
-    import types
-
-    return types.SimpleNamespace(Say=Say, Fail=Fail, Hang=Hang, Cut=Cut, Garbage=Garbage, verdict=verdict)
