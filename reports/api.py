@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FORMATS = ("latex", "md", "csv")
 HTML = "html"
+REPRODUCTION = "reproduction"
 
 
 class ReportError(ValueError):
@@ -74,7 +75,8 @@ def render(
     """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
     Args:
-        table: `comparison`, or a table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
+        table: `comparison`, `reproduction` (the paper's claims; its page holds all
+            tables), or a table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
         formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it).
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
@@ -108,6 +110,8 @@ def write_page(run: Run, made: Table | Figure, order: Sequence[str] = ()) -> Pat
     methods = {record.spec.method for record in run.records if record.status == "done"}
     differences = difference_table(run.records, run.items) if len(methods) > 1 else None
     extra = [] if main is made else [made]
+    if made.name == REPRODUCTION:
+        extra += _measured_entries(run)
     text_ = page(run.folder.info, run.records, run.items, cast(Table, main), differences, extra)
     path = run.folder.reports / f"{made.name}.html"
     path.write_text(text_, encoding="utf-8")
@@ -136,6 +140,18 @@ def write(made: Table | Figure, folder: Path, formats: Sequence[str]) -> list[Pa
     return paths
 
 
+def _measured_entries(run: Run) -> list[Table | Figure]:
+    """Tables and figures of the catalogue that the run has something for."""
+    from reports.catalogue import build, entries
+
+    made = (build(one, run.records, run.items, variants=run.variants) for one in entries() if one.methods)
+    return [one for one in made if not (one.empty() if isinstance(one, Figure) else _unmeasured(one))]
+
+
+def _unmeasured(table: Table) -> bool:
+    return not any(cell.runs for _, row in table.rows() for cell in row.cells.values())
+
+
 def build_report(
     run: Run, table: str = "comparison", order: Sequence[str] = (), context: Context | None = None
 ) -> Table | Figure:
@@ -147,6 +163,10 @@ def build_report(
     if table == "comparison":
         title = f"Methods by tasks, run {run.folder.info.name}"
         return comparison(run.records, run.items, title=title, options=Options(order=order))
+    if table == REPRODUCTION:
+        from reports import claims
+
+        return claims.table(claims.claims(run.records, run.items, run.variants), run.records)
     try:
         chosen = entry(table)
     except UnknownEntryError as error:

@@ -14,7 +14,7 @@ from reports.catalogue import published
 from reports.catalogue.model import Entry
 from reports.catalogue.select import Variants, by_axis
 from reports.comparison import Options, comparison, interval_cell
-from reports.efficiency import data_fractions
+from reports.efficiency import DataFraction, data_fractions
 from reports.ranking import MEAN, family, marks
 from reports.scores import Items, Key, Scores, gather
 from reports.statistics import t_interval, task_mean
@@ -86,22 +86,29 @@ def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -
     )
 
 
-def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
-    """How much of the plain loss's data RSL needs, at every amount measured."""
-    if entry.axis is None or entry.axis.name != "examples" or len(grid) < 2:
+def efficiency(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[DataFraction]:
+    """How much of the second method's data the first needs, at every amount measured; empty where it has no sense."""
+    if entry.axis is None or entry.axis.name != "examples" or len(grid) < 2 or not tasks:
         return []
-    rsl, plain = (
+    first, second = (
         {value: [by[value][task].values.mean(axis=0) for task in tasks] for value in by}
         for by in (grid[entry.methods[0]], grid[entry.methods[1]])
     )
-    if len(set(rsl) & set(plain)) < 2:
+    if len(set(first) & set(second)) < 2:
         return []
+    return data_fractions(first, second)
+
+
+def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
+    """`efficiency` as a sentence."""
     parts = []
-    for found in data_fractions(rsl, plain):
+    for found in efficiency(entry, grid, tasks):
         text = "not reached" if found.fraction is None else f"{100 * found.fraction:.0f} %"
         if found.low is not None and found.high is not None:
             text += f" [{100 * found.low:.0f}, {100 * found.high:.0f}]"
         parts.append(f"{found.examples:,}: {text}")
+    if not parts:
+        return []
     return [
         f"Share of the examples with which {entry.methods[0]} reaches what {entry.methods[1]} reaches with all of "
         f"them (log interpolation, 95 % bootstrap over items): {'; '.join(parts)}."

@@ -68,7 +68,12 @@ def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
 def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Figure:
     """Mean score against trained parameters and against evaluation seconds per thousand tokens."""
     shown = [row for _, row in table.rows() if row.kind in ("method", "reference")]
-    score = MEAN if any(MEAN in row.cells for row in shown) else table.columns[0].key
+    measured = [
+        column.key
+        for column in table.columns
+        if any(row.cells.get(column.key, Cell()).value is not None for row in shown)
+    ]
+    score = MEAN if MEAN in measured else measured[0] if measured else MEAN
     ready = list({row.label: row for row in shown if row.cells.get(score, Cell()).value is not None}.values())
     seconds = {row.label: seconds_per_thousand_tokens(records, row.key) for row in ready}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.plots.figure import Figure
-from reports.render.latex import escape
+from reports.render.latex import FIT, escape
 from reports.render.markdown import escape as escape_markdown
 
 NOTHING = "Nothing was measured for this figure."
@@ -11,7 +11,7 @@ NOTHING = "Nothing was measured for this figure."
 
 def latex(figure: Figure) -> str:
     """A `figure` environment that includes `<name>.pdf` from the same folder."""
-    picture = rf"\includegraphics[width=\linewidth]{{{figure.name}.pdf}}"
+    picture = rf"{FIT}{{\includegraphics{{{figure.name}.pdf}}}}"
     lines = [
         r"% \usepackage[T1]{fontenc} \usepackage{textcomp,graphicx}",
         r"\begin{figure}[htbp]",

@@ -1,8 +1,9 @@
-"""A table as LaTeX with booktabs, for pdfTeX: needs the packages booktabs and graphicx, and T1 fonts."""
+"""A table as LaTeX with booktabs, for pdfTeX: needs the packages array, booktabs and graphicx, and T1 fonts."""
 
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 
 from reports.render import format as fmt
 from reports.tables import DAGGER, Cell, Column, Row, Table
@@ -24,11 +25,15 @@ SPECIAL = {
     "[": "{[}", "]": "{]}", "§": r"\S{}", "\u00a0": "~", "\n": " ", "\t": " ",
 }  # fmt: skip
 
+FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
+"""Shrinks what follows to the line where it is wider."""
+
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage{lmodern}
 \usepackage[utf8]{inputenc}
 \usepackage{textcomp}
+\usepackage{array}
 \usepackage{booktabs}
 \usepackage{graphicx}
 \usepackage[paperwidth=320mm,paperheight=320mm,margin=15mm]{geometry}
@@ -38,14 +43,20 @@ PREAMBLE = r"""\documentclass{article}
 
 def render(table: Table) -> str:
     """A `table` environment to be input into a paper; it shrinks to the line where it is wider."""
-    columns = "l" + "r" * len(table.columns)
+    labels = [row.label for _, row in table.rows()]
+    columns = _alignment(labels, "l") + "".join(
+        _alignment([row.cells.get(column.key, Cell()).text or "" for _, row in table.rows()], "r")
+        if column.unit == "text"
+        else "r"
+        for column in table.columns
+    )
     lines = [
-        r"% \usepackage[T1]{fontenc} \usepackage{textcomp,booktabs,graphicx}",
+        r"% \usepackage[T1]{fontenc} \usepackage{array,textcomp,booktabs,graphicx}",
         r"\begin{table}[htbp]",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{''.join(c for c in table.name if c.isalnum() or c in '-:')}}}",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        FIT + "{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _line([escape(table.row_header), *(_head(column) for column in table.columns)]),
@@ -95,6 +106,14 @@ def _plain(character: str) -> str:
     if unicodedata.category(character) in ("Cc", "Cf", "Mn"):
         return ""
     return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def _alignment(texts: Sequence[str], usual: str) -> str:
+    """Column type: texts longer than a line of the table wrap, if they are made of words."""
+    longest = max((len(text) for text in texts), default=0)
+    word = max((len(word) for text in texts for word in text.split()), default=0)
+    width = min(70, 15 + longest // 2)
+    return rf">{{\raggedright\arraybackslash}}p{{{width}mm}}" if longest > 40 and word < 25 else usual
 
 
 def _head(column: Column) -> str:

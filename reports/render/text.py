@@ -10,6 +10,9 @@ from typing import Any
 from reports.render import format as fmt
 from reports.tables import DAGGER, Cell, Column, Table
 
+TEXT_WIDTH = 44
+"""Texts longer than this wrap."""
+
 
 def render(table: Table, width: int | None = None, color: bool = False) -> str:
     """The table as text; columns that do not fit side by side follow below, with the first column repeated.
@@ -44,9 +47,12 @@ def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:
     from rich.text import Text
 
     grid = RichTable(box=box.SIMPLE_HEAD, title=None, show_edge=False, pad_edge=False)
-    grid.add_column(table.row_header)
+    grid.add_column(table.row_header, max_width=TEXT_WIDTH)
     for column in columns:
-        grid.add_column(_heading(column), justify="right", no_wrap=True)
+        if column.unit == "text":
+            grid.add_column(_heading(column), max_width=TEXT_WIDTH)
+        else:
+            grid.add_column(_heading(column), justify="right", no_wrap=True)
     for index, panel in enumerate(table.panels):
         if panel.title:
             if index:
@@ -62,15 +68,14 @@ def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:
 
 def _blocks(table: Table, width: int | None) -> list[list[Column]]:
     """Columns that fit side by side."""
-    first = max(
-        [len(table.row_header), *(len(panel.title) for panel in table.panels)]
-        + [len(row.label) + 2 for _, row in table.rows()]
-    )
+    labels = [len(panel.title) for panel in table.panels] + [len(row.label) + 2 for _, row in table.rows()]
+    first = min(TEXT_WIDTH, max([len(table.row_header), *labels]))
     blocks: list[list[Column]] = [[]]
     used = first
     for column in table.columns:
         cells = [_cell(row.cells.get(column.key, Cell()), column, False).plain for _, row in table.rows()]
         needed = 3 + max(len(line) for text in [_heading(column), *cells] for line in text.split("\n"))
+        needed = min(needed, TEXT_WIDTH + 3) if column.unit == "text" else needed
         if width is not None and blocks[-1] and used + needed > width:
             blocks.append([])
             used = first
