@@ -151,6 +151,87 @@ def verify(run: RunPath) -> None:
 
 
 @app.command()
+def reproduce(
+    table: Annotated[
+        str, typer.Argument(help="t1 ... t22, f3 ... f6, a4, or all.", autocompletion=_complete("tables"))
+    ],
+    preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
+    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for run.")] = None,
+    format: Formats = "md,latex,csv",
+    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<table>.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+) -> None:
+    """Compute what a table or figure of the paper needs, and render it beside the published values."""
+    from harness.commands.experiments import reproduce_command
+    from harness.commands.run import RunRequest
+
+    request = RunRequest(
+        preset=preset,
+        model=model,
+        data=data,
+        seeds=_commas(seeds),
+        limit=limit,
+        sets=sets or [],
+        executor=executor,
+        device=device,
+        output=output,
+        plan_only=plan,
+        arguments=sys.argv[1:],
+    )
+    reproduce_command(table, request, _commas(format) or [])
+
+
+@app.command()
+def ablate(
+    what: Annotated[str, typer.Argument(help="data-size, top-k, rank, alpha-lambda, or entropy-sign.")],
+    preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
+    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
+    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
+    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for run.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<what>.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+) -> None:
+    """Vary one thing, run everything that takes, and plot it."""
+    from harness.commands.experiments import reproduce_command
+    from harness.commands.run import RunRequest
+
+    request = RunRequest(
+        preset=preset,
+        model=model,
+        data=data,
+        seeds=_commas(seeds),
+        limit=limit,
+        sets=sets or [],
+        output=output,
+        plan_only=plan,
+        arguments=sys.argv[1:],
+    )
+    reproduce_command(what, request, ["md", "latex", "csv"])
+
+
+@app.command()
+def rescore(
+    run: RunPath,
+    task: Annotated[str, typer.Option(help="The task to score again, as it stands in the run.")],
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="What changed, e.g. judge.preset=local or min_isolation=gvisor.")
+    ] = None,
+) -> None:
+    """Score a run's stored outputs again (another judge, parser or sandbox), without any model."""
+    from harness.commands.rescore import rescore_command
+
+    rescore_command(run, task, sets or [])
+
+
+@app.command()
 def fetch() -> None:
     """Fetch and convert the bundled assets, so that later runs need no network."""
     from harness.commands.maintenance import fetch_command

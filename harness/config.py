@@ -100,6 +100,7 @@ class RunConfig(_Section):
         default={}, description="Dotted key to value, by method name; `*` for every chosen method."
     )
     tune: bool = False
+    judge: dict[str, Any] = Field(default={}, description="Keys of `tasks.judge.JudgeConfig`; empty for none.")
     min_isolation: str = "bubblewrap"
 
 
@@ -158,12 +159,18 @@ def _read(name: str) -> dict[str, Any]:
     return layer
 
 
+_WHOLE = ("paths", "method_defaults", "judge")
+"""Mappings whose keys are data: replaced as a whole."""
+
+
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """`above` over `below`; nested mappings merge, everything else is replaced."""
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("paths", "method_defaults")
+        nested = (
+            isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("paths", "method_defaults", "judge")
+        )
         merged[key] = deep_merge(old, value) if nested else value  # type: ignore[arg-type]
     return merged
 

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from harness import estimate
+from harness.config import ModelSection
 from harness.errors import UserError
 from harness.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
@@ -35,29 +36,46 @@ class Job:
 
     label: str
     seconds: float
+    tokens: float
+
+
+class LoadedModels:
+    """The base model of a run, loaded when first needed; another one takes its place when a variant asks for it."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._base: BaseModel | None = None
+
+    def load(self, section: ModelSection, device: str) -> BaseModel:
+        """The base model of a configuration."""
+        key = (section.name, section.revision, section.dtype, device)
+        if self._base is None or key != self._key:
+            from harness import models
+
+            self._base = None
+            self._base = models.load(section.name, revision=section.revision, dtype=section.dtype, device=device)
+            self._key = key
+        return self._base
 
 
 class Engine:
-    """Computes what a run's folder is missing. The base model is loaded once, and only if something needs it."""
+    """Computes what a run's folder is missing. The base model is loaded only if something needs it."""
 
-    def __init__(self, plan: Plan, stages: Stages, run: RunFolder, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, plan: Plan, stages: Stages, run: RunFolder, arguments: Sequence[str], models: LoadedModels
+    ) -> None:
         self.plan = plan
         self.stages = stages
         self.run = run
         self.arguments = list(arguments)
         self.device = resolve_device(plan.config.model.device)
-        self._base: BaseModel | None = None
+        self._models = models
         self._data: TrainingData | None = None
 
     @property
     def base(self) -> BaseModel:
         """The base model, loaded on first use."""
-        if self._base is None:
-            from harness import models
-
-            section = self.plan.config.model
-            self._base = models.load(section.name, revision=section.revision, dtype=section.dtype, device=self.device)
-        return self._base
+        return self._models.load(self.plan.config.model, self.device)
 
     @property
     def data(self) -> TrainingData:
@@ -271,12 +289,9 @@ class Engine:
         return self._parameters
 
     def jobs(self) -> list[Job]:
-        """What is left to compute, with estimated seconds."""
-        jobs = [
-            Job(
-                f"expert {expert.name}",
-                self.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name))),
-            )
+        """What is left to compute, with estimated seconds and tokens."""
+        work: list[tuple[str, estimate.Work]] = [
+            (f"expert {expert.name}", estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
             for expert in self.missing_experts()
         ]
         fitted: set[str] = set()
@@ -286,9 +301,9 @@ class Engine:
             needs_fit = cell.method.method.trains() and not self.stages.find(COMPOSED, cell.compose_key)
             if needs_fit and cell.compose_key not in fitted:
                 fitted.add(cell.compose_key)
-                jobs.append(Job(f"fit {cell.spec.method}", self.seconds(estimate.fit_work(self.plan))))
-            jobs.append(Job(f"{cell.spec.method} on {cell.spec.task}", self.seconds(estimate.evaluation_work(cell))))
-        return jobs
+                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan)))
+            work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))
+        return [Job(label, self.seconds(one), one.forward + one.trained + one.generated) for label, one in work]
 
 
 def resolve_device(name: str) -> str:

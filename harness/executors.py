@@ -14,22 +14,16 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.engine import Engine
     from harness.progress import Progress
-    from results.schema import Record
 
 
-def execute(engine: Engine, progress: Progress, executor: str) -> list[Record]:
-    """Compute everything that the run's folder is missing.
-
-    Returns:
-        The records of the whole plan, failures included as values.
+def execute(engine: Engine, progress: Progress, executor: str) -> None:
+    """Compute every cell of a plan that the run's folder is missing; failures become records.
 
     Raises:
         UserError: the executor's package is not installed.
     """
-    with engine.run.lock():
-        engine.refuse()
-        EXECUTORS[executor](engine, progress)
-    return engine.run.records()
+    engine.refuse()
+    EXECUTORS[executor](engine, progress)
 
 
 def local(engine: Engine, progress: Progress) -> None:
@@ -81,7 +75,7 @@ def _unit(config: dict[str, Any], run: str, stages: str, arguments: list[str], k
 
     from harness.commands.run import quiet_libraries
     from harness.config import validate
-    from harness.engine import Engine
+    from harness.engine import Engine, LoadedModels
     from harness.plan import Plan
     from harness.progress import Progress
     from harness.sources import open_source
@@ -91,7 +85,7 @@ def _unit(config: dict[str, Any], run: str, stages: str, arguments: list[str], k
     quiet_libraries()
     resolved = validate(config)
     plan = Plan(resolved, open_source(resolved.data))
-    engine = Engine(plan, Stages(Path(stages)), RunFolder.open(Path(run)), arguments)
+    engine = Engine(plan, Stages(Path(stages)), RunFolder.open(Path(run)), arguments, LoadedModels())
     progress = Progress(1.0, io.StringIO())
     if kind == "expert":
         for expert in engine.missing_experts():

@@ -15,6 +15,7 @@ from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 
 if TYPE_CHECKING:
     from methods.base import Method
+    from tasks.judge import Judge
     from tasks.sources import Source
 
 
@@ -167,9 +168,15 @@ class Plan:
                 raise unknown("task", display, registry.names()) from error
             except (TaskUnavailable, SourceError) as error:
                 raise UserError(str(error)) from error
+            self._prepare_scoring(bound)
             expert = registry.card(name).expert
             chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
         return chosen
+
+    def _prepare_scoring(self, bound: BoundTask) -> None:
+        """Give a task its judge, and see before anything runs that scoring will be possible."""
+        if bound.needs_judge:
+            bound.judge = judge_of(self.config, bound.name)
 
     def _check_methods(self) -> None:
         from methods.base import Unsupported
@@ -263,7 +270,7 @@ class Plan:
             task=task.display,
             task_name=task.bound.name,
             task_version=task.bound.version,
-            task_config=section.model_dump(mode="json"),
+            task_config=section.model_dump(mode="json") | task.bound.scoring(),
             data_fingerprint=task.bound.fingerprint,
             routing_fingerprint=routing,
             training=training,
@@ -320,6 +327,29 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         resolved = method.config.model_dump(mode="json")
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved))
     return chosen
+
+
+def judge_of(config: RunConfig, task: str) -> Judge:
+    """The judge of a configuration, seen to answer.
+
+    Raises:
+        UserError: none is configured, its settings are wrong, or it cannot be asked.
+    """
+    from pydantic import ValidationError
+
+    from harness.assets import cache_root
+    from tasks.judge import Judge, JudgeConfig, JudgeUnavailable, check
+
+    if not config.judge:
+        raise UserError(f"The task {task} needs a judge: set one, e.g. --set 'judge={{preset: deepseek}}'.")
+    try:
+        judge = JudgeConfig.model_validate(config.judge)
+        check(judge)
+    except JudgeUnavailable as error:
+        raise UserError(str(error)) from error
+    except (ValidationError, ValueError) as error:
+        raise UserError(f"The judge's settings are wrong: {_sentence(error)}") from error
+    return Judge(judge, cache_root() / "judge")
 
 
 def known_experts() -> list[str]:

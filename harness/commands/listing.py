@@ -85,9 +85,10 @@ def _presets() -> list[tuple[str, ...]]:
 
 
 def _tables() -> list[tuple[str, ...]]:
+    from harness.commands.experiments import context
     from reports.catalogue import listing
 
-    return [tuple(row) for row in listing()]
+    return listing(context("bundled", "smollm2-135m"))
 
 
 _LISTINGS: dict[str, Callable[[], list[tuple[str, ...]]]] = {

@@ -1,9 +1,10 @@
-"""`harness run`: resolve, plan, execute, report."""
+"""`harness run`, and what every command that computes cells shares: plan, execute, report."""
 
 from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +14,11 @@ import typer
 from harness.commands.report import rendered
 from harness.config import RunConfig, resolve
 from harness.errors import UserError, unknown
-from harness.executors import EXECUTORS, execute
 from results.digest import digest
 
 if TYPE_CHECKING:
     from harness.engine import Engine
-    from harness.plan import Plan
+    from results.schema import Record
 
 
 @dataclass(frozen=True)
@@ -74,16 +74,45 @@ class RunRequest:
             values["eval"] |= {"limit": self.limit, "generative_limit": self.limit}
         return values
 
+    def config(self) -> RunConfig:
+        """The resolved configuration.
+
+        Raises:
+            UserError: a mistake in it.
+        """
+        return resolve(self.preset, self.overrides(), self.sets)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One configuration of a run, and the label that its cells carry (empty for a plain run)."""
+
+    config: RunConfig
+    label: str = ""
+
 
 def run_command(request: RunRequest) -> None:
-    """Run what was asked for; exit code 1 when a cell failed."""
-    config = resolve(request.preset, request.overrides(), request.sets)
-    run_config(config, request)
+    """Run what was asked for and print its comparison; exit code 1 when a cell failed."""
+    config = request.config()
+    folder = request.output or Path("results/runs") / default_name(config)
+    records = compute([Variant(config)], request, folder)
+    if records is None:
+        return
+    typer.echo(rendered(folder, "comparison", ["latex", "md", "csv"]))
+    report_failures(records)
 
 
-def run_config(config: RunConfig, request: RunRequest) -> Path:
-    """Run a resolved configuration; returns the run's folder."""
-    from harness.engine import Engine
+def compute(variants: Sequence[Variant], request: RunRequest, folder: Path) -> list[Record] | None:
+    """Compute every cell of some configurations into one run folder.
+
+    Returns:
+        The records of the whole run; None after `--plan`, which computes and writes nothing.
+
+    Raises:
+        UserError: a mistake, found before anything runs.
+    """
+    from harness.engine import Engine, LoadedModels
+    from harness.executors import EXECUTORS, execute
     from harness.plan import Plan
     from harness.progress import Progress
     from harness.sources import open_source
@@ -93,37 +122,45 @@ def run_config(config: RunConfig, request: RunRequest) -> Path:
     if request.executor not in EXECUTORS:
         raise unknown("executor", request.executor, EXECUTORS)
     quiet_libraries()
-    plan = Plan(config, open_source(config.data))
-    folder = request.output or Path("results/runs") / default_name(config)
+    plans = [(Plan(variant.config, open_source(variant.config.data)), variant.label) for variant in variants]
     info = RunInfo(
         name=folder.name,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         arguments=request.arguments,
-        config=config.model_dump(mode="json"),
+        config=variants[0].config.model_dump(mode="json"),
         cells=[
-            PlannedCell(cell=cell.key, method=cell.spec.method, task=cell.spec.task, seed=cell.seed)
-            for cell in plan.cells
+            PlannedCell(cell=c.key, method=c.spec.method, task=c.spec.task, seed=c.seed, variant=label)
+            for plan, label in plans
+            for c in plan.cells
         ],
     )
     try:
         run = RunFolder(folder, info) if request.plan_only else RunFolder.create(folder, info)
-        engine = Engine(plan, stage_store(), run, request.arguments)
+        models = LoadedModels()
+        engines = [Engine(plan, stage_store(), run, request.arguments, models) for plan, _ in plans]
         if request.plan_only:
-            show_plan(plan, engine)
-            return folder
-        announce(plan)
-        jobs = engine.jobs()
-        with Progress(sum(job.seconds for job in jobs)).shown() as progress:
-            records = execute(engine, progress, request.executor)
+            for engine in engines:
+                show_plan(engine)
+            return None
+        for task in {task.display: task for engine in engines for task in engine.plan.tasks}.values():
+            bound = task.bound
+            typer.echo(f"{task.display}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
+        total = sum(job.seconds for engine in engines for job in engine.jobs())
+        with run.lock(), Progress(total).shown() as progress:
+            for engine in engines:
+                execute(engine, progress, request.executor)
+        return run.records()
     except StoreError as error:
         raise UserError(str(error)) from error
-    typer.echo(rendered(folder, "comparison", ["latex", "md", "csv"]))
+
+
+def report_failures(records: Sequence[Record]) -> None:
+    """Name failed cells on standard error and end with exit code 1 if there are any."""
     failed = [record for record in records if record.status == "failed"]
     for record in failed:
         typer.echo(f"failed: {record.spec.method} on {record.spec.task}: {record.error}", err=True)
     if failed:
         raise typer.Exit(1)
-    return folder
 
 
 def stage_store() -> Any:
@@ -139,18 +176,12 @@ def default_name(config: RunConfig) -> str:
     return f"{config.preset}-{digest(config.model_dump(mode='json'), 8)}"
 
 
-def announce(plan: Plan) -> None:
-    """Say per task where its rows come from, before anything runs."""
-    for task in plan.tasks:
-        bound = task.bound
-        typer.echo(f"{task.display}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
-
-
-def show_plan(plan: Plan, engine: Engine) -> None:
+def show_plan(engine: Engine) -> None:
     """Print cells, what is cached, and what the rest will cost."""
     from harness import estimate
     from harness.progress import duration
 
+    plan = engine.plan
     for cell in plan.cells:
         if cell.refusal:
             state = f"no: {cell.refusal}"
@@ -164,8 +195,9 @@ def show_plan(plan: Plan, engine: Engine) -> None:
         typer.echo(f"  {job.label:40} about {duration(job.seconds)}")
     memory = estimate.memory_bytes(engine.parameters, plan.config.model.dtype) / 2**30
     total = duration(sum(job.seconds for job in jobs))
+    tokens = sum(job.tokens for job in jobs)
     left = f"{len(plan.cells)} cells, {len(jobs)} jobs left"
-    typer.echo(f"{left}: about {total} and {memory:.1f} GiB on {engine.device}.")
+    typer.echo(f"{left}: about {tokens:,.0f} tokens, {total} and {memory:.1f} GiB on {engine.device}.")
 
 
 def quiet_libraries() -> None:

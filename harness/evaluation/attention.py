@@ -50,6 +50,29 @@ class Fresh:
         return keys, values
 
 
+class Packing:
+    """Rows of different lengths laid end to end, `[1, h, T, d]`, and as a padded batch, `[n, h, t, d]`.
+
+    The model computes them packed, without padding; only a row's attention to itself needs the batch.
+
+    Args:
+        place: `[n, t]` packed index of every cell of the batch; any index where the cell is padding.
+        back: `[T]` cell, counted row by row, of every packed index.
+    """
+
+    def __init__(self, place: Tensor, back: Tensor) -> None:
+        self.place = place
+        self.back = back
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """`[1, h, T, d]` to `[n, h, t, d]`."""
+        return packed[0][:, self.place].transpose(0, 1)
+
+    def pack(self, batch: Tensor) -> Tensor:
+        """`[n, h, t, ...]` to `[1, h, T, ...]`."""
+        return batch.transpose(1, 2).flatten(0, 1)[self.back].transpose(0, 1).unsqueeze(0)
+
+
 @dataclass
 class Pass:
     """What one forward pass attends to.
@@ -57,23 +80,18 @@ class Pass:
     Attributes:
         own: the rows' own keys and values.
         prefix: the shared ones, `[1, h, P, d]` for every layer; empty without a prefix.
-        mask: `[b, 1, t, L]`, added to the scores of own keys; None where each row is a chain without a past, whose
-            padding is on the right (then the causal order alone hides it).
+        trunk: leading columns of the rows that are chains from their start, with padding on the right of the chain.
+        mask: `[n, 1, t - trunk, L]`, added to the scores that the columns after the trunk have with own keys.
+        packing: None where the model's batch is the batch of rows.
         past: tokens before this pass (prefix and own), as the model is told.
     """
 
     own: Own
     prefix: KeysValues = field(default_factory=list)
+    trunk: int = 0
     mask: Tensor | None = None
+    packing: Packing | None = None
     past: int = 0
-    _folded: dict[int, Tensor] = field(default_factory=dict)
-
-    def folded_mask(self, groups: int) -> Tensor:
-        """The mask for queries of all heads that share a key head, `[b, 1, groups * t, L]`."""
-        assert self.mask is not None
-        if groups not in self._folded:
-            self._folded[groups] = self.mask.repeat(1, 1, groups, 1)
-        return self._folded[groups]
 
 
 class PassCache(Cache):
@@ -171,30 +189,51 @@ def shared_prefix_attention(
         if kwargs.get(extra) is not None:
             raise CannotShare(f"attention with {extra}")
     current = _CURRENT.get()
-    rows, heads, length, width = query.shape
-    kv_heads = key.shape[1]
-    groups = heads // kv_heads
-    scale = scaling if scaling is not None else width**-0.5
-    if current.mask is None:
-        spread = (rows, kv_heads, groups, key.shape[2])
-        own_keys = key.unsqueeze(2).expand(*spread, width).reshape(rows, heads, -1, width)
-        own_values = value.unsqueeze(2).expand(*spread, value.shape[-1]).reshape(rows, heads, -1, value.shape[-1])
-        out, lse = attend(query, own_keys, own_values, None, scale=scale, causal=True)
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    if current.packing is None:
+        out, lse = _attend_own(query, key, value, current, scale)
     else:
-        folded = query.reshape(rows, kv_heads, groups * length, width)
-        out, lse = attend(folded, key, value, current.folded_mask(groups), scale=scale)
-        out, lse = out.reshape(rows, heads, length, -1), lse.reshape(rows, heads, length)
+        unpack, pack = current.packing.unpack, current.packing.pack
+        out, lse = _attend_own(unpack(query), unpack(key), unpack(value), current, scale)
+        out, lse = pack(out), pack(lse)
     if current.prefix:
         prefix_keys, prefix_values = current.prefix[module.layer_idx]  # type: ignore[index]
-        queries = query.reshape(rows, kv_heads, groups * length, width).transpose(0, 1)
-        queries = queries.reshape(1, kv_heads, rows * groups * length, width)
-        above, above_lse = attend(queries, prefix_keys, prefix_values, None, scale=scale)
-        above = above.reshape(kv_heads, rows, groups * length, -1).transpose(0, 1)
-        above_lse = above_lse.reshape(kv_heads, rows, groups * length).transpose(0, 1)
-        above = above.reshape(rows, heads, length, -1)
-        share = torch.sigmoid(above_lse.reshape(rows, heads, length) - lse).unsqueeze(-1).to(out.dtype)
+        above, above_lse = _attend_prefix(query, prefix_keys, prefix_values, scale)
+        share = torch.sigmoid(above_lse - lse).unsqueeze(-1).to(out.dtype)
         out = torch.lerp(out, above, share)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale: float) -> tuple[Tensor, Tensor]:
+    """Each row's queries `[n, H, t, d]` over its own keys `[n, h, L, d]`."""
+    rows, heads, length, width = query.shape
+    kv_heads, trunk = key.shape[1], current.trunk
+    groups = heads // kv_heads
+    parts = []
+    if trunk:
+        repeated = [part[:, :, :trunk].repeat_interleave(groups, dim=1) for part in (key, value)]
+        parts.append(attend(query[:, :, :trunk], *repeated, None, scale=scale, causal=True))
+    if trunk < length:
+        assert current.mask is not None
+        # Queries of all heads that share a key head lie side by side, so that no key is copied.
+        folded = query[:, :, trunk:].reshape(rows, kv_heads, -1, width)
+        out, lse = attend(folded, key, value, current.mask.repeat(1, 1, groups, 1), scale=scale)
+        parts.append((out.reshape(rows, heads, length - trunk, -1), lse.reshape(rows, heads, -1)))
+    if len(parts) == 1:
+        return parts[0]
+    (one, one_lse), (other, other_lse) = parts
+    return torch.cat([one, other], dim=2), torch.cat([one_lse, other_lse], dim=2)
+
+
+def _attend_prefix(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """All rows' queries `[n, H, t, d]` over keys `[1, h, P, d]` that they share."""
+    rows, heads, length, width = query.shape
+    kv_heads = keys.shape[1]
+    folded = query.reshape(rows, kv_heads, -1, width).transpose(0, 1).reshape(1, kv_heads, -1, width)
+    out, lse = attend(folded, keys, values, None, scale=scale)
+    out = out.reshape(kv_heads, rows, -1, out.shape[-1]).transpose(0, 1)
+    lse = lse.reshape(kv_heads, rows, -1).transpose(0, 1)
+    return out.reshape(rows, heads, length, -1), lse.reshape(rows, heads, length)
 
 
 def _no_mask(*_args: Any, **_kwargs: Any) -> None:

@@ -59,14 +59,16 @@ class _Slots:
         own_values[rows, :, self.at] = values[:, :, 0]
         return own_keys[: len(rows), :, : self.seen], own_values[: len(rows), :, : self.seen]
 
-    def admit(self, own: Fresh, first: int) -> None:
+    def admit(self, prompts: Pass, first: int) -> None:
         """Copy the prompts' keys into the slots from `first` on."""
+        assert isinstance(prompts.own, Fresh)
+        fresh = prompts.own.layers
         if not self.layers:
-            self.layers = [(self._room(keys), self._room(values)) for keys, values in own.layers]
-        for (own_keys, own_values), (keys, values) in zip(self.layers, own.layers, strict=True):
-            count, _, length, _ = keys.shape
-            own_keys[first : first + count, :, :length] = keys
-            own_values[first : first + count, :, :length] = values
+            self.layers = [(self._room(keys), self._room(values)) for keys, values in fresh]
+        for room, packed in zip(self.layers, fresh, strict=True):
+            for slots, part in zip(room, packed, strict=True):
+                rows = part if prompts.packing is None else prompts.packing.unpack(part)
+                slots[first : first + rows.shape[0], :, : rows.shape[2]] = rows
 
     def _room(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.slots, like.shape[1], self.longest, like.shape[3])
@@ -157,12 +159,12 @@ class Decoder:
         rows: list[Row] = []
         while waiting and len(live) < slots.slots:
             own = jobs[waiting[-1]].prompt[shared:]
-            if rows and len(rows[0].tokens) * (len(rows) + 1) > self.batch_tokens:
+            if rows and sum(len(row.tokens) for row in rows) + len(own) > self.batch_tokens:
                 break
             live.append(_Live(waiting.pop(), len(own)))
-            rows.append(Row(own, list(range(shared, shared + len(own))), [(0, len(own), -1)], [(len(own) - 1, 0, 0)]))
-        logits, own_keys = self.passes.rows(rows, prefix)
-        slots.admit(own_keys, len(live) - len(rows))
+            rows.append(Row(own, list(range(shared, shared + len(own))), wanted=[(len(own) - 1, 0, 0)]))
+        logits, prompts = self.passes.rows(rows, prefix)
+        slots.admit(prompts, len(live) - len(rows))
         self._append(jobs, live[len(live) - len(rows) :], logits)
 
     def _step(
@@ -174,7 +176,8 @@ class Decoder:
         device = self.passes.device
         slots.at = torch.from_numpy(lengths).to(device)
         visible = torch.from_numpy(columns[None] <= lengths[:, None]).to(device)
-        current = Pass(slots, prefix, additive(visible[:, None, None], self.passes.dtype), shared + slots.seen - 1)
+        mask = additive(visible[:, None, None], self.passes.dtype)
+        current = Pass(slots, prefix, mask=mask, past=shared + slots.seen - 1)
         # The model is told of the same tokens with their padding on the left, as transformers' own decoding has it.
         real = np.concatenate([np.ones((len(live), shared), bool), columns[::-1][None] <= lengths[:, None]], axis=1)
         logits = self.passes.run(

@@ -61,7 +61,7 @@ class TreeScorer:
 
     Args:
         passes: the model.
-        batch_tokens: most tokens of one forward pass, padding counted.
+        batch_tokens: most tokens of one forward pass.
         overhead: what one more forward pass costs, in tokens; decides what is worth sharing.
     """
 
@@ -81,7 +81,7 @@ class TreeScorer:
         while todo:
             group, above = todo.pop()
             prefix = self._prefix(group.prefix, above, sums)
-            for batch in batches(group.rows, lambda row: len(row.tokens), self.batch_tokens):
+            for batch in batches(group.rows, lambda row: len(row.tokens), self.batch_tokens, padded=False):
                 logits, _ = self.passes.rows(batch, prefix)
                 sums.add(logits, wanted(batch))
             todo.extend((inner, prefix) for inner in reversed(group.groups))
@@ -110,4 +110,4 @@ def pieces(row: Row, most: int) -> Iterator[Row]:
     for start in range(0, len(row.tokens), most):
         stop = min(start + most, len(row.tokens))
         inside = [(column - start, seq, index) for column, seq, index in row.wanted if start <= column < stop]
-        yield Row(row.tokens[start:stop], row.positions[start:stop], [(0, stop - start, -1)], inside)
+        yield Row(row.tokens[start:stop], row.positions[start:stop], wanted=inside)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.evaluation.attention import Fresh, KeysValues, Pass, PassCache, shared_attention
+from harness.evaluation.attention import Fresh, KeysValues, Packing, Pass, PassCache, shared_attention
 from harness.evaluation.tree import Row
 from harness.forward import logits_at
 
@@ -18,15 +18,13 @@ class SharedPasses:
 
     Args:
         model: a transformers causal model, possibly with routed layers.
-        pad_token: id for padding columns.
 
     Attributes:
         tokens: tokens computed so far, without padding.
     """
 
-    def __init__(self, model: nn.Module, pad_token: int) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.model = model
-        self.pad_token = pad_token
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
         self.tokens = 0
@@ -59,55 +57,55 @@ class SharedPasses:
         self.tokens += int(real[:, -ids.shape[1] :].sum()) if self.device.type == "cpu" else ids.numel()
         return logits
 
-    def rows(self, rows: Sequence[Row], prefix: KeysValues) -> tuple[Tensor, Fresh]:
-        """Compute a batch of rows below a prefix.
+    def rows(self, rows: Sequence[Row], prefix: KeysValues) -> tuple[Tensor, Pass]:
+        """Compute rows below a prefix in one pass, laid end to end.
 
         Returns:
-            Logits of the rows' wanted columns (each column once, rows in order, columns ascending), and the rows' own
-            keys and values, padded on the right.
+            Logits of the rows' wanted columns (each column once, rows in order, columns ascending), and the pass, which
+            holds the rows' own keys and values.
         """
-        shape = (len(rows), max(len(row.tokens) for row in rows))
-        ids = np.full(shape, self.pad_token)
-        positions = np.zeros(shape, dtype=np.int64)
-        real = np.zeros(shape, dtype=bool)
-        keep = np.zeros(shape, dtype=bool)
-        for i, row in enumerate(rows):
-            length = len(row.tokens)
-            ids[i, :length] = row.tokens
-            positions[i, :length] = row.positions
-            positions[i, length:] = row.positions[-1]
-            real[i, :length] = True
-            keep[i, [column for column, _, _ in row.wanted]] = True
-        mask = None if all(row.is_chain for row in rows) else self._tree_mask(rows, shape[1])
         past = prefix[0][0].shape[2] if prefix else 0
-        current = Pass(Fresh(), prefix, mask, past)
-        above = np.ones((len(rows), past), dtype=bool)
+        keep = [np.isin(np.arange(len(row.tokens)), [column for column, _, _ in row.wanted]) for row in rows]
+        ids = np.concatenate([row.tokens for row in rows])[None]
+        current = self._pass(rows, prefix, past)
         logits = self.run(
             self._tensor(ids),
-            self._tensor(positions),
-            self._tensor(np.concatenate([above, real], axis=1)),
-            self._tensor(keep),
+            self._tensor(np.concatenate([row.positions for row in rows])[None]),
+            self._tensor(np.ones((1, past + ids.shape[1]), dtype=bool)),
+            self._tensor(np.concatenate(keep)[None]),
             current,
         )
-        assert isinstance(current.own, Fresh)
-        return logits, current.own
+        return logits, current
 
-    def _tree_mask(self, rows: Sequence[Row], length: int) -> Tensor:
-        visible = np.zeros((len(rows), 1, length, length), dtype=bool)
+    def _pass(self, rows: Sequence[Row], prefix: KeysValues, past: int) -> Pass:
+        trunk = max(row.trunk for row in rows)
+        rest = max(len(row.tokens) - row.trunk for row in rows)
+        starts = np.cumsum([0, *(len(row.tokens) for row in rows)])
+        place = np.zeros((len(rows), trunk + rest), dtype=np.int64)
+        visible = np.zeros((len(rows), 1, rest, trunk + rest), dtype=bool)
+        visible[:, :, :, 0] = True  # padding sees something, so that no softmax is empty
+        back = []
         for i, row in enumerate(rows):
             own = len(row.tokens)
-            visible[i, 0, :own, :own] = row.visible()
-            visible[i, 0, own:, 0] = True  # padding queries see something, so that no softmax is empty
-        return additive(self._tensor(visible), self.dtype)
+            columns = np.arange(own) + np.where(np.arange(own) < row.trunk, 0, trunk - row.trunk)
+            place[i, columns] = starts[i] + np.arange(own)
+            back.append(i * (trunk + rest) + columns)
+            if own > row.trunk:
+                visible[i, 0, : own - row.trunk, 0] = False
+                visible[i, 0, : own - row.trunk, columns] = row.visible().T
+        mask = additive(self._tensor(visible), self.dtype) if rest else None
+        packing = Packing(self._tensor(place), self._tensor(np.concatenate(back))) if len(rows) > 1 else None
+        return Pass(Fresh(), prefix, trunk, mask, packing, past)
 
-    def extend(self, prefix: KeysValues, row: Row) -> tuple[Tensor, KeysValues]:
+    def extend(self, prefix: KeysValues, chain: Row) -> tuple[Tensor, KeysValues]:
         """Compute a chain below a prefix: logits of its wanted columns, and the longer prefix."""
-        logits, own = self.rows([row], prefix)
+        logits, current = self.rows([chain], prefix)
+        assert isinstance(current.own, Fresh)
         if not prefix:
-            return logits, own.layers
+            return logits, current.own.layers
         joined = [
             (torch.cat([keys, more_keys], dim=2), torch.cat([values, more_values], dim=2))
-            for (keys, values), (more_keys, more_values) in zip(prefix, own.layers, strict=True)
+            for (keys, values), (more_keys, more_values) in zip(prefix, current.own.layers, strict=True)
         ]
         return logits, joined
 

@@ -77,7 +77,7 @@ def longest_shared(model: nn.Module) -> int | None:
     return min(limits, default=None)
 
 
-def deviation(model: nn.Module, tokenizer: Any, pad_token: int) -> str | None:
+def deviation(model: nn.Module, tokenizer: Any) -> str | None:
     """Compare shared passes with the model's own on a few fixed tokens: what differs, or None.
 
     Covers a prefix, a row with branches, ragged rows, and decoding; independent of the tokens' meaning.
@@ -95,7 +95,7 @@ def deviation(model: nn.Module, tokenizer: Any, pad_token: int) -> str | None:
         chosen = logits.log_softmax(-1)[range(len(item.targets)), item.targets]
         expected.append(float(chosen.sum()))
     allowed = _TOLERANCE.get(next(model.parameters()).dtype, 5e-2) * scale
-    passes = SharedPasses(model, pad_token)
+    passes = SharedPasses(model)
     for overhead in (0, 64):
         found = TreeScorer(passes, batch_tokens=512, overhead=overhead).score(items)
         worst = max(abs(own.loglikelihood - other) for own, other in zip(found, expected, strict=True))

@@ -79,14 +79,13 @@ class Runner:
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
-        self.pad_token = pad_token
         self.limits = limits
         self.kv_cache = kv_cache
         self.asked = asked
         self.context = context
         self.progress = progress
         self.stops = Stops(tokenizer, _end_tokens(model))
-        self.passes = SharedPasses(model, pad_token)
+        self.passes = SharedPasses(model)
         self.plain = PlainRunner(
             model,
             pad_token,
@@ -132,7 +131,7 @@ class Runner:
         if self.context is not None:
             self.context.collect = False
         try:
-            return deviation(self.model, self.tokenizer, self.pad_token) or ""
+            return deviation(self.model, self.tokenizer) or ""
         except CannotShare as error:
             return str(error)
         finally:

@@ -100,9 +100,9 @@ class Row:
     wanted: list[tuple[int, int, int]] = field(default_factory=list)
 
     @property
-    def is_chain(self) -> bool:
-        """Whether every token sees all earlier ones."""
-        return len(self.spans) <= 1
+    def trunk(self) -> int:
+        """How many leading columns form a chain."""
+        return self.spans[0][1] if self.spans else len(self.tokens)
 
     def add(self, tokens: Tokens, depth: int, wanted: Sequence[tuple[int, int, int]], parent: int) -> int:
         """Append a node below span `parent`; returns its span."""
@@ -114,17 +114,15 @@ class Row:
         return len(self.spans) - 1
 
     def visible(self) -> np.ndarray:
-        """`[t, t]` booleans: which columns each token attends to (its ancestors and itself)."""
+        """`[t - trunk, t]` booleans: which columns each token below the trunk attends to, its ancestors and itself."""
         length = len(self.tokens)
         mask = np.zeros((length, length), dtype=bool)
-        above = np.zeros((len(self.spans), length), dtype=bool)
-        for span, (start, stop, parent) in enumerate(self.spans):
+        for start, stop, parent in self.spans:
             if parent >= 0:
-                above[span] = above[parent]
-                above[span, self.spans[parent][0] : self.spans[parent][1]] = True
-            mask[start:stop] = above[span]
+                # A node's last token sees all of the node and of its ancestors.
+                mask[start:stop] = mask[self.spans[parent][1] - 1] if self.spans[parent][1] else False
             mask[start:stop, start:stop] = np.tri(stop - start, dtype=bool)
-        return mask
+        return mask[self.trunk :]
 
 
 @dataclass
@@ -139,23 +137,20 @@ class Group:
 def plan(root: Node, *, overhead: int, longest_row: int) -> Group:
     """Split a tree into prefixes and rows.
 
-    A subtree becomes one row where it is small. Else its trunk becomes a prefix, if recomputing the trunk in each
-    branch would cost more than `overhead`, the tokens' worth of one more forward pass; otherwise each branch repeats
-    the trunk. A long trunk is split from its branches too, because a row with branches cannot use causal attention's
-    half of the arithmetic.
+    A subtree of at most `longest_row` tokens becomes one row. The trunk of a larger one becomes a prefix, if repeating
+    it in each branch would cost more than `overhead`, the tokens' worth of one more forward pass; otherwise each branch
+    repeats it.
     """
-    longest_trunk = max(1, int((3000 * overhead) ** 0.5))
     top = Group(Row())
     todo: list[tuple[Group, list[Node], Node]] = [(top, [], root)]
     while todo:
         group, above, node = todo.pop()
         trunk = [*above, node]
         length = sum(len(part.tokens) for part in trunk)
-        branching = bool(node.children)
         small = length + node.size - len(node.tokens) <= longest_row
-        if length and small and not (branching and length > longest_trunk):
+        if length and small:
             group.rows.append(_row(trunk))
-        elif not branching or overhead < length * (len(node.children) - 1):
+        elif not node.children or overhead < length * (len(node.children) - 1):
             inner = Group(_chain(trunk))
             group.groups.append(inner)
             todo.extend((inner, [], child) for child in node.children)
