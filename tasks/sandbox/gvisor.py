@@ -20,6 +20,9 @@ from tasks.sandbox.model import MEBIBYTE, Limits
 
 BOX = "/box"
 
+# Within bubblewrap's user namespace only: what runsc needs to make one of its own.
+CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SYS_CHROOT")
+
 
 class GvisorLevel(Level):
     name = "gvisor"
@@ -49,6 +52,9 @@ class GvisorLevel(Level):
     def command(self, role: Role, limits: Limits) -> Command:
         runsc = installed("runsc") or "runsc"
         argv = [installed("bwrap") or "bwrap", *NAMESPACES, *library_path(), "--uid", "0", "--gid", "0"]
+        argv += ["--cap-drop", "ALL"]
+        for capability in CAPABILITIES:
+            argv += ["--cap-add", capability]
         argv += ["--perms", "0755", "--tmpfs", BOX, *root(BOX), "--dir", f"{BOX}/proc"]
         # gVisor puts a tmpfs of its own over an empty /tmp.
         argv += [

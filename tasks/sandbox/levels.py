@@ -37,7 +37,7 @@ def probe(name: str) -> Probe:
     verdict = evaluate_programs([canary.program(level.refused)], level=level)[0]
     if verdict.outcome is Outcome.PASSED:
         return Probe(True, level.promise)
-    return Probe(False, f"{verdict.detail}{canary.mend(verdict.detail)}")
+    return Probe(False, canary.reason(verdict.detail))
 
 
 def strongest(minimum: str = "bubblewrap") -> Level:

@@ -60,8 +60,9 @@ def encode(value: Any, refer: Refer) -> Any:
             "t": "dict",
             "v": [[encode(key, refer), encode(item, refer)] for key, item in dict.items(value)],
         }
-    if isinstance(value, type) and value in BUILTIN_TYPES.values():
-        return {"t": "type", "v": value.__name__}
+    for name, kind in BUILTIN_TYPES.items():
+        if value is kind:
+            return {"t": "type", "v": name}
     return {"t": "ref", "v": refer(value), "type": type(value).__name__}
 
 

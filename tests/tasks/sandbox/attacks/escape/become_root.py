@@ -1,0 +1,8 @@
+"""Sets its user to root."""
+# works at: process (root)
+import os
+
+
+def attack():
+    os.setuid(0)
+    return os.getuid() == 0

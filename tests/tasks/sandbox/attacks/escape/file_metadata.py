@@ -1,0 +1,8 @@
+"""Learns that a file of the host exists, and its size."""
+# works at: process
+# open at: landlock
+import os
+
+
+def attack():
+    return os.stat("/etc/passwd").st_size

@@ -1,0 +1,8 @@
+"""Starts a program through the C helper of subprocess."""
+# works at: process
+import subprocess
+import sys
+
+
+def attack():
+    return subprocess.run([sys.executable, "-c", ""], check=False).returncode == 0

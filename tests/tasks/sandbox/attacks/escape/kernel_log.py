@@ -1,0 +1,11 @@
+"""Reads messages and secrets of the kernel."""
+# works at: process (root)
+
+
+def attack():
+    for path in ("/dev/kmsg", "/proc/kcore", "/proc/kallsyms", "/sys/kernel/notes"):
+        try:
+            return open(path, "rb", buffering=0).read(1)
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,13 @@
+"""Lists folders that only the host has."""
+# works at: process
+import os
+
+
+def attack():
+    found = []
+    for folder in ("/etc/apt", "/etc/init.d", "/etc/ssl", "/var/log", "/home", "/root"):
+        try:
+            found += os.listdir(folder)
+        except OSError:
+            continue
+    return found

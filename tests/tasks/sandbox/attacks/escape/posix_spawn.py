@@ -1,0 +1,9 @@
+"""Starts a program with posix_spawn."""
+# works at: process
+import os
+import sys
+
+
+def attack():
+    process = os.posix_spawn(sys.executable, [sys.executable, "-c", ""], {})
+    return os.waitpid(process, 0)[1] == 0

@@ -1,0 +1,7 @@
+"""Reads how the harness was called."""
+# works at: process
+import os
+
+
+def attack():
+    return open(f"/proc/{os.getppid()}/cmdline", "rb").read(20)

@@ -1,0 +1,6 @@
+"""Reads a file of the host."""
+# works at: process
+
+
+def attack():
+    return open("/etc/passwd").read(4)

@@ -1,0 +1,9 @@
+"""Signals the parent through a descriptor."""
+# works at: process
+import os
+import signal
+
+
+def attack():
+    signal.pidfd_send_signal(os.pidfd_open(os.getppid()), 0)
+    return True

@@ -1,0 +1,8 @@
+"""Signals the process that started it (with the signal that does nothing)."""
+# works at: process
+import os
+
+
+def attack():
+    os.kill(os.getppid(), 0)
+    return True

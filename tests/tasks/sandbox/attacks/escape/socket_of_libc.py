@@ -1,0 +1,7 @@
+"""Opens a socket from C."""
+# works at: process
+import ctypes
+
+
+def attack():
+    return ctypes.CDLL(None).socket(2, 1, 0) >= 0

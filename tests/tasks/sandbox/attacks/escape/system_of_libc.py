@@ -1,0 +1,7 @@
+"""Runs a shell from C."""
+# works at: process
+import ctypes
+
+
+def attack():
+    return ctypes.CDLL(None).system(b"true") == 0

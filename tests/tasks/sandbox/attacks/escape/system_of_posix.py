@@ -1,0 +1,7 @@
+"""Runs a shell through the module beneath `os`."""
+# works at: process
+import posix
+
+
+def attack():
+    return posix.system("true") == 0

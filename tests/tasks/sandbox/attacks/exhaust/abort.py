@@ -1,0 +1,7 @@
+"""Aborts from C."""
+# expect: crashed
+import os
+
+
+def add(a, b):
+    os.abort()

@@ -1,0 +1,7 @@
+"""Never returns."""
+# expect: timeout
+
+
+def add(a, b):
+    while True:
+        pass

@@ -1,0 +1,4 @@
+"""Never finishes loading."""
+# expect: timeout
+while True:
+    pass

@@ -1,0 +1,6 @@
+"""Recurses without end."""
+# expect: failed
+
+
+def add(a, b):
+    return add(a, b)

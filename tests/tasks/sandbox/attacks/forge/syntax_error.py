@@ -1,0 +1,4 @@
+"""Is no program."""
+
+def add(a, b)
+    return a + b

@@ -1,0 +1,108 @@
+"""Hostile programs, one file each, against every level.
+
+`escape`: `attack()` returns something true if it got out. `forge`: a wrong `add` that wants to be judged right.
+`exhaust`: uses up what it can, and must end with the outcome that its `expect` line names.
+
+An attack that could not succeed anywhere would prove nothing. So `works at: process` lines name the escapes that do
+succeed where nothing isolates, and `fools:` lines the forgeries that a check in the candidate's process, or one that
+trusts the exit status, accepts; both are tested too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs
+from tasks.sandbox.level import Level
+from tasks.sandbox.levels import named
+
+FOLDER = Path(__file__).parent / "attacks"
+ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 5) == 4\nassert add('a', 'b') == 'ab'\n"
+
+
+@dataclass(frozen=True)
+class Attack:
+    name: str
+    code: str
+
+    def line(self, label: str) -> str:
+        found = re.search(rf"^# {label}: (.+)$", self.code, re.MULTILINE)
+        return found[1] if found else ""
+
+
+def attacks(kind: str) -> list[Attack]:
+    return [Attack(path.stem, path.read_text()) for path in sorted((FOLDER / kind).glob("*.py"))]
+
+
+def cases(kind: str, label: str = "") -> list[object]:
+    return [
+        pytest.param(attack, id=attack.name) for attack in attacks(kind) if not label or attack.line(label)
+    ]
+
+
+@functools.cache
+def verdicts(kind: str, level: str) -> dict[str, Verdict]:
+    """All attacks of a kind at one level, run together."""
+    tests, function = ("assert attack()", "attack") if kind == "escape" else (ADD_TESTS, "add")
+    chosen = attacks(kind)
+    if kind == "escape" and level == "process":
+        chosen = [attack for attack in chosen if attack.line("works at")]  # the others would do harm there
+    programs = [Program(attack.name, attack.code, tests, (function,)) for attack in chosen]
+    limits = Limits(floor=3.0, memory=256 * 2**20) if kind == "exhaust" else Limits(floor=20.0)
+    found = evaluate_programs(programs, level=named(level), limits=limits, workers=4)
+    return {program.id: verdict for program, verdict in zip(programs, found, strict=True)}
+
+
+def test_there_are_many_attacks_of_both_kinds() -> None:
+    assert len(attacks("escape")) >= 40
+    assert len(attacks("forge")) >= 40
+
+
+@pytest.mark.parametrize("attack", cases("escape"))
+def test_no_escape(attack: Attack, level: Level) -> None:
+    if level.name == "process":
+        pytest.skip("level process promises protection against accidents only")
+    if level.name in attack.line("open at").split():
+        pytest.skip(f"level {level.name} says that it leaves this open")
+    verdict = verdicts("escape", level.name)[attack.name]
+    assert verdict.outcome in (Outcome.FAILED, Outcome.CRASHED), verdict
+    assert "ended its process" not in verdict.detail, verdict
+
+
+@pytest.mark.parametrize("attack", cases("forge"))
+def test_no_forged_verdict(attack: Attack, level: Level) -> None:
+    verdict = verdicts("forge", level.name)[attack.name]
+    assert verdict.outcome is not Outcome.PASSED, verdict
+    assert verdict.outcome.scored, verdict
+
+
+@pytest.mark.parametrize("attack", cases("exhaust"))
+def test_exhaustion_ends_as_expected(attack: Attack, level: Level) -> None:
+    verdict = verdicts("exhaust", level.name)[attack.name]
+    assert verdict.outcome in attack.line("expect").split(), verdict
+    assert verdict.seconds < 15
+
+
+@pytest.mark.system
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are written for Linux")
+@pytest.mark.parametrize("attack", cases("escape", "works at"))
+def test_escapes_are_real(attack: Attack) -> None:
+    if attack.line("works at").endswith("(root)") and os.geteuid() != 0:
+        pytest.skip("works for root only")
+    verdict = verdicts("escape", "process")[attack.name]
+    assert verdict.outcome is Outcome.PASSED, verdict
+
+
+@pytest.mark.parametrize("attack", cases("forge", "fools"))
+def test_forgeries_are_real(attack: Attack) -> None:
+    program = f"{attack.code}\n{ADD_TESTS}"
+    naive = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True)
+    assert naive.returncode == 0, naive.stderr.decode()
