@@ -95,13 +95,30 @@ def render(
     opened = Run.open(run)
     made = build_report(opened, table, order, context)
     paths = write(made, opened.folder.reports, [name for name in formats if name != HTML])
+    picture = _companion(table, made)
+    if picture is not None:
+        from reports.plots.draw import save
+
+        paths += save(picture, opened.folder.reports)
     if HTML in formats:
-        paths.append(write_page(opened, made, order))
+        paths.append(write_page(opened, made, order, [picture] if picture is not None else []))
     return paths
 
 
-def write_page(run: Run, made: Table | Figure, order: Sequence[str] = ()) -> Path:
-    """Write the run's page, with `made` in it, to `RUN/reports/<table>.html`."""
+def _companion(name: str, made: Table | Figure) -> Figure | None:
+    """The picture that comes with a table of the catalogue, if it shows anything."""
+    from reports.catalogue import companion, entry
+
+    if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
+        return None
+    picture = companion(entry(name), made)
+    return None if picture is None or picture.empty() else picture
+
+
+def write_page(
+    run: Run, made: Table | Figure, order: Sequence[str] = (), pictures: Sequence[Figure] = ()
+) -> Path:
+    """Write the run's page, with `made` and `pictures` in it, to `RUN/reports/<table>.html`."""
     from reports.page.build import page
 
     main = made
@@ -109,7 +126,7 @@ def write_page(run: Run, made: Table | Figure, order: Sequence[str] = ()) -> Pat
         main = build_report(run, "comparison", order)
     methods = {record.spec.method for record in run.records if record.status == "done"}
     differences = difference_table(run.records, run.items) if len(methods) > 1 else None
-    extra = [] if main is made else [made]
+    extra: list[Table | Figure] = [*([] if main is made else [made]), *pictures]
     if made.name == REPRODUCTION:
         extra += _measured_entries(run)
     text_ = page(run.folder.info, run.records, run.items, cast(Table, main), differences, extra)

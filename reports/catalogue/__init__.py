@@ -10,6 +10,7 @@ from reports.catalogue.entries import (
     listing,
     paper,
 )
+from reports.catalogue.figures import companion
 from reports.catalogue.model import Availability, Context, Entry, Need
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ablations",
     "availability",
     "build",
+    "companion",
     "entries",
     "entry",
     "listing",

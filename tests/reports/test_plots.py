@@ -1,0 +1,114 @@
+"""Plots: the data they draw, files that are equal for equal data, and colours that stay apart."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from reports.catalogue import ablations, build, companion
+from reports.comparison import PARAMETERS, comparison
+from reports.plots import routing, scores
+from reports.plots.draw import PALETTE, draw, save, svg
+from reports.plots.figure import Axes, Figure, Series
+from reports.ranking import MEAN
+
+
+def test_entropy_by_layer_is_the_mean_of_its_modules(factory: ModuleType) -> None:
+    records, _ = factory.make_grid(methods=("base", "mixer"), n=2)
+    (line,) = routing.entropy_by_layer(records).axes[0].series
+    assert line.x == (0.0, 1.0, 2.0, 3.0)
+    values = [r.routing.per_module["entropy"][4:8] for r in records if r.routing]
+    assert line.y[1] == pytest.approx(np.mean(values))
+    assert all(low <= y <= high for low, y, high in zip(line.low, line.y, line.high, strict=True))
+
+
+def test_pareto_has_every_method_against_both_costs(factory: ModuleType) -> None:
+    records, items = factory.make_grid(n=20)
+    table = comparison(records, items)
+    figure = scores.pareto(table, records)
+    parameters, seconds = figure.axes
+    assert [s.name for s in parameters.series] == ["base", "lora", "uniform", "mixer", "mole"]
+    mixer = parameters.series[3]
+    assert mixer.x == (table.cell("mixer", PARAMETERS).value,)
+    assert mixer.y == (table.cell("mixer", MEAN).value,)
+    own = [r for r in records if r.spec.method == "mixer"]
+    rate = 1000 * sum(r.cost.seconds["evaluate"] for r in own) / sum(r.cost.tokens["evaluate"] for r in own)
+    assert seconds.series[3].x == (pytest.approx(rate),)
+
+
+def test_balance_curve_is_the_raw_term(factory: ModuleType) -> None:
+    records, _ = factory.make_grid(methods=("mixer",), n=2)
+    (line,) = routing.balance_curve(records).axes[0].series
+    assert len(line.x) == 60
+    assert line.y == pytest.approx([step["aux"] for step in records[0].training_log])
+
+
+def test_heat_map_has_the_weights_as_axes(factory: ModuleType) -> None:
+    ablation = next(one for one in ablations() if one.name == "alpha-lambda")
+    records, items = factory.make_grid(methods=ablation.methods, seeds=(0,), n=20)
+    table = build(ablation, records, items)
+    figure = companion(ablation, table)
+    assert [series.name for series in figure.axes[0].series] == ["0.05", "0.1", "0.2"]
+    assert figure.axes[0].series[0].x == ("0.01", "0.05", "0.1")
+    method = "mixer[loss.aux.coef=0.2,loss.entropy.coef=0.01]"
+    assert figure.axes[0].series[2].y[0] == table.cell(method, MEAN).value
+
+
+def every_kind(factory: ModuleType) -> list[Figure]:
+    records, items = factory.make_grid(n=10)
+    ablation = next(one for one in ablations() if one.name == "alpha-lambda")
+    grid, more = factory.make_grid(methods=ablation.methods, seeds=(0,), n=10)
+    return [
+        routing.load_overall(records, band=(15, 18)),
+        routing.load_by_task(records),
+        routing.entropy_by_layer(records),
+        routing.balance_curve(records),
+        scores.pareto(comparison(records, items), records),
+        companion(ablation, build(ablation, grid, more)),
+    ]
+
+
+def test_all_kinds_are_drawn_without_text_outside(factory: ModuleType, tmp_path: Path) -> None:
+    for figure in every_kind(factory):
+        paths = save(figure, tmp_path)
+        assert [path.suffix for path in paths] == [".pdf", ".png"]
+        assert all(path.stat().st_size > 2000 for path in paths)
+        drawing = draw(figure)
+        drawing.canvas.draw()
+        box = drawing.bbox
+        for text in drawing.findobj(lambda artist: hasattr(artist, "get_text")):
+            if text.get_visible() and text.get_text():
+                extent = text.get_window_extent()
+                assert extent.x0 >= box.x0 - 1, (figure.name, text.get_text())
+                assert extent.x1 <= box.x1 + 1, (figure.name, text.get_text())
+
+
+def test_equal_data_give_equal_files(factory: ModuleType, tmp_path: Path) -> None:
+    figure = routing.load_overall(factory.make_grid(n=2)[0])
+    first = [path.read_bytes() for path in save(figure, tmp_path, ("pdf", "png", "svg"))]
+    assert first == [path.read_bytes() for path in save(figure, tmp_path, ("pdf", "png", "svg"))]
+    assert svg(figure).startswith("<svg")
+
+
+def test_missing_points_leave_gaps_and_do_not_fail(tmp_path: Path) -> None:
+    gap = Series("a", (1.0, 2.0, 3.0), (1.0, None, 3.0), (0.5, None, 2.0), (1.5, None, 4.0))
+    for kind in ("lines", "bars", "heat"):
+        save(Figure(f"gap-{kind}", "Gap", (Axes(kind, "x", "y", (gap,)),)), tmp_path, ["png"])
+
+
+def test_colours_stay_apart_for_the_colour_blind() -> None:
+    """Deuteranopia and protanopia as linear maps of linear RGB (Vienot, Brettel and Mollon 1999)."""
+    simulations = {
+        "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+        "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+    }
+    colors = np.array([[int(c[i : i + 2], 16) / 255 for i in (1, 3, 5)] for c in PALETTE[:6]])
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    for name, matrix in simulations.items():
+        seen = np.clip(linear @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
+        distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
+        assert min(distances) > 0.1, name
