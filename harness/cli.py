@@ -152,9 +152,7 @@ def verify(run: RunPath) -> None:
 
 @app.command()
 def reproduce(
-    table: Annotated[
-        str, typer.Argument(help="t1 ... t22, f3 ... f6, a4, or all.", autocompletion=_complete("tables"))
-    ],
+    table: Annotated[str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=_complete("tables"))],
     preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
     model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
     data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
@@ -229,6 +227,21 @@ def rescore(
     from harness.commands.rescore import rescore_command
 
     rescore_command(run, task, sets or [])
+
+
+@app.command("make-crossdomain")
+def make_crossdomain(
+    kind: Annotated[str, typer.Argument(help="math-medical or math-coding.")],
+    n: Annotated[int, typer.Option("--n", help="Questions wanted.")] = 200,
+    output: Annotated[Path | None, typer.Option(help="Data directory for the set; default in the cache.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the generator, e.g. preset=deepseek, model=...")
+    ] = None,
+) -> None:
+    """Have a generator model write questions that need two domains at once."""
+    from harness.commands.crossdomain import make_command
+
+    make_command(kind, n, output, sets or [])
 
 
 @app.command()

@@ -141,6 +141,8 @@ class Plan:
             chat_template=self.config.model.chat_template,
             limit=limit,
             max_new_tokens=section.max_new_tokens,
+            samples=section.samples,
+            temperature=section.temperature,
         )
         if (name, settings) not in self._bound:
             task = registry.create(name)
@@ -174,9 +176,17 @@ class Plan:
         return chosen
 
     def _prepare_scoring(self, bound: BoundTask) -> None:
-        """Give a task its judge, and see before anything runs that scoring will be possible."""
+        """Give a task its judge or sandbox, and see before anything runs that scoring will be possible."""
         if bound.needs_judge:
             bound.judge = judge_of(self.config, bound.name)
+        if bound.runs_code:
+            from tasks.sandbox import SandboxUnavailable, strongest
+
+            bound.min_isolation = self.config.min_isolation
+            try:
+                strongest(bound.min_isolation)
+            except (SandboxUnavailable, ValueError) as error:
+                raise UserError(str(error)) from error
 
     def _check_methods(self) -> None:
         from methods.base import Unsupported

@@ -66,6 +66,8 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
     if outputs["path_reason"]:
         notes.append(f"Evaluated without shared prefixes: {outputs['path_reason']}.")
+    extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
+    notes += extra.get("judge", {}).get("notes", [])
     record = _record(engine, cell).model_copy(
         update={
             "metrics": aggregates,
@@ -75,7 +77,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
             "cost": Cost(seconds=seconds, tokens=tokens, peak_memory_bytes=outputs["peak_memory_bytes"]),
             "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
             "training_log": fit["log"],
-            "extra": {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()},
+            "extra": extra,
             "notes": notes,
         }
     )

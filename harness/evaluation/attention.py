@@ -211,8 +211,8 @@ def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale:
     groups = heads // kv_heads
     parts = []
     if trunk:
-        repeated = [part[:, :, :trunk].repeat_interleave(groups, dim=1) for part in (key, value)]
-        parts.append(attend(query[:, :, :trunk], *repeated, None, scale=scale, causal=True))
+        keys, values = (part[:, :, :trunk].repeat_interleave(groups, dim=1) for part in (key, value))
+        parts.append(attend(query[:, :, :trunk], keys, values, None, scale=scale, causal=True))
     if trunk < length:
         assert current.mask is not None
         # Queries of all heads that share a key head lie side by side, so that no key is copied.
