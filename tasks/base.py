@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tasks.sources.base import Source
 
@@ -58,6 +58,10 @@ class TaskSettings(BaseModel):
     limit: int | None = None
     """Items of the eval part, drawn by a hash of their ids (the same items for every method); None for all."""
     max_new_tokens: int = 256
+    samples: int = Field(default=1, ge=1)
+    """Answers per item of tasks that are scored by pass@k."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Of these answers; 0 is greedy, and then they are all the same."""
 
 
 class ChatTemplate(Protocol):
@@ -151,6 +155,9 @@ class BoundTask(ABC):
     needs_judge: bool = False
     """Whether `score_all` asks a language model; `judge` has to be set before."""
     judge: Judge | None = None
+    runs_code: bool = False
+    """Whether scoring runs generated code, in a sandbox of level `min_isolation` or stronger."""
+    min_isolation: str = "bubblewrap"
 
     @abstractmethod
     def with_settings(self, settings: TaskSettings) -> BoundTask:
