@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from results.digest import digest
 from results.schema import Item, Record
 
 Items = Mapping[str, Sequence[Item]]
@@ -74,12 +75,22 @@ def grouped(records: Iterable[Record]) -> dict[Key, list[Record]]:
 
 
 def _by_setting(key: Key, group: Sequence[Record]) -> dict[Key, list[Record]]:
-    settings = [flat(record.spec.model_dump(mode="json", exclude={"seed"})) for record in group]
+    """Split a group by what differs besides the seed. Experts' hashes differ by seed, so they count last."""
+    settings = [
+        {
+            **flat(record.spec.model_dump(mode="json", exclude={"seed", "pool"})),
+            **flat({"stored": record.parameters.stored}),
+        }
+        for record in group
+    ]
     names = list(dict.fromkeys(name for one in settings for name in one))
     differing = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
     found: dict[Key, list[Record]] = {}
     for record, setting in zip(group, settings, strict=True):
         label = ", ".join(f"{name.removeprefix('training.')}={setting.get(name)}" for name in differing)
+        seeds = {one.spec.seed for one in found.get(key._replace(method=f"{key.method} ({label})"), [])}
+        if record.spec.seed in seeds or not differing:
+            label = ", ".join(filter(None, [label, f"experts {digest(record.spec.pool, 8)}"]))
         found.setdefault(key._replace(method=f"{key.method} ({label})"), []).append(record)
     return found
 

@@ -44,7 +44,7 @@ class Entry(_Data):
     Attributes:
         name: `t2`, `f4`, `a4`, or an ablation's name.
         title: in words of our own.
-        methods, tasks: display names of the cells it needs.
+        methods, tasks: display names of the cells it needs; `scaled_methods` are those that fit a small pool.
         settings: keys of the run at the paper's scale; `scaled` replaces them under a small preset.
         model: the base model it is about, where another would be another experiment.
         paper: the published values as they stand in `reports/paper/tables.yaml`.
@@ -56,6 +56,7 @@ class Entry(_Data):
     title: str
     layout: Layout
     methods: tuple[str, ...] = ()
+    scaled_methods: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     scaled: dict[str, Any] = {}
@@ -81,13 +82,14 @@ class Entry(_Data):
             scaled: for a preset far below the paper's budget, rather than at the paper's settings.
         """
         settings = self.scaled if scaled else self.settings
-        if not self.methods:
+        methods = (self.scaled_methods if scaled else ()) or self.methods
+        if not methods:
             return []
         if self.axis is None:
-            return [Need(self.name, self.methods, self.tasks, settings)]
+            return [Need(self.name, methods, self.tasks, settings)]
         values = self.axis.scaled if scaled else self.axis.paper
         return [
-            Need(self.label(value), self.methods, self.tasks, {**settings, self.axis.key: value})
+            Need(self.label(value), methods, self.tasks, {**settings, self.axis.key: value})
             for value in values
         ]
 

@@ -80,6 +80,14 @@ def test_needs_are_configurations_of_runs() -> None:
     assert entry("t17").needs(scaled=False) == []
 
 
+def test_top_k_always_leaves_an_expert_out() -> None:
+    """Each k stays below the pool that goes with it: six experts in the paper, four at the small scale."""
+    for scaled, pool in ((False, 6), (True, 4)):
+        (need,) = entry("f5").needs(scaled=scaled)
+        kept = [int(method.split("eval_k=")[1].split(",")[0]) for method in need.methods]
+        assert max(kept) == pool - 1
+
+
 def test_published_rows_and_settings_stay_with_the_transcription() -> None:
     """Every published block names methods and as many values as columns."""
     for one in entries():

@@ -136,6 +136,23 @@ def test_settings_of_one_method_are_rows(factory: ModuleType) -> None:
     assert rows == ["mixer (examples=32)", "mixer (examples=64)"]
 
 
+def test_settings_are_not_mistaken_for_seeds(factory: ModuleType) -> None:
+    """Experts are trained per seed, so their hashes differ by seed; a rank shows in the stored parameters."""
+    records, items = [], {}
+    for rank in (2, 4):
+        for seed in (0, 1):
+            record = factory.make_record("mixer", seed=seed)
+            spec = record.spec.model_copy(update={"pool": {"sst2": f"{rank}-{seed}"}})
+            stored = record.parameters.model_copy(update={"stored": {"experts": 100 * rank}})
+            record = record.model_copy(update={"cell": f"{rank}{seed}", "spec": spec, "parameters": stored})
+            records.append(record)
+            items[record.cell] = factory.make_items([1.0, 0.0])
+    table = comparison(records, items)
+    rows = [row for _, row in table.rows() if row.kind == "method"]
+    assert [row.label for row in rows] == ["mixer (stored.experts=200)", "mixer (stored.experts=400)"]
+    assert [row.cells["sst2"].seeds for row in rows] == [2, 2]
+
+
 def test_one_item_changes_what_depends_on_it_and_nothing_else(factory: ModuleType) -> None:
     records, items = factory.make_grid(methods=("base", "uniform", "mixer"), n=50)
     before = comparison(records, items)
