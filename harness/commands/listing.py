@@ -105,7 +105,11 @@ def _show_method(name: str) -> None:
 
     card = registry.card(name)
     typer.echo(f"{name} ({card.track} track): {card.summary}\n")
-    typer.echo(card.body().strip())
+    needed = "is told the task at test time" if card.task_identity == "needed" else "is not told the task"
+    typer.echo(f"Trained: {card.trained}. It {needed}.")
+    if card.paper:
+        typer.echo(f"Source: {card.paper}")
+    typer.echo(f"\n{card.body().strip()}")
     keys = registry.config_keys(name)
     if keys:
         typer.echo("\nConfiguration keys and their defaults:")
@@ -118,7 +122,9 @@ def _show_task(name: str) -> None:
 
     card = registry.card(name)
     typer.echo(f"{name}: {card.summary}\n")
-    typer.echo(card.body.strip())
+    typer.echo(card.body.strip() + "\n")
+    for label, text in card.facts().items():
+        typer.echo(f"{label}: {text}")
 
 
 def _show_preset(name: str) -> None:

@@ -143,13 +143,25 @@ def test_a_failure_is_a_value_and_is_tried_again(tiny_model: Path, tmp_path: Pat
         (["--device", "cuda:7"], ["cuda:7"]),
     ],
 )
-def test_a_mistake_ends_with_code_2_and_one_sentence(arguments: list[str], words: list[str], tmp_path: Path) -> None:
-    done = harness("run", *arguments, "--output", str(tmp_path / "run"), "--plan", stages=tmp_path / "stages")
-    assert done.returncode == 2, (done.stdout, done.stderr)
-    lines = [line for line in done.stderr.splitlines() if line.strip()]
-    assert len(lines) == 1, done.stderr
+def test_a_mistake_ends_with_code_2_and_one_sentence(
+    arguments: list[str],
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from harness.cli import main
+
+    output = tmp_path / "run"
+    monkeypatch.setattr(sys, "argv", ["harness", "run", *arguments, "--output", str(output), "--plan"])
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
     assert all(word in lines[0] for word in words), lines[0]
-    assert not (tmp_path / "run").exists()
+    assert not output.exists()
 
 
 def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path) -> None:

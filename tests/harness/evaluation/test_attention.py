@@ -45,7 +45,8 @@ def test_prefix_and_own_keys_make_one_softmax(kv_heads: int, prefix: int, tree: 
     if tree:
         visible[3:, 1:3] = False
     mask = torch.zeros(length, length, dtype=torch.float64).masked_fill(~visible, float("-inf"))
-    current = Pass(Fresh(), above, mask.expand(rows, 1, length, length) if tree else None, prefix)
+    trunk = 3 if tree else length
+    current = Pass(Fresh(), above, trunk, mask[trunk:].expand(rows, 1, -1, length) if tree else None, past=prefix)
     config = Config()
     with shared_attention([config], current):
         assert config._attn_implementation == "shared_prefix"

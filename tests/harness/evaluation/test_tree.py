@@ -53,7 +53,9 @@ def test_plan_scores_each_position_in_its_own_context(
     counts = [data.draw(st.integers(0, len(own))) for own in given]
     seen = {}
     for above, row in computed(plan(build(given, counts), overhead=overhead, longest_row=longest), []):
-        visible = row.visible()
+        assert row.visible().shape == (len(row.tokens) - row.trunk, len(row.tokens))
+        chain = np.tri(row.trunk, len(row.tokens), dtype=bool)
+        visible = np.concatenate([chain, row.visible()])
         for column, sequence, index in row.wanted:
             assert (sequence, index) not in seen
             own = [row.tokens[c] for c in np.flatnonzero(visible[column])]
@@ -86,7 +88,7 @@ def test_plan_repeats_a_trunk_that_is_cheaper_to_repeat() -> None:
 
 def test_plan_makes_a_long_chain_a_prefix_of_nothing() -> None:
     top = plan(build([list(range(900))], [3]), overhead=64, longest_row=512)
-    assert [(group.prefix.is_chain, group.rows) for group in top.groups] == [(True, [])]
+    assert [(group.prefix.trunk, group.rows) for group in top.groups] == [(900, [])]
 
 
 def test_tree_is_built_without_recursion() -> None:
