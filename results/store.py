@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,7 +130,7 @@ class RunFolder:
     def verify(self) -> list[str]:
         """Sentences on everything stored that does not fit together; empty when all is well."""
         problems = []
-        for planned in self.info.cells:
+        for planned in {planned.cell: planned for planned in self.info.cells}.values():
             record = self.record(planned.cell)
             if record is None:
                 problems.append(f"{planned.cell} ({planned.method} on {planned.task}) is not finished.")
@@ -141,8 +142,14 @@ class RunFolder:
             ]
             if record.cell != planned.cell or digest(record.spec) != record.cell:
                 problems.append(f"{name}: its name is not the hash of its specification.")
-            if record.status == "done" and len(self.items(planned.cell)) != record.n_items:
-                problems.append(f"{name}: the number of stored items is not {record.n_items}.")
+            if record.status == "done":
+                items = self.items(planned.cell)
+                if len(items) != record.n_items:
+                    problems.append(f"{name}: the number of stored items is not {record.n_items}.")
+                problems += [
+                    f"{name}: {metric} is not the mean of its items; score them again with `harness rescore`."
+                    for metric in _disagreeing(record, items)
+                ]
         return problems
 
     @contextmanager
@@ -165,6 +172,15 @@ class RunFolder:
             yield
         finally:
             guard.release()
+
+
+def _disagreeing(record: Record, items: Iterable[Item]) -> list[str]:
+    """The primary metric, when it is not the mean of the items that have a verdict."""
+    stored = record.metrics.get(record.primary)
+    values = [v for item in items if (v := item.metrics.get(record.primary)) is not None]
+    if stored is None or not values or math.isclose(stored.value, sum(values) / len(values), abs_tol=1e-9):
+        return []
+    return [record.primary]
 
 
 def dump_items(items: Iterable[Item]) -> bytes:

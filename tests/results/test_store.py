@@ -163,6 +163,17 @@ def test_damaged_content_is_named(tmp_path: Path) -> None:
     assert any("number of stored items" in problem for problem in run.verify())
 
 
+def test_a_metric_that_is_not_its_items_mean_is_named(tmp_path: Path) -> None:
+    record = make_record()
+    run = new_run(tmp_path, record)
+    run.write_cell(record, make_items())
+    assert run.verify() == []
+    run.write_cell(record, [make_items()[1]] * 2)
+    assert [problem.split(": ")[1] for problem in run.verify()] == [
+        "acc is not the mean of its items; score them again with `harness rescore`."
+    ]
+
+
 def test_plan_of_the_latest_start_counts(tmp_path: Path) -> None:
     first, second = make_record(seed=0), make_record(seed=1)
     new_run(tmp_path, first).write_cell(first, make_items())
