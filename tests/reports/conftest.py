@@ -38,19 +38,25 @@ def factory() -> ModuleType:
 @pytest.fixture
 def stored(tmp_path: Path) -> Callable[[Sequence[Record], dict[str, list[Item]]], Path]:
     """Writes records and items as a run and returns its folder."""
+    return lambda records, items: write_run(tmp_path / "run", records, items)
 
-    def write(records: Sequence[Record], items: dict[str, list[Item]]) -> Path:
-        cells = [
-            PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=r.spec.seed)
-            for r in records
-        ]
-        info = RunInfo(name="demo", started="2026-01-01T00:00:00+00:00", cells=cells)
-        run = RunFolder.create(tmp_path / "run", info)
-        for record in records:
-            run.write_cell(record, items.get(record.cell, []))
-        return run.path
 
-    return write
+@pytest.fixture(scope="module")
+def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`stored` for runs that all tests of a module only read."""
+    return lambda records, items: write_run(tmp_path_factory.mktemp("run"), records, items)
+
+
+def write_run(path: Path, records: Sequence[Record], items: dict[str, list[Item]]) -> Path:
+    """A run folder with these cells as its plan."""
+    cells = [
+        PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=r.spec.seed) for r in records
+    ]
+    info = RunInfo(name="demo", started="2026-01-01T00:00:00+00:00", cells=cells)
+    run = RunFolder.create(path, info)
+    for record in records:
+        run.write_cell(record, items.get(record.cell, []))
+    return run.path
 
 
 @pytest.fixture

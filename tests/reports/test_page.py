@@ -36,12 +36,12 @@ def driver() -> Iterator[Any]:
     browser.quit()
 
 
-@pytest.fixture
-def page(factory: ModuleType, stored: Callable[..., Path]) -> Path:
+@pytest.fixture(scope="module")
+def page(factory: ModuleType, stored_once: Callable[..., Path]) -> Path:
     """A run of 3,000 items with a failed cell."""
     records, items = factory.make_grid(methods=METHODS, tasks=TASKS, seeds=(0,), n=N)
     failed = factory.make_record("uniform", "sst2", status="failed", error="It <b>failed</b> & stopped.")
-    return render(stored([*records, failed], items), "comparison", ["html"])[0]
+    return render(stored_once([*records, failed], items), "comparison", ["html"])[0]
 
 
 def opened(driver: Any, page: Path) -> Any:
