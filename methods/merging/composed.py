@@ -1,0 +1,152 @@
+"""A base model with merged updates in it: added to copies of its weights, or kept beside them as factors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.base import Composed, Expert, SiteFactors
+from methods.merging.lowrank import truncate_dense
+from methods.merging.updates import dense, wide_type
+from methods.routing.context import RoutingContext
+from methods.routing.inject import replace_modules
+
+Update = SiteFactors | Tensor
+"""What a merge makes of one site: factors, or a dense `[d_out, d_in]` matrix."""
+
+
+class MergedLinear(nn.Module):
+    """A linear layer with an update. Shapes: input `[..., d_in]`, output `[..., d_out]`.
+
+    Attributes:
+        base: the frozen layer, untouched: taking this module out restores it to the bit.
+        fold: whether the update is added to a copy of the weight, which costs nothing per token and rounds once to the
+            weight's type; else it stays beside the weight, and costs two products of its rank.
+    """
+
+    def __init__(self, base: nn.Linear, fold: bool) -> None:
+        super().__init__()
+        self.base = base
+        self.fold = fold
+        self._folded: Tensor | None = None
+        self._factors: tuple[Tensor, Tensor] | None = None
+        self.train(base.training)
+
+    @property
+    def weight(self) -> Tensor:
+        """The frozen weight, for code that looks at its type or shape."""
+        return self.base.weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The frozen bias."""
+        return self.base.bias
+
+    @property
+    def in_features(self) -> int:
+        """Width of the input."""
+        return self.base.in_features
+
+    @property
+    def out_features(self) -> int:
+        """Width of the output."""
+        return self.base.out_features
+
+    @torch.no_grad()
+    def set(self, update: Update) -> None:
+        """Replace the update; computed in float32 at least."""
+        weight = self.base.weight
+        if self.fold:
+            delta = dense(update, weight) if isinstance(update, SiteFactors) else update
+            self._folded = (weight.to(wide_type(weight.dtype)) + delta).to(weight.dtype)
+            return
+        assert isinstance(update, SiteFactors)
+        scaled = update.scale * update.B.to(weight.device, wide_type(weight.dtype))
+        self._factors = update.A.to(weight.device, weight.dtype), scaled.to(weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Output of the updated layer."""
+        if self._folded is not None:
+            return F.linear(x, self._folded, self.base.bias)
+        if self._factors is None:
+            raise RuntimeError("a merged layer was called before its update was set")
+        A, B = self._factors
+        y: Tensor = self.base(x)
+        return y + F.linear(F.linear(x, A), B)
+
+
+class Merged(Composed):
+    """Static updates installed on a model; nothing depends on the input."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        experts: Sequence[str],
+        sites: Sequence[str],
+        merge: Callable[[str, Tensor], Update],
+        *,
+        fold: bool,
+    ) -> None:
+        """Install.
+
+        Args:
+            model: the base model.
+            experts: names of the pool.
+            sites: module paths of linear layers.
+            merge: the update of a site, given its frozen weight. Called anew whenever it is needed, so that dense
+                updates of the whole model are never in memory together.
+            fold: see `MergedLinear`; dense updates need it.
+        """
+        super().__init__(model, RoutingContext(), experts)
+        self._merge = merge
+        self._sizes: dict[str, int] = {}
+        self._layers: dict[str, MergedLinear] = {}
+        for site in sites:
+            base = model.get_submodule(site)
+            assert isinstance(base, nn.Linear)
+            self._layers[site] = MergedLinear(base, fold)
+        self.refresh()
+        self.sites.update(self._layers)
+        self._replaced: dict[str, nn.Module] | None = replace_modules(model, self._layers)
+
+    def refresh(self) -> None:
+        """Merge all sites again, after what the merge depends on has changed."""
+        for site, layer in self._layers.items():
+            update = self.update(site)
+            self._sizes[site] = update.numel() if isinstance(update, Tensor) else update.A.numel() + update.B.numel()
+            layer.set(update)
+
+    def update(self, site: str) -> Update:
+        """The merged update of one site."""
+        return self._merge(site, self._layers[site].weight)
+
+    def stored(self) -> dict[str, int]:
+        """Numbers of the merged updates as they are; folded into the weights they take no memory of their own."""
+        return {"merged": sum(self._sizes.values())}
+
+    def expert(self, name: str, *, rank: int | None = None) -> Expert:
+        """The merge as one ordinary LoRA expert.
+
+        Args:
+            name: the new expert's.
+            rank: of dense updates, which are cut to it by a truncated SVD; None keeps them whole.
+        """
+        sites = {}
+        for site in self._layers:
+            update = self.update(site)
+            if isinstance(update, Tensor):
+                update = truncate_dense(update, min(update.shape) if rank is None else rank)
+            sites[site] = update
+        return Expert(name, sites)
+
+    def uninstall(self) -> None:
+        """See `Composed.uninstall`; a second call does nothing."""
+        if self._replaced is None:
+            return
+        replace_modules(self.model, self._replaced)
+        self._replaced = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

@@ -1,0 +1,61 @@
+"""TIES merging (arXiv 2306.01708) on dense updates: trim, elect signs, mean of what agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import Expert, MethodConfig
+from methods.merging.composed import Update
+from methods.merging.method import DenseMergeConfig, Merge, finished
+from methods.merging.sparse import (
+    TieRule,
+    disjoint_mean,
+    keep_count,
+    magnitude_threshold,
+    streamed_threshold,
+    trim,
+)
+from methods.merging.updates import dense, present
+
+
+class TiesConfig(DenseMergeConfig):
+    """Configuration of `ties`."""
+
+    density: float = Field(default=0.2, gt=0, le=1, description="Share of each expert's update that trimming keeps.")
+    trim: Literal["site", "expert"] = Field(
+        default="site", description="Whether the largest are kept of each site, or of all of an expert's sites."
+    )
+    tie: TieRule = Field(default="plus", description="Elected sign where the trimmed updates sum to zero.")
+
+
+class Ties(Merge):
+    """Trim, elect, merge disjointly; then times lambda."""
+
+    Config: ClassVar[type[MethodConfig]] = TiesConfig
+    config: TiesConfig
+
+    def merger(self, model: nn.Module, experts: Sequence[Expert], seed: int) -> Callable[[str, Tensor], Update]:
+        """See `Merge.merger`."""
+        config = self.config
+        shared = {e.name: self._threshold(e, model) for e in experts} if config.trim == "expert" else {}
+
+        def trimmed(name: str, delta: Tensor) -> Tensor:
+            keep = keep_count(config.density, delta.numel())
+            return trim(delta, shared[name].to(delta.device) if shared else magnitude_threshold(delta, keep))
+
+        def merge(site: str, like: Tensor) -> Update:
+            vectors = [trimmed(name, dense(factors, like)) for name, factors in present(experts, site)]
+            return finished(disjoint_mean(torch.stack(vectors), config.tie), config)
+
+        return merge
+
+    def _threshold(self, expert: Expert, model: nn.Module) -> Tensor:
+        """Smallest magnitude that is kept of all of an expert's sites."""
+        weights: dict[str, Any] = {site: model.get_submodule(site).weight for site in expert.sites}
+        keep = keep_count(self.config.density, sum(weight.numel() for weight in weights.values()))
+        return streamed_threshold(lambda: (dense(f, weights[site]) for site, f in expert.sites.items()), keep)
