@@ -114,19 +114,12 @@ class Engine:
         return first, self.plan.config.seeds.index(cell.seed), self.plan.cells.index(cell)
 
     def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
-        from harness.data import draw
         from harness.experts import train_expert
 
         section = self.plan.config.experts
         weight = self.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
         with progress.job(f"expert {expert.name} (seed {expert.seed})", weight) as on_step:
-            rows = draw(
-                self.data.pools(f"own:{expert.name}", section.max_length),
-                tokens=None if section.tokens is None else max(1, section.tokens // section.epochs),
-                examples=None,
-                mixture="proportional",
-                seed=expert.seed,
-            )
+            rows = self.data.expert_rows(expert.name, expert.seed)
             started = time.perf_counter()
             meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
             with self.stages.create(EXPERT, expert.key) as folder:
@@ -205,7 +198,7 @@ class Engine:
         from harness.session import EngineSession
         from harness.tuning import tuned_fit
 
-        weight = self.seconds(estimate.fit_work(self.plan))
+        weight = self.seconds(estimate.fit_work(self.plan, cell.method.method))
         with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
             started = time.perf_counter()
             scales = self.plan.config.routers.tuning_scales
@@ -301,7 +294,7 @@ class Engine:
             needs_fit = cell.method.method.trains() and not self.stages.find(COMPOSED, cell.compose_key)
             if needs_fit and cell.compose_key not in fitted:
                 fitted.add(cell.compose_key)
-                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan)))
+                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan, cell.method.method)))
             work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))
         return [Job(label, self.seconds(one), one.forward + one.trained + one.generated) for label, one in work]
 

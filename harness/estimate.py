@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.plan import Cell, Plan
 from tasks.base import BoundTask
+
+if TYPE_CHECKING:
+    from methods.base import Method
 
 BYTES_PER_TOKEN = 3.6
 """Rough length of a token of English text, for estimates only."""
@@ -39,11 +43,16 @@ def expert_work(plan: Plan, tasks: list[BoundTask]) -> Work:
     return Work(trained=min(available, section.tokens or available))
 
 
-def fit_work(plan: Plan) -> Work:
-    """Training of one method's routers."""
-    section = plan.config.routers
-    available = sum(_text_tokens(task, "router-train") for task in plan.routing_tasks()) * section.epochs
-    return Work(trained=min(available, section.tokens or available))
+def fit_work(plan: Plan, method: Method) -> Work:
+    """Training of one method within the budgets that it spends."""
+    trained = 0.0
+    if "router" in method.budgets():
+        section = plan.config.routers
+        available = sum(_text_tokens(task, "router-train") for task in plan.routing_tasks()) * section.epochs
+        trained += min(available, section.tokens or available)
+    if "expert" in method.budgets():
+        trained += sum(expert_work(plan, tasks).trained for tasks in plan.pool_tasks().values())
+    return Work(trained=trained)
 
 
 def evaluation_work(cell: Cell) -> Work:

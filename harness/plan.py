@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.config import RunConfig
+from harness.config import OptimisationSection, RunConfig
 from harness.errors import UserError, unknown
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.digest import digest
@@ -14,7 +14,9 @@ from results.schema import CellSpec
 from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 
 if TYPE_CHECKING:
-    from methods.base import Method
+    from collections.abc import Sequence
+
+    from methods.base import Budget, Comparison, Method
     from tasks.judge import Judge
     from tasks.sources import Source
 
@@ -197,9 +199,14 @@ class Plan:
             except Unsupported as error:
                 raise UserError(f"{choice.display}: {error}") from error
 
+    def expert_seed(self, seed: int) -> int:
+        """Seed of the pool's experts in a run's cells of one seed."""
+        fixed = self.config.experts.seed
+        return seed if fixed is None else fixed
+
     def _expert(self, name: str, seed: int) -> ExpertPlan:
         section = self.config.experts
-        seed = seed if section.seed is None else section.seed
+        seed = self.expert_seed(seed)
         if name in section.paths:
             from harness.experts import outside_digest
 
@@ -222,27 +229,40 @@ class Plan:
         section = self.config.model
         return {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
 
-    def routing_tasks(self) -> list[BoundTask]:
-        """Tasks whose router-train rows make up the routing data: all that the pool's experts serve."""
-        outside = set(self.config.experts.paths)
-        bound = []
+    def pool_tasks(self) -> dict[str, list[BoundTask]]:
+        """Tasks with training rows by the expert that serves them; experts from outside may have none here.
+
+        Raises:
+            UserError: an expert that is trained here has none, or none has any.
+        """
+        bound = {}
         for name in self.config.experts.names:
             try:
-                bound += self.expert_tasks(name)
+                bound[name] = self.expert_tasks(name)
             except UserError:
-                if name not in outside:
+                if name not in self.config.experts.paths:
                     raise
         if not bound:
             raise UserError("No expert of the pool has routing data in this source: choose another --data.")
         return bound
 
+    def routing_tasks(self) -> list[BoundTask]:
+        """Tasks whose router-train rows make up the routing data: all that the pool's experts serve."""
+        return [task for tasks in self.pool_tasks().values() for task in tasks]
+
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
-    def _training(self) -> dict[str, Any]:
+    def _training(self, budgets: Sequence[Budget]) -> dict[str, Any]:
         section = self.config.routers.model_dump(mode="json")
         scales = section.pop("tuning_scales")
-        return section | {"trainer": TRAINER_VERSION, "tuning_scales": scales if self.config.tune else []}
+        settings = {"trainer": TRAINER_VERSION, "tuning_scales": scales if self.config.tune else []}
+        if "router" in budgets:
+            settings |= section
+        if "expert" in budgets:
+            decisive = {*OptimisationSection.model_fields, "seed"}
+            settings["experts"] = self.config.experts.model_dump(mode="json", include=decisive)
+        return settings
 
     def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
         config, method = self.config, choice.method
@@ -254,7 +274,7 @@ class Plan:
         pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
         trained = method.trains()
         routing = self._routing_identity() if trained else None
-        training = self._training() if trained else {}
+        training = self._training(method.budgets()) if trained else {}
         section = task.bound.settings
         compose_key = digest(
             {
@@ -328,7 +348,7 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
                 raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
         silent = {key: value for key, value in config.method_defaults.items() if key in keys}
         try:
-            method = registry.create(name, {**silent, **shown})
+            method = registry.create(name, {**silent, **shown}).within(comparison(config))
         except ValueError as error:
             raise UserError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
         display = registry.display(name, shown)
@@ -337,6 +357,21 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         resolved = method.config.model_dump(mode="json")
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved))
     return chosen
+
+
+def comparison(config: RunConfig) -> Comparison:
+    """What the methods of a run share beyond the pool's weights."""
+    from methods.base import Comparison
+
+    section = config.experts
+    return Comparison(
+        experts=section.names,
+        rank=section.rank,
+        alpha=section.alpha,
+        dropout=section.lora_dropout,
+        targets=section.target_modules,
+        lr=section.lr,
+    )
 
 
 def judge_of(config: RunConfig, task: str) -> Judge:

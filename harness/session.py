@@ -30,17 +30,17 @@ class TrainingData:
         self._encoded: dict[tuple[str, Part, int], list[Encoded]] = {}
 
     def pools(self, data: str, max_length: int) -> dict[str, list[Encoded]]:
-        """Rows by task for `routing`, `stage1`, `dev`, `expert:NAME`, `own:NAME` or `task:NAME`.
+        """Rows by task for `routing`, `dev`, `expert:NAME`, `own:NAME` or `task:NAME`.
 
-        `expert:NAME` and `task:NAME` are router-train rows; `stage1` and `own:NAME` are expert-train rows; `dev` is
-        for tuning alone.
+        `expert:NAME` and `task:NAME` are router-train rows; `own:NAME` are expert-train rows; `dev` is for tuning
+        alone.
 
         Raises:
             KeyError: a name that is none of these.
         """
         kind, _, name = data.partition(":")
-        part: Part = "dev" if kind == "dev" else "expert-train" if kind in ("stage1", "own") else "router-train"
-        if kind in ("routing", "stage1", "dev"):
+        part: Part = "dev" if kind == "dev" else "expert-train" if kind == "own" else "router-train"
+        if kind in ("routing", "dev"):
             tasks = self.plan.routing_tasks()
         elif kind in ("expert", "own"):
             tasks = self.plan.expert_tasks(name)
@@ -49,6 +49,17 @@ class TrainingData:
         else:
             raise KeyError(data)
         return {task.name: self._rows(task, part, max_length) for task in tasks}
+
+    def expert_rows(self, name: str, seed: int) -> list[Encoded]:
+        """The rows that one expert of the pool is trained on; together they are `stage1` of methods that train all."""
+        section = self.plan.config.experts
+        return draw(
+            self.pools(f"own:{name}", section.max_length),
+            tokens=None if section.tokens is None else max(1, section.tokens // section.epochs),
+            examples=None,
+            mixture="proportional",
+            seed=seed,
+        )
 
     def _rows(self, task: Any, part: Part, max_length: int) -> list[Encoded]:
         from tasks import registry
@@ -115,7 +126,17 @@ class EngineSession:
         self.tokens += log.tokens
 
     def rows(self, data: str, budget: str) -> list[Encoded]:
-        """The training set of one phase: drawn by seed within the budget, the same for every method."""
+        """The training set of one phase: drawn by seed within the budget, the same for every method.
+
+        `stage1` is what the pool's experts are trained on, each within its own budget. Several kinds of data joined by
+        `+` are each drawn within their own.
+        """
+        if "+" in data:
+            parts = data.split("+")
+            return [row for part in parts for row in self.rows(part, "expert" if part == "stage1" else "router")]
+        if data == "stage1":
+            names = self.plan.pool_tasks()
+            return [row for name in names for row in self.data.expert_rows(name, self.plan.expert_seed(self.seed))]
         section = self._section(budget)
         pools = self.data.pools(data, section.max_length)
         routers = self.plan.config.routers
@@ -123,8 +144,6 @@ class EngineSession:
         if tokens is not None and data.startswith("expert:"):
             # Decentralised phases share the routing budget: each expert gets its part of it.
             tokens = max(1, tokens // len(self.plan.config.experts.names))
-        if tokens is not None and data == "stage1":
-            tokens *= len(self.plan.config.experts.names)
         return draw(
             pools,
             tokens=None if tokens is None else max(1, tokens // section.epochs),

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from methods.routing.context import CountedTokens, RoutingContext
 
 Track = Literal["compose", "joint", "reference"]
+Budget = Literal["router", "expert"]
 
 
 class Unsupported(ValueError):
@@ -67,16 +68,38 @@ class Expert:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What the methods of one comparison share beyond the pool's weights, for those that make experts of their own.
+
+    Attributes:
+        experts: names of the pool, in order.
+        rank: LoRA rank of one expert of the pool.
+        alpha: its LoRA alpha; the scale is `alpha / rank`.
+        dropout: dropout on the input of A while it is trained.
+        targets: last parts of the module paths that it is injected at.
+        lr: learning rate that it is trained with.
+    """
+
+    experts: tuple[str, ...]
+    rank: int
+    alpha: float
+    dropout: float
+    targets: tuple[str, ...]
+    lr: float
+
+
+@dataclass(frozen=True)
 class TrainingPhase:
     """One optimisation that the engine runs for a method.
 
     Attributes:
         name: names the phase in logs and seeds.
         data: `routing` (mixed router-train examples of all pool tasks), `expert:NAME` (that expert's own router-train
-            examples), `stage1` (mixed expert-train examples of all pool tasks).
+            examples), `stage1` (mixed expert-train examples of all pool tasks), or `stage1+routing` (both).
         groups: parameter groups (of `Composed.groups`) that are trained; everything else stays frozen.
         lr: learning rate by group; a missing group takes the budget's rate for its kind.
-        budget: whether `router` or `expert` tokens of the comparison's budget are spent.
+        budget: which section of the comparison's settings (rate, batch, schedule) holds. `routing` and `expert:NAME`
+            have the tokens of `router`, `stage1` those of `expert` times the number of experts.
         weight_decay: for all groups of the phase.
         max_steps: a method's own limit on optimiser steps (PHATGOOSE: 100); the budget still holds.
     """
@@ -85,7 +108,7 @@ class TrainingPhase:
     data: str
     groups: tuple[str, ...]
     lr: Mapping[str, float] = field(default_factory=dict)
-    budget: Literal["router", "expert"] = "router"
+    budget: Budget = "router"
     weight_decay: float = 0.0
     max_steps: int | None = None
 
@@ -223,6 +246,11 @@ class Method(ABC):
         self.config = config if config is not None else self.Config()
         self.name = name or type(self).__name__.lower()
 
+    def within(self, comparison: Comparison) -> Method:
+        """This method as a comparison runs it: settings that default to the comparison's are filled in, so that they
+        are part of every hash and stand in every record. Doing so twice changes nothing. Default: itself."""
+        return self
+
     @property
     def uses_task_identity(self) -> bool:
         """Whether the method is told the task at test time (dagger in tables)."""
@@ -241,8 +269,12 @@ class Method(ABC):
         return False
 
     def trains(self) -> bool:
-        """Whether `fit` spends the routing budget (then the cell depends on the routing data)."""
+        """Whether `fit` learns from training data (then the cell depends on the data of the pool's tasks)."""
         return False
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """Which of the comparison's budgets `fit` spends; the cell depends on their settings."""
+        return ("router",) if self.trains() else ()
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """Raise `Unsupported` when this cannot run; called before anything is loaded.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods import registry
 from methods.base import Composed, Expert, Method
-from methods.tiny import TinySession, tiny_batch, tiny_experts, tiny_llama
+from methods.tiny import TinySession, tiny_batch, tiny_comparison, tiny_experts, tiny_llama
 
 POOL = ("a", "b", "c", "d")
 DIAGNOSTICS = {
@@ -42,7 +42,7 @@ class Subject:
 
     def method(self) -> Method:
         """The method, which accepts the tiny model and pool."""
-        method = registry.create(self.name, self.overrides)
+        method = registry.create(self.name, self.overrides).within(tiny_comparison(POOL))
         method.check(tiny_llama().config, POOL)
         return method
 

@@ -9,12 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, SiteFactors, TrainingPhase
+from methods.base import Comparison, Composed, Expert, SiteFactors, TrainingPhase
 from methods.experts import linear_sites
 from methods.seeding import generator, seed_from
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 VOCABULARY = 64
+
+
+def tiny_comparison(names: Sequence[str] = ("a", "b", "c", "d"), *, rank: int = 4, dropout: float = 0.0) -> Comparison:
+    """A comparison over a pool like `tiny_experts`."""
+    return Comparison(tuple(names), rank, 2.0 * rank, dropout, TARGETS, 1e-2)
 
 
 def tiny_llama(seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
