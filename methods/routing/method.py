@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
-from torch import nn
+from pydantic import model_validator
+from torch import Tensor, nn
 
-from methods.base import Composed, Expert, Method, Session, TrainingPhase, Unsupported
+from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase, Unsupported
+from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.build import Routing, install_routed
 from methods.routing.composed import RoutedComposed
+from methods.routing.config import RouteConfig, RouterConfig
 from methods.routing.context import RoutingContext
 from methods.routing.inject import check_architecture
+from methods.routing.linear import RoutedLinear
+from methods.routing.providers import LinearRouter
 
 MIN_SEQUENCES = 8
 """Sequences that a micro-batch must hold for statistics taken inside it."""
@@ -67,3 +72,60 @@ class RoutedMethod(Method):
                 f"{session.sequences}: choose loss.stats_scope=ema or a larger micro-batch."
             )
         session.train(composed, replace(phase, groups=tuple(composed.groups())))
+
+
+class LinearRoutingConfig(MethodConfig):
+    """Linear routers and a sparsifier; a subclass adds the section `loss`."""
+
+    router: RouterConfig = RouterConfig()
+    route: RouteConfig = RouteConfig()
+
+    @model_validator(mode="after")
+    def _no_ties(self) -> Self:
+        if self.router.init_std == 0 and not (self.route.dense or self.route.dense_train):
+            raise ValueError(
+                "routers that start at zero tie all experts, and top-k then keeps the same arbitrary ones for every "
+                "token: set router.init_std above 0 or route.dense_train=true."
+            )
+        return self
+
+
+class LinearlyRouted(RoutedMethod):
+    """Linear routers on frozen experts, for methods that differ in nothing but their routing loss.
+
+    Sites, experts, router parameters and their initial values depend on pool, seed and router settings alone, so all
+    these methods start equal to the bit.
+    """
+
+    Config: ClassVar[type[MethodConfig]] = LinearRoutingConfig
+    config: LinearRoutingConfig
+
+    def loss(self, n_routers: int, n_experts: int, like: Tensor) -> AuxiliaryLoss:
+        """The auxiliary loss of a composed model.
+
+        Args:
+            n_routers: G.
+            n_experts: N.
+            like: a tensor of the model's type, on its device.
+        """
+        raise NotImplementedError
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        super().check(model_config, pool)
+        self.config.route.check(len(pool))
+
+    def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
+        """See `RoutedMethod.routing`."""
+        router, route = self.config.router, self.config.route
+
+        def provider(name: str, site: RoutedLinear) -> LinearRouter:
+            return LinearRouter(len(pool), site.in_features, router, name=name, seed=seed, like=site.weight)
+
+        return Routing(provider, route.sparsifier(), scope=router.scope, jitter=route.jitter, loss=self.loss)
+
+    def phase(self) -> TrainingPhase:
+        """See `RoutedMethod.phase`."""
+        router = self.config.router
+        lr = {} if router.lr is None else {"routers": router.lr}
+        return TrainingPhase("routers", "routing", ("routers",), lr=lr, weight_decay=router.weight_decay)
