@@ -19,7 +19,7 @@ from methods.routing.context import RoutingContext
 from methods.routing.linear import RoutedLinear
 from methods.routing.losses import negative_log_product
 from methods.routing.method import RoutedMethod
-from methods.routing.providers import Provider, wide, wide_linear, wide_parameter
+from methods.routing.providers import Bank, Provider, wide, wide_linear, wide_parameter
 from methods.routing.sparsify import DENSE
 from methods.routing.statistics import RoutingBatch, expand_at
 from methods.seeding import generator
@@ -59,14 +59,12 @@ class MoleConfig(MethodConfig):
 
 
 class MoleGate(Provider):
-    """Logits `eps / tau` over experts from z_i = norm(Delta_i).
+    """Parameters of one gate, and constants of the frozen experts at its site; `MoleBank` computes with them.
 
-    `full`: eps = W [z_1; ...; z_N]; `blockdiag`: eps_i = <v_i, z_i>; `input`: eps = R x; `bottleneck`:
-    eps = W [s_1 A_1 x; ...; s_N A_N x].
-
-    The outputs Delta_i are never materialised. With h_i = A_i x and C the centring matrix, the layer norm of Delta_i
-    has variance h_i^T G_i h_i with G_i = s_i^2 B_i^T C B_i / d_out, and any linear function <v, z_i> is
-    (s_i B_i^T C v) . h_i over its root: r x r work per token and expert instead of r x d_out.
+    Attributes:
+        scales: `[N, 1]`.
+        B: scaled B of all experts, `[N, d_out, r]`; centred over d_out for `ln`.
+        gram: `[N, r, r]`, see `MoleBank`.
     """
 
     trainable = True
@@ -84,7 +82,7 @@ class MoleGate(Provider):
         super().__init__()
         self.config = config
         self.context = context
-        self.name = name
+        self.masked = list(masked)
         self.n_experts = len(site.factors)
         shape = {
             "blockdiag": (self.n_experts, site.out_features),
@@ -94,91 +92,130 @@ class MoleGate(Provider):
         }[config.form]
         draw = torch.randn(shape, generator=generator("mole", name, seed)) * config.init_std
         self.weight = wide_parameter(draw, site.weight)
-        log_tau = wide_parameter(torch.tensor(math.log(config.tau), dtype=torch.float64), site.weight)
-        self.log_tau = log_tau if config.tau_learn else None
-        self._tau = config.tau
-        self._masked = list(masked)
-        self._frozen: Tensor | None = None
-        self._frozen_initial: Tensor | None = None
+        log_tau = torch.tensor(math.log(config.tau), dtype=torch.float64)
+        self.log_tau = wide_parameter(log_tau, site.weight) if config.tau_learn else None
         self._prepare(site)
         self.remember()
 
     def _prepare(self, site: RoutedLinear) -> None:
-        """Constants of frozen experts: scales `[N, 1]`, B `[N, d_out, r]` (centred for `ln`), Gram `[N, r, r]`."""
         like = self.weight
-        B = like.new_zeros(self.n_experts, site.out_features, site.rank)
-        self._scales = like.new_zeros(self.n_experts, 1)
+        self.B = like.new_zeros(self.n_experts, site.out_features, site.rank)
+        self.scales = like.new_zeros(self.n_experts, 1)
         for index, factor in enumerate(site.factors):
             if factor is not None:
-                B[index, :, : factor.B.shape[1]] = factor.B.to(like.device, like.dtype) * factor.scale
-                self._scales[index] = factor.scale
+                self.B[index, :, : factor.B.shape[1]] = factor.B.to(like.device, like.dtype) * factor.scale
+                self.scales[index] = factor.scale
         if self.config.norm == "ln":
-            B = B - B.mean(1, keepdim=True)
-        self._B = B if self.config.form in ("blockdiag", "full") else None
-        self._gram = B.transpose(1, 2) @ B / (site.out_features if self.config.norm == "ln" else 1)
+            self.B -= self.B.mean(1, keepdim=True)
+        self.gram = self.B.transpose(1, 2) @ self.B / (site.out_features if self.config.norm == "ln" else 1)
 
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """See `Provider.forward`."""
-        logits = self._logits(x, h)
+    @classmethod
+    def bank(cls, providers: Sequence[Any]) -> Bank:
+        """See `Provider.bank`."""
+        return MoleBank(providers)
+
+    def readout(self, initial: bool) -> Tensor:
+        """What is multiplied with the shrunk inputs: `[N, r]` for `blockdiag`, `[N, N, r]` (gate, expert) otherwise."""
+        weight = self.value("weight", initial)
+        if self.config.form == "blockdiag":
+            return torch.einsum("nor,no->nr", self.B, weight)
+        gates = weight.unflatten(-1, (self.n_experts, -1))
+        return gates * self.scales if self.config.form == "bottleneck" else torch.einsum("nor,mno->mnr", self.B, gates)
+
+
+class MoleBank(Bank):
+    """Logits `eps / tau` over experts from z_i = norm(Delta_i), for K gates at once.
+
+    `full`: eps = W [z_1; ...; z_N]; `blockdiag`: eps_i = <v_i, z_i>; `input`: eps = R x; `bottleneck`:
+    eps = W [s_1 A_1 x; ...; s_N A_N x].
+
+    The outputs Delta_i are never formed. With h_i = A_i x and C the centring matrix, the layer norm of Delta_i has
+    variance h_i^T G_i h_i with G_i = s_i^2 B_i^T C B_i / d_out, and any linear function <v, z_i> is
+    (s_i B_i^T C v) . h_i over its root: r x r work per token and expert instead of r x d_out.
+    """
+
+    def __init__(self, providers: Sequence[Any]) -> None:
+        super().__init__(providers)
+        self.config: GateConfig = providers[0].config
+        self.context: RoutingContext = providers[0].context
+        self.n_rows = len(providers) * providers[0].n_experts if self.config.form == "input" else 0
+        self._readouts: dict[bool, tuple[tuple[int, ...], Tensor]] = {}
+        self._gram: Tensor | None = None
+        self._prompt: dict[bool, Tensor] = {}
+
+    def rows(self, initial: bool = False) -> Tensor:
+        """See `Bank.rows`."""
+        return torch.cat([gate.value("weight", initial) for gate in self.providers])
+
+    def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
+        """See `Bank.logits`."""
+        if self.config.form == "input":
+            products = wide_linear(x, self.rows(initial)) if products is None else products
+            logits = products.unflatten(-1, (len(self.providers), -1))
+        else:
+            logits = self._from_updates(wide(h[..., : len(self.providers), :, :]), initial)
         if self.config.scope == "prompt_mean":
-            logits = self._prompt_mean(logits)
-        logits = logits / (self._tau if self.log_tau is None else self.log_tau.exp())
-        if self._masked and not self.context.training:
-            hidden = torch.zeros(self.n_experts, dtype=torch.bool, device=logits.device)
-            hidden[self._masked] = True
+            logits = self._prompt_mean(logits, initial)
+        if self.config.tau_learn:
+            logits = logits / torch.stack([gate.value("log_tau", initial) for gate in self.providers]).exp()[:, None]
+        elif self.config.tau != 1.0:
+            logits = logits / self.config.tau
+        masked = self.providers[0].masked
+        if masked and not self.context.training:
+            hidden = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+            hidden[masked] = True
             # Far below everything, and finite: an infinite logit has no entropy.
             logits = logits.masked_fill(hidden, -1e4)
         return logits
 
-    def initial_logits(self, x: Tensor, h: Tensor) -> Tensor | None:
-        """See `Provider.initial_logits`; the untrained gate freezes weights of its own on a prompt."""
-        trained, self._frozen = self._frozen, self._frozen_initial
-        try:
-            return super().initial_logits(x, h)
-        finally:
-            self._frozen_initial, self._frozen = self._frozen, trained
-
-    def _logits(self, x: Tensor, h: Tensor) -> Tensor:
-        if self.config.form == "input":
-            return wide_linear(x, self.weight)
-        h = wide(h)
-        rank = h.shape[-1]
+    def _from_updates(self, h: Tensor, initial: bool) -> Tensor:
+        """eps `[..., K, N]` of shrunk inputs `[..., K, N, r]`."""
+        readout = self._readout(initial, h.shape[-1])
         if self.config.form == "bottleneck":
-            own = self._pad(self.weight.unflatten(-1, (self.n_experts, -1)), rank)
-            return torch.einsum("...nr,mnr->...m", h * self._scales, own)
-        assert self._B is not None
-        gram = self._pad(self._pad(self._gram, rank).transpose(1, 2), rank)
-        squared = torch.einsum("...nr,nrs,...ns->...n", h, gram, h)
+            return torch.einsum("...knr,kmnr->...km", h, readout)
+        if self._gram is None:
+            self._gram = torch.stack([_pad(_pad(g.gram, h.shape[-1]).mT, h.shape[-1]).mT for g in self.providers])
+        squared = (torch.einsum("...knr,knrs->...kns", h, self._gram) * h).sum(-1)
         if self.config.norm == "l2":
             squared = squared.sum(-1, keepdim=True)
         inverse = (squared.clamp(min=0) + _EPS).rsqrt()
         if self.config.form == "blockdiag":
-            own = self._pad(torch.einsum("nor,no->nr", self._B, self.weight), rank)
-            return (h * own).sum(-1) * inverse
-        gates = self.weight.unflatten(-1, (self.n_experts, -1))
-        every = self._pad(torch.einsum("nor,mno->mnr", self._B, gates), rank)
-        return torch.einsum("...nr,mnr->...m", h * inverse.unsqueeze(-1), every)
+            return (h * readout).sum(-1) * inverse
+        return torch.einsum("...knr,kmnr->...km", h * inverse.unsqueeze(-1), readout)
 
-    @staticmethod
-    def _pad(matrix: Tensor, rank: int) -> Tensor:
-        """Zero columns up to the rank that a group of sites is padded to."""
-        return nn.functional.pad(matrix, (0, rank - matrix.shape[-1]))
+    def _readout(self, initial: bool, rank: int) -> Tensor:
+        """Readouts of the K gates padded to the group's rank; kept between passes while nothing is trained."""
+        version = () if initial else self.version()
+        held = self._readouts.get(initial)
+        if not torch.is_grad_enabled() and held is not None and held[0] == version:
+            return held[1]
+        stacked = torch.stack([_pad(gate.readout(initial), rank) for gate in self.providers])
+        if not torch.is_grad_enabled():
+            self._readouts[initial] = (version, stacked)
+        return stacked
 
-    def _prompt_mean(self, logits: Tensor) -> Tensor:
+    def _prompt_mean(self, logits: Tensor, initial: bool) -> Tensor:
         """Mean of the logits, which are linear in z, over the prompt's tokens; kept while a cached text grows.
 
         Raises:
             RuntimeError: a pass continues a cache that no prompt pass has filled.
         """
         if self.context.past_length:
-            if self._frozen is None or self._frozen.shape[0] != logits.shape[0]:
+            held = self._prompt.get(initial)
+            if held is None or held.shape[0] != logits.shape[0]:
                 raise RuntimeError("prompt_mean weights belong to the sequences of the prompt's pass: pass it first.")
-            return self._frozen.expand_as(logits)
-        prompt = self.context.prompt(logits.shape[:2], logits.device).to(logits.dtype).unsqueeze(-1)
+            return held.expand_as(logits)
+        prompt = self.context.prompt(logits.shape[:2], logits.device).to(logits.dtype)[..., None, None]
         mean = (logits * prompt).sum(1, keepdim=True) / prompt.sum(1, keepdim=True).clamp(min=1)
         if not torch.is_grad_enabled():
-            self._frozen = mean
+            self._prompt[initial] = mean
         return mean.expand_as(logits)
+
+
+def _pad(matrix: Tensor, rank: int) -> Tensor:
+    """Zero columns up to the rank that a group of sites is padded to."""
+    missing = rank - matrix.shape[-1]
+    return nn.functional.pad(matrix, (0, missing)) if missing else matrix
 
 
 class MoleBalance(AuxiliaryLoss):

@@ -159,7 +159,7 @@ def _source(
             site = sites[owner]
             site.provider = routing.provider(name, site)
             providers.append(site.provider)
-        return Router(owners, providers, routing.sparsifier, context, n_experts=n_experts, jitter=routing.jitter)
+        return Router(owners, providers, routing.sparsifier, context, jitter=routing.jitter)
 
     if routing.scope == "per_projection":
         return new(members, members)
@@ -173,7 +173,7 @@ def _source(
         width = next(iter(shared.values())).names[0]
         if sites[width].in_features != sites[first].in_features:
             raise Unsupported("A global router needs inputs of one width: choose router.scope=per_layer.")
-        router = Router([first], [provider], routing.sparsifier, context, n_experts=n_experts, jitter=routing.jitter)
+        router = Router([first], [provider], routing.sparsifier, context, jitter=routing.jitter)
     else:
         router = new(["global" if routing.scope == "global" else first], [first])
     shared[key] = router

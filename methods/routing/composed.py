@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from methods.base import Composed, Expert, LossTerm
 from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
-from methods.routing.diagnostics import summarise
+from methods.routing.diagnostics import Collector
 from methods.routing.groups import InputGroup, TrainedSite
 from methods.routing.inject import Freeze, PassHook, replace_modules
 from methods.routing.linear import RoutedLinear
@@ -44,7 +44,8 @@ class RoutedComposed(Composed):
         self.sites.update(self._routed)
         self._freeze: Freeze | None = Freeze(model)
         self._replaced = replace_modules(model, self.sites)
-        self._hook = PassHook(model, context, (*groups, *routers))
+        self._collector = Collector(self.routers, context)
+        self._hook = PassHook(model, context, (self._collector, *groups, *routers))
         context.listeners.append(self)
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
@@ -132,13 +133,11 @@ class RoutedComposed(Composed):
     def reset_diagnostics(self) -> None:
         """Called by the context when a task begins."""
         self._own = self.context.own_expert
-        for router in self.routers:
-            router.diagnostics.reset()
+        self._collector.reset()
 
     def diagnostics(self) -> dict[str, Any] | None:
         """See `Composed.diagnostics`."""
-        names = [name for router in self.routers for name in router.names]
-        return summarise(self.experts, names, [router.diagnostics for router in self.routers], self._own)
+        return self._collector.summary(self.experts, self._own) if self.routers else None
 
     def expert(self, name: str) -> Expert:
         """An expert as it is now: a copy of its trained factors, or the frozen ones it came with."""

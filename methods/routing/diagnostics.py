@@ -3,67 +3,135 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from methods.routing.context import RoutingContext
 
-class Accumulator:
-    """Sums over tokens of K routers, in float64; padding is left out."""
+_SUMS = ("p", "p_squared", "w", "entropy", "kept", "shift", "start", "start_squared")
+_CHUNK = 1 << 22
+"""Values that are reduced at once: few operations for one token, bounded memory for many."""
 
-    def __init__(self, n_routers: int, n_experts: int) -> None:
-        self.shape = (n_routers, n_experts)
+
+@dataclass(frozen=True)
+class Observation:
+    """One pass of K routers.
+
+    Attributes:
+        logits: `[b, t, K, N]`.
+        w: applied weights, `[b, t, K, N]`.
+        start: logits of the untrained routers, `[b, t, K, N]`; None where nothing is trained.
+    """
+
+    logits: Tensor
+    w: Tensor
+    start: Tensor | None
+
+
+class Observed(Protocol):
+    """K routers that leave an observation after each pass."""
+
+    names: tuple[str, ...]
+    observed: Observation | None
+
+
+class Collector:
+    """Sums over tokens of all routers of a model, in float64; padding is left out.
+
+    Routers only keep what they have computed; the sums are taken over all of them at once, before the next pass or when
+    somebody reads.
+    """
+
+    def __init__(self, routers: Sequence[Observed], context: RoutingContext) -> None:
+        self.routers = tuple(routers)
+        self.context = context
+        self.names = [name for router in routers for name in router.names]
         self.reset()
 
     def reset(self) -> None:
         """Forget all tokens."""
-        self.sums: dict[str, Tensor] = {}
-        self.tokens: Tensor | None = None
+        for router in self.routers:
+            router.observed = None
+        self._sums: Tensor | None = None
+        self._tokens = torch.zeros(len(self.names), 1, dtype=torch.float64)
 
-    def add(self, logits: Tensor, w: Tensor, initial: Tensor | None, mask: Tensor | None) -> None:
-        """Add the tokens of one pass.
+    def clear(self) -> None:
+        """Take in the previous pass."""
+        first = 0
+        for chunk in self._chunks():
+            observations = [router.observed for router in chunk if router.observed is not None]
+            self._add(first, observations)
+            first += sum(len(router.names) for router in chunk)
+            for router in chunk:
+                router.observed = None
 
-        Args:
-            logits: `[b, t, K, N]`.
-            w: applied weights, `[b, t, K, N]`.
-            initial: logits of the untrained routers, `[b, t, K, N]`; None when nothing is trained.
-            mask: `[b, t]` booleans of the tokens that count; None counts all.
-        """
-        K, N = self.shape
-        start = logits if initial is None else initial
-        logits, w, start = (part.expand(*w.shape[:2], K, N).flatten(0, 1) for part in (logits, w, start))
-        if mask is not None:
+    def _chunks(self) -> Iterator[list[Observed]]:
+        """Routers in order, those with passes of one shape together, or those without a pass."""
+        chunk: list[Observed] = []
+        size = 0
+        for router in self.routers:
+            seen = router.observed
+            if chunk:
+                last = chunk[-1].observed
+                same = None if seen is None else seen.w.shape[:2]
+                if same != (None if last is None else last.w.shape[:2]) or size > _CHUNK:
+                    yield chunk
+                    chunk, size = [], 0
+            chunk.append(router)
+            size += 0 if seen is None else seen.w.numel()
+        if chunk:
+            yield chunk
+
+    def _add(self, first: int, observations: Sequence[Observation]) -> None:
+        if not observations:
+            return
+        parts = [
+            (seen.logits, seen.w.expand(seen.logits.shape), seen.logits if seen.start is None else seen.start)
+            for seen in observations
+        ]
+        logits, w, start = (torch.cat(column, -2).flatten(0, 1) for column in zip(*parts, strict=True))
+        mask = self.context.token_mask
+        if mask is not None and mask.shape == observations[0].logits.shape[:2]:
             keep = mask.flatten()
             logits, w, start = logits[keep], w[keep], start[keep]
         log_p = logits.log_softmax(-1)
         p = log_p.exp()
-        parts = {
+        values = {
             "p": p,
             "p_squared": p.square(),
             "w": w,
             "entropy": -p * log_p.clamp(min=torch.finfo(p.dtype).min),
-            "kept": torch.where(w > 0, p, 0.0),
-            "shift": (logits - start).abs(),
+            "kept": p * (w > 0),
+            "shift": (logits - start).abs_(),
             "start": start,
-            "start_squared": start.double().square(),
+            "start_squared": start.square(),
         }
-        for name, value in parts.items():
-            total = value.double().sum(0)
-            self.sums[name] = self.sums[name] + total if name in self.sums else total
-        count = torch.tensor(float(len(w)), dtype=torch.float64, device=w.device)
-        self.tokens = count if self.tokens is None else self.tokens + count
+        totals = torch.stack([values[name].sum(0, dtype=torch.float64) for name in _SUMS])
+        if self._sums is None:
+            self._sums = totals.new_zeros(len(_SUMS), len(self.names), totals.shape[-1])
+        rows = slice(first, first + totals.shape[1])
+        self._sums[:, rows] += totals
+        self._tokens[rows] += len(logits)
 
-    def summary(self, own: int | None) -> dict[str, Tensor] | None:
-        """Per router: `load` `[K, N]`, the other fields `[K]`; None without tokens."""
-        if self.tokens is None or not bool(self.tokens > 0):
+    def summary(self, experts: Sequence[str], own: int | None) -> dict[str, Any] | None:
+        """Diagnostics of all routers with exactly the fields of a record; None when a router saw no token.
+
+        Args:
+            experts: names of the pool.
+            own: index of the task's own expert, or None.
+        """
+        self.clear()
+        if self._sums is None or not bool((self._tokens > 0).all()):
             return None
-        mean = {name: total / self.tokens for name, total in self.sums.items()}
+        mean = dict(zip(_SUMS, self._sums.cpu() / self._tokens, strict=True))
         start_variance = (mean["start_squared"] - mean["start"].square()).clamp(min=0).mean(-1)
         fields = {
             "load": mean["w"],
-            "entropy": mean["entropy"].sum(-1) / math.log(max(self.shape[1], 2)),
+            "entropy": mean["entropy"].sum(-1) / math.log(max(len(experts), 2)),
             "variance": (mean["p_squared"] - mean["p"].square()).clamp(min=0).sum(-1),
             "kept_mass": mean["kept"].sum(-1),
             "logit_shift": mean["shift"].mean(-1),
@@ -71,30 +139,9 @@ class Accumulator:
         }
         if own is not None:
             fields["own_expert_mass"] = mean["p"][:, own]
-        return fields
-
-
-def summarise(
-    experts: Sequence[str],
-    names: Sequence[str],
-    accumulators: Sequence[Accumulator],
-    own: int | None,
-) -> dict[str, Any] | None:
-    """Diagnostics of all routers with exactly the fields of a record; None when no token was seen.
-
-    Args:
-        experts: names of the pool.
-        names: names of all routers, in the accumulators' order.
-        accumulators: their sums.
-        own: index of the task's own expert, or None.
-    """
-    parts = [part for part in (a.summary(own) for a in accumulators) if part is not None]
-    if len(parts) != len(accumulators) or not parts:
-        return None
-    stacked = {field: torch.cat([part[field].cpu() for part in parts]) for field in parts[0]}
-    per_module: dict[str, list[Any]] = {field: values.tolist() for field, values in stacked.items()}
-    overall: dict[str, Any] = {field: values.mean(0).tolist() for field, values in stacked.items()}
-    if own is None:
-        per_module["own_expert_mass"] = [None] * len(names)
-        overall["own_expert_mass"] = None
-    return {"experts": list(experts), "modules": list(names), **overall, "per_module": per_module}
+        per_module: dict[str, list[Any]] = {field: values.tolist() for field, values in fields.items()}
+        overall: dict[str, Any] = {field: values.mean(0).tolist() for field, values in fields.items()}
+        if own is None:
+            per_module["own_expert_mass"] = [None] * len(self.names)
+            overall["own_expert_mass"] = None
+        return {"experts": list(experts), "modules": self.names, **overall, "per_module": per_module}

@@ -83,35 +83,39 @@ class RoutedGroup(InputGroup):
         like = sites[0].weight
         blocks = [padded_A(site.factors, self.rank, site.weight) for site in sites]
         self._B = [padded_B(site.factors, self.rank, site.weight) for site in sites]
-        # Rows of linear routers lie below A, so that one product serves both. Half-precision products would be too
-        # coarse for routing, which is computed in float32.
-        fusable = isinstance(source, Router) and bool(source.linear) and like.dtype.itemsize >= 4
-        self._fused: Router | None = source if fusable and isinstance(source, Router) else None
-        self._n_rows = sum(len(block) for block in blocks)
-        extra = len(self._fused.names) * self.n_experts if self._fused is not None else 0
-        self._A = torch.cat([*blocks, blocks[0].new_zeros(extra, like.shape[1])])
+        self._n_factors = sum(len(block) for block in blocks)
+        # Rows of linear routers lie below A, and below them those of the untrained routers for diagnostics, so that one
+        # product serves all. Half-precision products would be too coarse for routing, which is computed in float32.
+        router = source if isinstance(source, Router) else None
+        self._router = router if router is not None and router.bank.n_rows and like.dtype.itemsize >= 4 else None
+        if self._router is not None:
+            bank = self._router.bank
+            trained = [bank.rows(initial=True)] if bank.providers[0].trainable else []
+            blocks += [bank.rows().detach(), *trained]
+        self._A = torch.cat(blocks)
         self._version: tuple[int, ...] = ()
 
     def hidden(self, x: Tensor) -> Tensor:
         """See `InputGroup.hidden`."""
         products = None
         grad = torch.is_grad_enabled()
-        if self._fused is None or grad or torch.is_autocast_enabled(x.device.type):
-            h = F.linear(x, self._A[: self._n_rows])
+        if self._router is None or grad or torch.is_autocast_enabled(x.device.type):
+            h = F.linear(x, self._A[: self._n_factors])
         else:
-            self._refresh(self._fused)
-            both = F.linear(x, self._A)
-            h, products = both[..., : self._n_rows], both[..., self._n_rows :]
+            both = F.linear(x, self._rows(self._router))
+            h, products = both[..., : self._n_factors], both[..., self._n_factors :]
         h = h.unflatten(-1, (len(self.sites), self.n_experts, self.rank))
         w = self.source.weights(x, h, products).to(h.dtype).unsqueeze(-1)
         return (h * w if grad else h.mul_(w)).flatten(-2)
 
-    def _refresh(self, router: Router) -> None:
-        """Copy the router's rows below A when they have changed since the last time."""
-        version = router.rows_version()
+    def _rows(self, router: Router) -> Tensor:
+        """What x is multiplied with, after refreshing router rows that have changed since the last time."""
+        end = self._n_factors + router.bank.n_rows
+        version = router.bank.version()
         if version != self._version:
-            self._A[self._n_rows :].copy_(router.rows())
+            self._A[self._n_factors : end].copy_(router.bank.rows())
             self._version = version
+        return self._A if router.context.collect else self._A[:end]
 
 
 class TrainedSite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,10 @@ def wide_parameter(values: Tensor, like: Tensor) -> nn.Parameter:
 
 
 class Provider(nn.Module):
-    """One router: logits over experts for each token."""
+    """One router: logits over experts for each token.
+
+    A subclass needs `forward`, or a `bank` that computes several routers at once.
+    """
 
     trainable = False
 
@@ -50,16 +54,59 @@ class Provider(nn.Module):
         """
         raise NotImplementedError
 
+    @classmethod
+    def bank(cls, providers: Sequence[Any]) -> Bank:
+        """Routers of this class that read the same input, to be computed together."""
+        return Bank(providers)
+
     def remember(self) -> None:
         """Keep the present parameters as the initial ones, against which diagnostics measure movement."""
         self._initial = {name: p.detach().clone() for name, p in self.named_parameters()}
 
-    def initial_logits(self, x: Tensor, h: Tensor) -> Tensor | None:
-        """Logits of the untrained router; None when nothing is trained."""
-        if not self.trainable:
-            return None
-        logits: Tensor = functional_call(self, self._initial, (x, h))
-        return logits
+    def value(self, name: str, initial: bool) -> Tensor:
+        """A parameter as it is, or as it was at the start."""
+        found: Tensor = self._initial[name] if initial else getattr(self, name)
+        return found
+
+
+class Bank:
+    """K routers that read the same input; this base computes one after the other.
+
+    Attributes:
+        n_rows: number of rows of `rows()`; 0 where logits do not start as products of x with fixed rows.
+    """
+
+    def __init__(self, providers: Sequence[Any]) -> None:
+        self.providers = tuple(providers)
+        self.n_rows = 0
+
+    def rows(self, initial: bool = False) -> Tensor:
+        """Matrix `[n_rows, d_in]`, with graph, whose products with x the logits are made of."""
+        raise NotImplementedError
+
+    def version(self) -> tuple[int, ...]:
+        """Changes whenever a trained parameter changes in place or moves."""
+        parameters = (p for provider in self.providers for p in provider.parameters())
+        return tuple(v for p in parameters for v in (p._version, p.data_ptr()))
+
+    def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
+        """Logits `[..., K, N]`.
+
+        Args:
+            x: the input `[..., d_in]`.
+            h: shrunk inputs of the K sites, `[..., K, N, r]`.
+            products: `x rows^T` `[..., n_rows]` where it has been computed already.
+            initial: with the parameters of the start instead of the trained ones.
+        """
+        if initial:
+            each = [functional_call(p, p._initial, (x, h[..., k, :, :])) for k, p in enumerate(self.providers)]
+        else:
+            each = [provider(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
+        return torch.stack(each, -2)
+
+    def initial_logits(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor | None:
+        """Logits of the untrained routers; None where nothing is trained."""
+        return self.logits(x, h, products, initial=True) if self.providers[0].trainable else None
 
 
 class LinearRouter(Provider):
@@ -80,24 +127,40 @@ class LinearRouter(Provider):
         self.log_tau = wide_parameter(log_tau, like) if config.tau_learn else None
         self.remember()
 
-    def forward(self, x: Tensor, h: Tensor) -> Tensor:
-        """See `Provider.forward`; `h` is not looked at."""
-        return self.finish(wide_linear(x, self.weight).unsqueeze(-2), x, [self]).squeeze(-2)
+    @classmethod
+    def bank(cls, providers: Sequence[Any]) -> Bank:
+        """See `Provider.bank`."""
+        return LinearBank(providers)
 
-    @staticmethod
-    def finish(products: Tensor, x: Tensor, routers: Sequence[LinearRouter]) -> Tensor:
-        """Normalisation, bias and temperature of K routers' raw products `[..., K, N]`, which share a configuration."""
-        config = routers[0].config
-        if config.input_norm == "rms":
+
+class LinearBank(Bank):
+    """Linear routers with one configuration: a single product."""
+
+    def __init__(self, providers: Sequence[Any]) -> None:
+        super().__init__(providers)
+        self.config: RouterConfig = providers[0].config
+        self.n_rows = sum(len(router.weight) for router in providers)
+
+    def rows(self, initial: bool = False) -> Tensor:
+        """See `Bank.rows`."""
+        return torch.cat([router.value("weight", initial) for router in self.providers])
+
+    def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
+        """See `Bank.logits`; `h` is not looked at."""
+        if products is None:
+            products = wide_linear(x, self.rows(initial))
+        logits = products.unflatten(-1, (len(self.providers), -1))
+        if self.config.input_norm == "rms":
             scale = wide(x).square().mean(-1, keepdim=True).add(_RMS_EPS).rsqrt()
-            products = products * scale.unsqueeze(-1)
-        if config.bias:
-            products = products + torch.stack([router.bias for router in routers])  # type: ignore[misc]
-        if config.tau_learn:
-            products = products / torch.stack([router.log_tau for router in routers]).exp().unsqueeze(-1)  # type: ignore[misc]
-        elif config.tau != 1.0:
-            products = products / config.tau
-        return products
+            logits = logits * scale.unsqueeze(-1)
+        if self.config.bias:
+            logits = logits + self._stacked("bias", initial)
+        if self.config.tau_learn:
+            return logits / self._stacked("log_tau", initial).exp().unsqueeze(-1)
+        return logits if self.config.tau == 1.0 else logits / self.config.tau
+
+    def _stacked(self, name: str, initial: bool) -> Tensor:
+        return torch.stack([router.value(name, initial) for router in self.providers])
 
 
 class RandomRouter(Provider):

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.routing.context import RoutingContext
-from methods.routing.diagnostics import Accumulator
-from methods.routing.providers import LinearRouter, Provider, wide_linear
+from methods.routing.diagnostics import Observation
+from methods.routing.providers import Provider
 from methods.routing.sparsify import Sparsifier
 
 
@@ -25,7 +25,7 @@ class WeightSource(Protocol):
         Args:
             x: `[b, t, d_in]`.
             h: shrunk inputs of the K sites, `[b, t, K, N, r]`.
-            products: `x rows^T` `[b, t, K * N]` of a linear router, where it has been computed already.
+            products: `x rows^T` of the source's bank, where it has been computed already.
         """
 
 
@@ -42,11 +42,11 @@ class Router:
 
     Attributes:
         names: the routers' names, which are the paths of the sites whose input they read.
-        providers: one for each name.
-        linear: the providers where all of them are linear routers, else empty.
+        providers: one for each name, all of one class.
+        bank: computes them together.
         followed: whether other sites use these weights, which are then kept in `latest` until the next pass.
         record: the latest training pass, or None.
-        diagnostics: sums over the tokens of an evaluated task.
+        observed: the latest pass while diagnostics are collected, until they have taken it in.
     """
 
     def __init__(
@@ -56,63 +56,39 @@ class Router:
         sparsifier: Sparsifier,
         context: RoutingContext,
         *,
-        n_experts: int,
         jitter: float = 0.0,
     ) -> None:
         self.names = tuple(names)
         self.providers = tuple(providers)
+        self.bank = providers[0].bank(providers)
         self.sparsifier = sparsifier
         self.context = context
         self.jitter = jitter
-        self.record: Record | None = None
         self.followed = False
-        self.latest: Tensor | None = None
-        self.diagnostics = Accumulator(len(self.names), n_experts)
-        linear = tuple(provider for provider in providers if isinstance(provider, LinearRouter))
-        self.linear = linear if len(linear) == len(self.providers) else ()
+        self.clear()
 
     def clear(self) -> None:
         """Forget the previous pass."""
-        self.record = self.latest = None
-
-    def rows(self) -> Tensor:
-        """Weights of all K linear routers as `[K * N, d_in]`, with graph."""
-        return torch.cat([router.weight for router in self.linear])
-
-    def rows_version(self) -> tuple[int, ...]:
-        """Changes whenever a weight behind `rows` changes in place or moves."""
-        return tuple(v for router in self.linear for v in (router.weight._version, router.weight.data_ptr()))
+        self.record: Record | None = None
+        self.observed: Observation | None = None
+        self.latest: Tensor | None = None
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
-        """See `WeightSource.weights`."""
-        logits = self._logits(x, h, products)
-        w = self.sparsifier(logits, self.context.training)
-        if self.context.training:
+        """See `WeightSource.weights`; `products` may hold those of the initial rows after those of the rows."""
+        context, n_rows = self.context, self.bank.n_rows
+        noisy = bool(self.jitter) and context.training
+        seen = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter) if noisy else x
+        logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])
+        w = self.sparsifier(logits, context.training)
+        if context.training:
             self.record = Record(logits, w)
-        if self.context.collect:
-            self._collect(x, h, logits, w)
+        if context.collect:
+            with torch.no_grad():
+                start = self.bank.initial_logits(x, h, None if products is None else products[..., n_rows:])
+            self.observed = Observation(logits.detach(), w.detach(), start)
         if self.followed:
             self.latest = w
         return w
-
-    def _logits(self, x: Tensor, h: Tensor, products: Tensor | None) -> Tensor:
-        if self.jitter and self.context.training:
-            x = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter)
-            products = None
-        if not self.linear:
-            each = [provider(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
-            return torch.stack(each, -2)
-        if products is None:
-            products = wide_linear(x, self.rows())
-        return LinearRouter.finish(products.unflatten(-1, (len(self.names), -1)), x, self.linear)
-
-    @torch.no_grad()
-    def _collect(self, x: Tensor, h: Tensor, logits: Tensor, w: Tensor) -> None:
-        initial = [provider.initial_logits(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
-        start = None if any(part is None for part in initial) else torch.stack(initial, -2)  # type: ignore[arg-type]
-        mask = self.context.token_mask
-        mask = mask if mask is not None and mask.shape == w.shape[:2] else None
-        self.diagnostics.add(logits, w, start, mask)
 
 
 @dataclass(frozen=True)

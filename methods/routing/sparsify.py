@@ -18,14 +18,21 @@ class Sparsifier:
         eval_k: experts kept otherwise; None keeps all.
         renorm: `sum` divides by the kept mass, which equals a softmax over the kept logits; `none` keeps p as it is,
             so the weights sum to the kept mass.
+        threshold: outside training, keep the experts with N p above it instead of `eval_k`; below 1, so that the
+            largest is always kept.
     """
 
     train_k: int | None
     eval_k: int | None
     renorm: Literal["sum", "none"] = "sum"
+    threshold: float | None = None
 
     def __call__(self, logits: Tensor, training: bool) -> Tensor:
         """Weights `[..., N]` of logits `[..., N]`; unselected experts get exactly 0 and no gradient under `sum`."""
+        if self.threshold is not None and not training:
+            p = logits.softmax(-1)
+            kept_p = torch.where(p * p.shape[-1] > self.threshold, p, 0.0)
+            return kept_p / kept_p.sum(-1, keepdim=True) if self.renorm == "sum" else kept_p
         k = self.train_k if training else self.eval_k
         if k is None or k >= logits.shape[-1]:
             return logits.softmax(-1)
