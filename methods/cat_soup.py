@@ -1,0 +1,133 @@
+"""CAT soup (LoRA Soups, arXiv 2410.13025): one learned weight per expert and site, the same for every token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.base import Composed, Expert, Method, MethodConfig, Session, SiteFactors, TrainingPhase
+from methods.experts import pool_sites
+from methods.merging.lowrank import concatenated
+from methods.merging.updates import balanced
+from methods.routing.composed import RoutedComposed
+from methods.routing.context import RoutingContext
+from methods.routing.factors import padded_A, padded_B
+from methods.routing.groups import InputGroup
+from methods.routing.inject import check_architecture, input_groups
+from methods.routing.linear import RoutedLinear
+from methods.routing.providers import wide_parameter
+
+
+class CatSoupConfig(MethodConfig):
+    """Configuration of `cat-soup`."""
+
+    lr: float | None = Field(default=1e-2, gt=0, description="Learning rate; null takes the comparison's.")
+
+
+class SoupScalars(nn.Module):
+    """The N weights of one site."""
+
+    def __init__(self, n_experts: int, like: Tensor) -> None:
+        super().__init__()
+        self.alpha = wide_parameter(torch.full((n_experts,), 1 / n_experts), like)
+
+
+class SoupGroup(InputGroup):
+    """Sites with learned static weights: beside the factors while there are gradients, else folded into B."""
+
+    def __init__(self, sites: Sequence[RoutedLinear], scalars: Sequence[SoupScalars]) -> None:
+        super().__init__(sites)
+        self._scalars = tuple(scalars)
+        self._A = torch.cat([padded_A(site.factors, self.rank, site.weight) for site in sites])
+        self._plain = [padded_B(site.factors, self.rank, site.weight) for site in sites]
+        self._folded: list[Tensor] = []
+        self._version: tuple[int, ...] = ()
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """See `InputGroup.hidden`."""
+        h = F.linear(x, self._A).unflatten(-1, (len(self.sites), -1))
+        if not torch.is_grad_enabled():
+            self._fold()
+            self._B = self._folded
+            return h
+        self._B = self._plain
+        alpha = torch.stack([part.alpha for part in self._scalars]).to(h.dtype)
+        return h * alpha.repeat_interleave(self.rank, 1)
+
+    def _fold(self) -> None:
+        version = tuple(v for part in self._scalars for v in (part.alpha._version, part.alpha.data_ptr()))
+        if version != self._version:
+            self._version = version
+            self._folded = [
+                padded_B(site.factors, self.rank, site.weight, part.alpha.tolist())
+                for site, part in zip(self.sites, self._scalars, strict=True)
+            ]
+
+
+class Soup(RoutedComposed):
+    """The composed model of `cat-soup`; its parameter group is `scalars`."""
+
+    def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """See `Composed.groups`."""
+        return {"scalars": {f"scalars.{name}": self._alpha(name) for name in self.sites}}
+
+    def merged(self, name: str) -> Expert:
+        """The soup as one ordinary LoRA expert of concatenated rank, exact."""
+        sites = {}
+        for path, site in self._routed.items():
+            alpha = self._alpha(path).tolist()
+            here = [(f, weight) for f, weight in zip(site.factors, alpha, strict=True) if f is not None]
+            A, B = concatenated([balanced(f, site.weight) for f, _ in here], [weight for _, weight in here])
+            sites[path] = SiteFactors(A, B, 1.0)
+        return Expert(name, sites)
+
+    def _alpha(self, path: str) -> nn.Parameter:
+        scalars = self._routed[path].provider
+        assert isinstance(scalars, SoupScalars)
+        return scalars.alpha
+
+
+class CatSoup(Method):
+    """`sum_n alpha_n s_n B_n A_n` with free scalars alpha per site, trained on the routing data."""
+
+    Config: ClassVar[type[MethodConfig]] = CatSoupConfig
+    config: CatSoupConfig
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        check_architecture(model_config)
+
+    def trains(self) -> bool:
+        """See `Method.trains`."""
+        return True
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Soup:
+        """See `Method.install`.
+
+        Raises:
+            AdapterError: an expert does not fit the model.
+        """
+        sites: dict[str, RoutedLinear] = {}
+        scalars: dict[str, SoupScalars] = {}
+        for name in pool_sites(experts, model):
+            base = model.get_submodule(name)
+            assert isinstance(base, nn.Linear)
+            scalars[name] = SoupScalars(len(experts), base.weight)
+            factors = [expert.sites.get(name) for expert in experts]
+            sites[name] = RoutedLinear(name, base, factors, provider=scalars[name])
+        groups = [
+            SoupGroup([sites[name] for name in members], [scalars[name] for name in members])
+            for members in input_groups(list(sites))
+        ]
+        names = [expert.name for expert in experts]
+        return Soup(model, RoutingContext(), names, list(sites.values()), groups, ())
+
+    def fit(self, composed: Composed, session: Session) -> None:
+        """Train the scalars without weight decay, which would pull them to zero rather than to the mean."""
+        lr = {} if self.config.lr is None else {"scalars": self.config.lr}
+        session.train(composed, TrainingPhase("scalars", "routing", ("scalars",), lr=lr, weight_decay=0.0))
