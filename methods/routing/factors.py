@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.base import SiteFactors
+
+R = TypeVar("R")
 
 
 def padded_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> Tensor:
@@ -36,6 +39,34 @@ def padded_B(
     return stacked.flatten(1, 2)
 
 
+class Kept:
+    """The latest result of a computation on parameters, kept while they stay as they are and nobody differentiates.
+
+    Evaluation would otherwise stack the factors of trained experts anew for every token.
+    """
+
+    def __init__(self) -> None:
+        self._key: object = None
+        self._result: Any = None
+
+    def get(self, parameters: Iterable[Tensor], about: Hashable, make: Callable[[], R]) -> R:
+        """`make()`, or what it gave last time for unchanged parameters.
+
+        Args:
+            parameters: what the result is made of.
+            about: what else it depends on.
+            make: the computation.
+        """
+        if torch.is_grad_enabled():
+            self._key = self._result = None
+            return make()
+        key = (about, tuple((p._version, p.data_ptr()) for p in parameters))
+        if key != self._key:
+            self._key, self._result = key, make()
+        kept: R = self._result
+        return kept
+
+
 class TrainableFactors(nn.Module):
     """Factors of experts that are trained: one pair of parameters each, so that an idle expert gets no gradient.
 
@@ -53,9 +84,14 @@ class TrainableFactors(nn.Module):
         self.A = nn.ParameterList(f.A.detach().to(like.device, dtype, copy=True) for f in present)
         self.B = nn.ParameterList(f.B.detach().to(like.device, dtype, copy=True) for f in present)
         self.shape = like.shape
+        self._kept = Kept()
 
     def stacked(self, experts: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """A `[n * rank, d_in]` and `scale * B` `[d_out, n * rank]` of the chosen experts, with graph."""
+        chosen = tuple(experts)
+        return self._kept.get((*self.A, *self.B), (chosen, dtype), lambda: self._stack(chosen, dtype))
+
+    def _stack(self, experts: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         rows, columns = [], []
         for expert in experts:
             slot = self.slots[expert]
