@@ -205,7 +205,10 @@ class Engine:
             trials: list[dict[str, Any]] = []
 
             def fresh(scale: float) -> EngineSession:
-                return EngineSession(self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale)
+                task = cell.task.bound.name if cell.method.method.per_task() else None
+                return EngineSession(
+                    self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task
+                )
 
             if self.plan.config.tune:
                 session, trials = tuned_fit(cell.method.method, composed, scales, fresh)

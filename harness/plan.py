@@ -250,6 +250,20 @@ class Plan:
         """Tasks whose router-train rows make up the routing data: all that the pool's experts serve."""
         return [task for tasks in self.pool_tasks().values() for task in tasks]
 
+    def target_tasks(self, name: str) -> list[BoundTask]:
+        """Tasks whose router-train rows stand for one task where a method is fitted for it alone.
+
+        The task itself, or those of its expert in the pool where it has no such rows (humaneval: mbpp's); empty
+        without either.
+        """
+        from tasks import registry
+
+        found = [self.bind(name, self.config.eval.shots)]
+        expert = registry.card(name).expert
+        if not found[0].parts["router-train"] and expert in self.config.experts.names:
+            found = self.pool_tasks().get(expert, [])
+        return [task for task in found if task.parts["router-train"]]
+
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
@@ -271,8 +285,12 @@ class Plan:
         if not method.serves(config.experts.names, task.own):
             refusal = f"no expert of the pool serves {task.display}"
             names = ()
-        pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
         trained = method.trains()
+        targets = self.target_tasks(task.bound.name) if method.per_task() and trained else None
+        if refusal is None and targets == []:
+            refusal = f"there are no routing examples of {task.display}"
+            names = ()
+        pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
         routing = self._routing_identity() if trained else None
         training = self._training(method.budgets()) if trained else {}
         section = task.bound.settings
@@ -284,7 +302,7 @@ class Plan:
                 "routing": routing,
                 "training": training,
                 "seed": seed if pool or trained else None,
-                "task": task.bound.name if method.per_task() and trained else None,
+                "task": targets and [_training_identity(target) for target in targets],
             }
         )
         spec = CellSpec(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -45,7 +45,7 @@ class TrainingData:
         elif kind in ("expert", "own"):
             tasks = self.plan.expert_tasks(name)
         elif kind == "task":
-            tasks = [task for task in self.plan.routing_tasks() if task.name == name]
+            tasks = self.plan.target_tasks(name)
         else:
             raise KeyError(data)
         return {task.name: self._rows(task, part, max_length) for task in tasks}
@@ -85,6 +85,7 @@ class EngineSession:
         seed: int,
         on_step: Callable[[int, int], None] | None = None,
         lr_scale: float = 1.0,
+        task: str | None = None,
     ) -> None:
         self.plan = plan
         self.data = data
@@ -92,6 +93,7 @@ class EngineSession:
         self.seed = seed
         self.on_step = on_step
         self.lr_scale = lr_scale
+        self.task = task
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
 
@@ -151,6 +153,10 @@ class EngineSession:
             mixture=routers.mixture,
             seed=self.seed,
         )
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Add an entry to the record's training log."""
+        self.log.append(dict(entry))
 
     @torch.no_grad()
     def loss(self, composed: Composed, data: str, n: int) -> float:

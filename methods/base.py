@@ -136,10 +136,14 @@ class Session(Protocol):
 
     Attributes:
         sequences: sequences in a full micro-batch (statistics taken inside one micro-batch need at least 8).
+        task: the task that is fitted for, for methods with `per_task`; else None.
     """
 
     @property
     def sequences(self) -> int: ...
+
+    @property
+    def task(self) -> str | None: ...
 
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         """Run one phase with the comparison's budget; the log goes into the record."""
@@ -147,8 +151,12 @@ class Session(Protocol):
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
 
-        `data` is `routing`, or `task:NAME` for the router-train examples of one task.
+        `data` is `routing`, or `task:NAME` for the router-train examples of one task (of its expert's tasks, where it
+        has none itself).
         """
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """Add JSON data to the log of the fit, for methods that do not learn by optimiser steps."""
 
 
 class Composed:

@@ -151,14 +151,20 @@ class TinySession:
         micro: sequences of a micro-batch; a window holds eight.
         log: raw losses of every step of every phase, in order.
         trained: names of groups that some phase trained.
+        task: see `methods.base.Session`.
+        notes: entries of `note`, in order.
     """
 
-    def __init__(self, *, steps: int = 3, micro: int = 8, lr: float = 1e-2, seed: int = 0) -> None:
+    def __init__(
+        self, *, steps: int = 3, micro: int = 8, lr: float = 1e-2, seed: int = 0, task: str | None = "a"
+    ) -> None:
         self.steps = steps
         self.micro = micro
         self.lr = lr
         self.seed = seed
+        self.task = task
         self.log: list[Mapping[str, float]] = []
+        self.notes: list[Mapping[str, Any]] = []
         self.trained: set[str] = set()
 
     @property
@@ -192,6 +198,10 @@ class TinySession:
         composed.model.eval()
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+    def note(self, entry: Mapping[str, Any]) -> None:
+        """See `Session.note`."""
+        self.notes.append(entry)
 
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """See `Session.loss`."""
