@@ -118,6 +118,7 @@ def _record(engine: Engine, cell: Cell) -> Record:
             preset=config.preset,
             expert_tokens=config.experts.tokens or 0,
             router_tokens=config.routers.tokens or 0,
+            router_examples=config.routers.examples,
             eval_items=bound.settings.limit,
             max_new_tokens=config.eval.max_new_tokens,
             tuning_trials=len(config.routers.tuning_scales) if config.tune else 0,

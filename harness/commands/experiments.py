@@ -53,6 +53,8 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
         paths = []
         for one in renderable:
             paths += api.render(folder, one.name, formats, _order(), here)
+        if name == ALL:
+            paths += api.render(folder, "reproduction", formats, _order(), here)
     except api.ReportError as error:
         raise UserError(str(error)) from error
     for path in paths:
