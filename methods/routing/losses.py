@@ -49,6 +49,45 @@ def negative_log_product(q: Tensor) -> Tensor:
     return -q.log().sum(-1)
 
 
+def poisson_shape(rate: Tensor, n: int) -> Tensor:
+    """Falling shares rate^i / i! over i = 1..n, normalised, `[..., n]` (GMoE, arXiv 2412.16216): how sharply one token
+    should tell experts apart."""
+    i = torch.arange(1, n + 1, dtype=rate.dtype, device=rate.device)
+    shares = (i * rate.log().unsqueeze(-1) - torch.lgamma(i + 1)).softmax(-1)
+    return shares.sort(-1, descending=True).values
+
+
+def normal_shape(width: Tensor, n: int) -> Tensor:
+    """Falling shares exp(-(i - n/2)^2 / 2 width^2) over i = 1..n, normalised, `[..., n]` (GMoE): how load should spread
+    over experts. It is a fixed shape, not equal load."""
+    i = torch.arange(1, n + 1, dtype=width.dtype, device=width.device)
+    shares = (-(i - n / 2).square() / (2 * width.square().unsqueeze(-1))).softmax(-1)
+    return shares.sort(-1, descending=True).values
+
+
+def shape_divergence(shape: Tensor, log_q: Tensor) -> Tensor:
+    """KL(shape || q) with q sorted to fall, whichever expert is which; 0 if and only if the sorted q is the shape.
+
+    Args:
+        shape: `[..., N]`, falling.
+        log_q: logarithms, `[..., N]`.
+    """
+    return (torch.xlogy(shape, shape) - shape * log_q.sort(-1, descending=True).values).sum(-1)
+
+
+def load_divergence(shape: Tensor, load: Tensor) -> Tensor:
+    """`shape_divergence` of mean loads `[..., N]`, in which experts of equal load share the targets of their ranks.
+
+    Sharing changes no value. It makes the gradient at ties independent of the experts' order, and constant, hence no
+    gradient for logits, where all loads are equal. Loads below 1e-6 count as 1e-6.
+    """
+    rank = load.argsort(-1, descending=True).argsort(-1)
+    target = shape.expand(load.shape).gather(-1, rank)
+    ties = (load.unsqueeze(-1) == load.unsqueeze(-2)).to(target.dtype)
+    target = (ties @ target.unsqueeze(-1)).squeeze(-1) / ties.sum(-1)
+    return (torch.xlogy(shape, shape) - target * load.clamp(min=1e-6).log()).sum(-1)
+
+
 def preserve(parameters: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Sum of squared distances of parameters from their reference values (LoRA-Mixer Eq. 11, without beta)."""
     return torch.stack([(now - reference).square().sum() for now, reference in parameters]).sum()

@@ -1,0 +1,145 @@
+"""The routing losses of GMoE (Bai et al. 2024, arXiv 2412.16216) on LoRA-Mixer's routers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from methods.base import LossTerm, MethodConfig, TrainingPhase
+from methods.routing import losses
+from methods.routing.auxiliary import AuxiliaryLoss
+from methods.routing.config import StatisticsConfig, TermConfig
+from methods.routing.method import LinearlyRouted, LinearRoutingConfig
+from methods.routing.providers import wide_parameter
+from methods.routing.statistics import RoutingBatch, expand_at
+
+
+class GmoeLossConfig(StatisticsConfig):
+    """`poisson` is the distinction loss L_P of single tokens, `normal` the balance loss L_N of loads."""
+
+    poisson: TermConfig = TermConfig(coef=0.005)
+    normal: TermConfig = TermConfig(coef=8.0)
+    rate: float = Field(default=1.5, ge=1, le=2, description="Initial rate of the Poisson shape; kept within [1, 2].")
+    width: float | None = Field(default=None, gt=0, description="Initial width of the normal shape; null is N/2.")
+    released: bool = Field(default=False, description="As in the authors' code instead of the paper.")
+    lr: float | None = Field(default=None, gt=0, description="Rate of the shapes' parameters; null: the comparison's.")
+
+
+class GmoeConfig(LinearRoutingConfig):
+    """Configuration of `gmoe`."""
+
+    loss: GmoeLossConfig = GmoeLossConfig()
+
+
+class GmoeLosses(AuxiliaryLoss):
+    """L_P = E[KL(poisson shape || sorted p)] and L_N = KL(normal shape || sorted mean load), for each router.
+
+    Each router has a rate and a width of its own, trained with it: `[G]` each. They stay within [1, 2] and
+    [0.5, N] by projection.
+    """
+
+    config: GmoeLossConfig
+
+    def __init__(self, n_routers: int, n_experts: int, config: GmoeLossConfig, like: Tensor) -> None:
+        super().__init__(n_routers, n_experts, config, like)
+        width = n_experts / 2 if config.width is None else config.width
+        self.rate = wide_parameter(torch.full((n_routers,), config.rate), like)
+        self.width = wide_parameter(torch.full((n_routers,), width), like)
+
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Rates and widths; counted apart from the routers."""
+        return {"rate": self.rate, "width": self.width}
+
+    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
+        """See `AuxiliaryLoss.terms`."""
+        with torch.no_grad():
+            self.rate.clamp_(1, 2)
+            self.width.clamp_(0.5, self.n_experts)
+        available = {
+            "poisson": (self.config.poisson.coef, self.poisson),
+            "normal": (self.config.normal.coef, self.normal),
+        }
+        return {name: self.term(of(batch).mean(), coef) for name, (coef, of) in available.items() if coef != 0}
+
+    def poisson(self, batch: RoutingBatch) -> Tensor:
+        """L_P of each router, `[G]`; a mean over tokens."""
+        return self.distinction(batch, losses.shape_divergence)
+
+    def distinction(self, batch: RoutingBatch, divergence: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Mean over tokens of a divergence of p from the Poisson shape, `[G]`."""
+        shapes = self._by_record(losses.poisson_shape(self.rate, self.n_experts), batch)
+        return batch.mean(lambda record: divergence(next(shapes), record.logits.log_softmax(-1)))
+
+    @staticmethod
+    def _by_record(values: Tensor, batch: RoutingBatch) -> Iterator[Tensor]:
+        """Rows `[G, ...]` as they belong to the records, `[K, ...]` each."""
+        return iter(values.split([record.logits.shape[-2] for record in batch.records]))
+
+    def normal(self, batch: RoutingBatch) -> Tensor:
+        """L_N of each router, `[G]`: routers meet it to first order at the running loads, widths exactly."""
+        _, point = self.statistics.point()
+        shape = losses.normal_shape(self.width, self.n_experts)
+        load = batch.fbar(self.f_mode)
+        if point is None:
+            return losses.load_divergence(shape, load)
+        at_point = losses.load_divergence(shape, point)
+        expanded = expand_at(lambda at: losses.load_divergence(shape.detach(), at), load, point)
+        return expanded + at_point - at_point.detach()
+
+
+class ReleasedGmoeLosses(GmoeLosses):
+    """As the authors' code has them: sum t |log(t/q)| in place of KL, padding counted, loads counted since the first
+    step of training (so that their gradient falls like 1/steps), and unbounded rates and widths."""
+
+    def __init__(self, n_routers: int, n_experts: int, config: GmoeLossConfig, like: Tensor) -> None:
+        super().__init__(n_routers, n_experts, config, like)
+        self._counted = torch.zeros(n_routers, n_experts, dtype=self.rate.dtype, device=like.device)
+
+    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
+        """See `AuxiliaryLoss.terms`."""
+        whole = RoutingBatch(batch.records, None)
+        count = whole.fbar(self.f_mode) * whole.tokens
+        load = (self._counted + count) / (self._counted + count).sum(-1, keepdim=True)
+        self._counted += count.detach()
+        poisson = self.distinction(whole, absolute_divergence)
+        normal = absolute_divergence(losses.normal_shape(self.width, self.n_experts), load.clamp(min=1e-6).log())
+        return {
+            "poisson": self.term(poisson.mean(), self.config.poisson.coef),
+            "normal": self.term(normal.mean(), self.config.normal.coef),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """See `AuxiliaryLoss.state`."""
+        return super().state() | {"statistics.counted": self._counted.clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `AuxiliaryLoss.load_state`."""
+        super().load_state(state)
+        self._counted.copy_(state["statistics.counted"])
+
+
+def absolute_divergence(shape: Tensor, log_q: Tensor) -> Tensor:
+    """sum t |log(t/q)| with q sorted to fall: its gradient does not vanish towards its minimum."""
+    return (shape * (shape.log() - log_q.sort(-1, descending=True).values).abs()).sum(-1)
+
+
+class Gmoe(LinearlyRouted):
+    """LoRA-Mixer's layer with GMoE's Poisson and normal losses."""
+
+    Config: ClassVar[type[MethodConfig]] = GmoeConfig
+    config: GmoeConfig
+
+    def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
+        """See `LinearlyRouted.loss`."""
+        cls = ReleasedGmoeLosses if self.config.loss.released else GmoeLosses
+        return cls(n_routers, n_experts, self.config.loss, like)
+
+    def phase(self) -> TrainingPhase:
+        """See `RoutedMethod.phase`."""
+        phase, lr = super().phase(), self.config.loss.lr
+        return phase if lr is None else replace(phase, lr={**phase.lr, "loss": lr})
