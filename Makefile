@@ -20,8 +20,9 @@ fetch: install
 demo: fetch
 	$(BIN)/harness run --methods base,lora,uniform,mixer,mole --tasks sst2,mrpc,arc-e --preset quick
 
+# Two workers with one thread each: most tests are too small to gain from more threads.
 test: fetch
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
 
 lint: install
 	$(BIN)/ruff check

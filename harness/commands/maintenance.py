@@ -13,8 +13,10 @@ from harness.errors import UserError, unknown
 def fetch_command() -> None:
     """Download, check, unpack and convert every bundled asset."""
     from harness.assets import ASSETS, asset_folder
+    from harness.commands.run import quiet_libraries
     from harness.models import BUNDLED, bundled_model_folder
 
+    quiet_libraries()
     for asset in ASSETS.values():
         typer.echo(f"{asset.name} {asset.version} ({asset.licence}): {asset_folder(asset.name)}")
     for name in BUNDLED:
