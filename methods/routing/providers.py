@@ -79,6 +79,7 @@ class Bank:
     def __init__(self, providers: Sequence[Any]) -> None:
         self.providers = tuple(providers)
         self.n_rows = 0
+        self._trained = tuple(p for provider in providers for p in provider.parameters())
 
     def rows(self, initial: bool = False) -> Tensor:
         """Matrix `[n_rows, d_in]`, with graph, whose products with x the logits are made of."""
@@ -86,8 +87,7 @@ class Bank:
 
     def version(self) -> tuple[int, ...]:
         """Changes whenever a trained parameter changes in place or moves."""
-        parameters = (p for provider in self.providers for p in provider.parameters())
-        return tuple(v for p in parameters for v in (p._version, p.data_ptr()))
+        return tuple([v for p in self._trained for v in (p._version, p.data_ptr())])
 
     def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
         """Logits `[..., K, N]`.
