@@ -50,13 +50,15 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
     requests = [bound.requests(doc, cell.seed) for doc in docs]
     composed, lm = evaluator.composed, evaluator.lm
     tokens, truncated = dict(lm.tokens), lm.truncated
-    evaluator.on_done = on_done
+    gold = [bound.gold_request(doc, cell.seed) for doc in docs]
+    asked = [request for request in gold if request is not None]
+    n_requests = sum(map(len, requests))
+    evaluator.on_done = lambda done, of: on_done(done, of + len(asked))
     with composed.task(bound.name, cell.task.own):
         outputs = iter(lm.score([request for own in requests for request in own]))
         grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
         routing = composed.diagnostics()
-        gold = [bound.gold_request(doc, cell.seed) for doc in docs]
-        asked = [request for request in gold if request is not None]
+        evaluator.on_done = lambda done, of: on_done(n_requests + done, n_requests + of)
         likelihoods = iter(lm.score(asked)) if asked else iter(())
         golds = [None if request is None else float(next(likelihoods)[0]) for request in gold]
     return {
