@@ -69,7 +69,11 @@ class Probe:
 
 @dataclass(frozen=True)
 class Limits:
-    """Per program. The time limit is `factor` times the reference solution's time, within `floor` and `ceiling` (s)."""
+    """Per program, in bytes and seconds.
+
+    The time limit is `factor` times the reference solution's time, within `floor` and `ceiling`. It is on processor
+    time; wall time may be three times as long.
+    """
 
     memory: int = 1024 * MEBIBYTE
     file: int = MEBIBYTE
@@ -77,4 +81,4 @@ class Limits:
     floor: float = 3.0
     factor: float = 10.0
     ceiling: float = 60.0
-    startup: float = 30.0
+    startup: float = 60.0

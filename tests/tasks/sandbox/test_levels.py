@@ -102,7 +102,7 @@ class Fake(Level):
         ),
         (["/bin/sh", "-c", 'echo \'={"outcome":"passed","detail":""}\''], "fake did not start"),
         (["/no/such/program"], "fake cannot be started"),
-        (["/bin/sleep", "60"], "fake did not start within 1 s"),
+        (["/bin/sleep", "60"], "fake did not start within the limit of 1 s"),
     ],
 )
 def test_failure_to_isolate_is_no_failed_sample(argv: list[str], detail: str) -> None:
