@@ -88,6 +88,7 @@ def requests_are_well_formed(task: BoundTask) -> None:
 def training_ends_in_gold(task: BoundTask) -> None:
     """The training view is the evaluation's prompt, and its target is the gold answer as scored."""
     plain = task.with_settings(task.settings.model_copy(update={"shots": 0}))
+    golds = {doc.id: item.gold for doc, item in zip(_items(plain), _scored(plain, _items(plain)), strict=True)}
     for doc in _items(plain):
         example = plain.example(doc)
         request = plain.requests(doc, 0)[0]
@@ -96,7 +97,7 @@ def training_ends_in_gold(task: BoundTask) -> None:
         gold = _gold(plain, doc)
         assert example.target == gold.continuation, f"{task.name}: the training target of {doc.id} is not the gold."
         assert example.target.strip(), f"{task.name}: the training target of {doc.id} is empty."
-        text = plain.score(doc, _perfect(plain, doc)).gold
+        text = golds[doc.id]
         assert example.target.rstrip().endswith(text.rstrip()), (
             f"{task.name}: training on {doc.id} doesn't end in gold."
         )
@@ -104,7 +105,7 @@ def training_ends_in_gold(task: BoundTask) -> None:
 
 def gold_scores_one(task: BoundTask) -> None:
     """A model that gives every gold answer gets every item of the primary metric (items without a verdict aside)."""
-    items = [task.score(doc, _perfect(task, doc)) for doc in _items(task)]
+    items = _scored(task, _items(task))
     for doc, item in zip(_items(task), items, strict=True):
         value = item.metrics[task.primary]
         assert value is None or value == 1, f"{task.name}: the gold answer of {doc.id} scores {value}."
@@ -258,6 +259,14 @@ def _perfect(task: BoundTask, doc: Doc) -> list[Any]:
         (-0.001, True) if request.continuation == target else (-50.0 - 10 * len(request.continuation), False)
         for request in task.requests(doc, 0)
     ]
+
+
+def _scored(task: BoundTask, docs: Sequence[Doc]) -> list[ScoredItem]:
+    """Scores of a model that knows the answers; without asking a judge."""
+    outputs = [_perfect(task, doc) for doc in docs]
+    if task.needs_judge:
+        return [task.score(doc, output) for doc, output in zip(docs, outputs, strict=True)]
+    return task.score_all(docs, outputs)
 
 
 def _guess(task: BoundTask, doc: Doc, lengths: Sequence[int], generator: random.Random) -> ScoredItem:

@@ -94,6 +94,28 @@ def _piqa(i: int) -> dict[str, Any]:
     return {"goal": f"carry {i} {_phrase(i)}s", "sol1": f"use a {_phrase(i + 1)}", "sol2": "don't", "label": i % 2}
 
 
+def _humaneval(i: int) -> dict[str, Any]:
+    name = f"add_{i}"
+    return {
+        "task_id": f"Made/{i}",
+        "prompt": f'def {name}(x: int) -> int:\n    """Add {i} to a {_phrase(i)}."""\n',
+        "canonical_solution": f"    return x + {i}\n",
+        "test": f"def check(candidate):\n    assert candidate(1) == {i + 1}\n",
+        "entry_point": name,
+    }
+
+
+def _mbpp(i: int) -> dict[str, Any]:
+    return {
+        "task_id": i,
+        "text": f"Write a function to take {i} {_phrase(i)}s from a number.",
+        "code": f"def take(x):\r\n  return x - {i}",
+        "test_list": [f"assert take({x}) == {x - i}" for x in (1, 2, 3)],
+        "test_setup_code": "",
+        "challenge_test_list": [],
+    }
+
+
 ROWS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[int], dict[str, Any]]]] = {
     ("arc", "ARC-Easy"): (("train", "validation", "test"), _arc),
     ("arc", "ARC-Challenge"): (("train", "validation", "test"), _arc),
@@ -111,6 +133,8 @@ ROWS: dict[tuple[str, str], tuple[tuple[str, ...], Callable[[int], dict[str, Any
     ("medqa", "4_options"): (("train", "validation", "test"), _medqa("ABCD")),
     ("medqa", "5_options"): (("test",), _medqa("ABCDE")),
     ("medmcqa", "default"): (("validation",), _medmcqa),
+    ("humaneval", "openai_humaneval"): (("test",), _humaneval),
+    ("mbpp", "full"): (("train", "validation", "test"), _mbpp),
     ("pubmedqa", "pqa_labeled"): (("train", "test"), _pubmedqa),
 }
 

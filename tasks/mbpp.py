@@ -1,0 +1,98 @@
+"""MBPP (Austin et al. 2021): small programs from a sentence and three asserts."""
+
+from __future__ import annotations
+
+import ast
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tasks.base import ChatTemplate, Doc, TaskSettings
+from tasks.code_task import CodeBound, CodeTask
+from tasks.fewshot import FewShot
+from tasks.row_task import LoadedRows
+from tasks.sandbox import Program
+
+
+class PublishedExamples(FewShot):
+    """The three examples of the paper's prompt (task ids 2, 3 and 4), in lm-eval's order."""
+
+    def __init__(self) -> None:
+        super().__init__("mbpp", [], 3, "fixed")
+
+    def examples(self, doc: Doc, seed: int) -> list[Doc]:
+        """Always the same three: they are in no other part."""
+        return published_examples()
+
+
+class MbppBound(CodeBound):
+    """MBPP with three fixed shots takes the published examples; other numbers are drawn as for every task."""
+
+    def __init__(
+        self,
+        task: Mbpp,
+        rows: LoadedRows,
+        source: str,
+        settings: TaskSettings,
+        chat: ChatTemplate | None,
+        lm: Any,
+    ) -> None:
+        super().__init__(task, rows, source, settings, chat, lm)
+        if settings.shots == 3 and settings.fewshot == "fixed":
+            self._fewshot = PublishedExamples()
+
+
+class Mbpp(CodeTask):
+    """MBPP; the answer is a whole program."""
+
+    bound_class = MbppBound
+    gold = "{{code}}\n[DONE]"
+    instruct_file = "mbpp/mbpp_instruct.yaml"
+    instruct_gold = "{{code}}\n```"
+
+    def program(self, doc: Doc, answer: str) -> Program:
+        """The answer alone; the asserts are handed to it one call at a time.
+
+        What the asserts name is looked for in the reference: its functions and classes are the candidate's to define,
+        its imports (`sys` in task 596) are the check's.
+        """
+        row = doc.row
+        tests = "\n".join([row["test_setup_code"], *row["test_list"]])
+        used = {node.id for node in ast.walk(_parsed(tests)) if isinstance(node, ast.Name)}
+        reference = _parsed(row["code"]).body
+        definitions = (node for node in reference if isinstance(node, ast.FunctionDef | ast.ClassDef))
+        imports = (node for node in reference if isinstance(node, ast.Import | ast.ImportFrom))
+        return Program(
+            id=doc.id,
+            code=answer,
+            tests=tests,
+            functions=tuple(node.name for node in definitions if node.name in used),
+            setup="\n".join(ast.unparse(node) for node in imports if _bound_by(node) & used),
+            reference=row["code"],
+        )
+
+
+def _parsed(code: str) -> ast.Module:
+    """Published programs hold escapes that Python warns about; that is nobody's to mend here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return ast.parse(code)
+
+
+def _bound_by(node: ast.Import | ast.ImportFrom) -> set[str]:
+    return {alias.asname or alias.name for alias in node.names}
+
+
+@cache
+def published_examples() -> list[Doc]:
+    """Read from the source of lm-eval's helper, which cannot be imported: importing it loads a metric from the hub."""
+    import lm_eval
+
+    helper = Path(lm_eval.__file__).parent / "tasks/mbpp/utils.py"
+    for node in ast.parse(helper.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "list_fewshot_samples":
+            (returned,) = [part.value for part in node.body if isinstance(part, ast.Return) and part.value]
+            return [Doc(str(row["task_id"]), row) for row in ast.literal_eval(returned)]
+    raise LookupError(f"{helper} has no list_fewshot_samples: this version of lm-eval is not supported.")
