@@ -57,5 +57,7 @@ class Ties(Merge):
     def _threshold(self, expert: Expert, model: nn.Module) -> Tensor:
         """Smallest magnitude that is kept of all of an expert's sites."""
         weights: dict[str, Any] = {site: model.get_submodule(site).weight for site in expert.sites}
+        if next(iter(weights.values())).is_meta:  # only shapes exist there
+            return torch.empty((), device="meta")
         keep = keep_count(self.config.density, sum(weight.numel() for weight in weights.values()))
         return streamed_threshold(lambda: (dense(f, weights[site]) for site, f in expert.sites.items()), keep)

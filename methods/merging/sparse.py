@@ -75,8 +75,9 @@ def disjoint_mean(vectors: Tensor, tie: TieRule) -> Tensor:
     """
     total = vectors.sum(0)
     elected = total.sign()
-    if tie != "zero":
-        other = 1.0 if tie == "plus" or elected.sum() >= 0 else -1.0
-        elected = torch.where(elected == 0, other, elected)
+    if tie == "plus":
+        elected = torch.where(elected == 0, 1, elected)
+    elif tie == "majority":
+        elected = torch.where(elected == 0, torch.where(elected.sum() >= 0, 1, -1), elected)
     agreeing = (vectors.sign() == elected) & (vectors != 0)
     return torch.where(agreeing, vectors, 0).sum(0) / agreeing.sum(0).clamp(min=1)
