@@ -1,0 +1,181 @@
+"""What methods that train experts of their own have in common: their LoRAs, their data, and where they fit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Self, TypeVar
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import nn
+
+from methods.base import Budget, Comparison, Expert, MethodConfig, Track, TrainingPhase, Unsupported
+from methods.experts import new_expert
+from methods.routing.build import install_routed
+from methods.routing.composed import RoutedComposed
+from methods.routing.context import RoutingContext
+from methods.routing.ffn import gated_blocks
+from methods.routing.method import RoutedMethod
+
+T = TypeVar("T")
+JointData = Literal["stage1+routing", "stage1", "routing"]
+_BUDGETS: dict[str, Budget] = {"stage1": "expert", "routing": "router"}
+
+
+class LoraSection(MethodConfig):
+    """LoRAs that a method makes itself; null takes the value of the comparison's experts."""
+
+    rank: PositiveInt | None = Field(default=None, description="Rank of each.")
+    alpha: float | None = Field(default=None, gt=0, description="LoRA alpha; null keeps the comparison's alpha/rank.")
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="Dropout on the input of A in training.")
+    targets: tuple[str, ...] | None = Field(default=None, description="Last parts of the module paths that get one.")
+    lr: float | None = Field(default=None, gt=0, description="Learning rate of the LoRAs.")
+
+    def within(self, comparison: Comparison, *, times: int = 1) -> Self:
+        """With nothing left open; `times` multiplies a rank that is taken from the comparison."""
+        rank = comparison.rank * times if self.rank is None else self.rank
+        filled = {
+            "rank": rank,
+            "alpha": _or(self.alpha, comparison.alpha / comparison.rank * rank),
+            "dropout": _or(self.dropout, comparison.dropout),
+            "targets": _or(self.targets, comparison.targets),
+            "lr": _or(self.lr, comparison.lr),
+        }
+        return self.model_copy(update=filled)
+
+    def fresh(self, model: nn.Module, names: Sequence[str], seed: int) -> list[Expert]:
+        """Untrained experts, which change nothing: A is random, B zero.
+
+        Raises:
+            Unsupported: rank, alpha or targets are still open.
+        """
+        if self.rank is None or self.alpha is None or self.targets is None:
+            raise Unsupported("LoRAs need a shape: set lora.rank, lora.alpha and lora.targets, or run in a comparison.")
+        return [new_expert(name, model, self.targets, r=self.rank, lora_alpha=self.alpha, seed=seed) for name in names]
+
+
+class JointConfig(MethodConfig):
+    """Of methods that train LoRAs from scratch."""
+
+    lora: LoraSection = LoraSection()
+    data: JointData = Field(
+        default="stage1+routing",
+        description="Training rows: those of the pool's experts and of the routers together, or one of them.",
+    )
+
+    def within(self, comparison: Comparison) -> Self:
+        """With everything filled in that defaults to the comparison's."""
+        return self.model_copy(update={"lora": self.lora.within(comparison)})
+
+
+class ExpertsConfig(JointConfig):
+    """Of methods that train several experts from scratch."""
+
+    n_experts: PositiveInt | None = Field(default=None, description="Number of experts; null: as many as the pool has.")
+
+    def within(self, comparison: Comparison) -> Self:
+        """See `JointConfig.within`."""
+        n_experts = _or(self.n_experts, len(comparison.experts))
+        return super().within(comparison).model_copy(update={"n_experts": n_experts})
+
+
+class JointMethod(RoutedMethod):
+    """Experts trained from scratch together with their routers, on all of the comparison's training rows at once.
+
+    Those are the rows that the pool's experts and then the routers of a composed row are trained on, so that a joint
+    row differs in the method and not in the examples. Nothing of the pool but its size is used.
+    """
+
+    track: ClassVar[Track] = "joint"
+    Config: ClassVar[type[MethodConfig]] = JointConfig
+    config: JointConfig
+
+    def within(self, comparison: Comparison) -> Self:
+        """See `Method.within`."""
+        return type(self)(self.config.within(comparison), name=self.name)
+
+    def depends_on(self, pool: Sequence[str], own: str | None) -> tuple[str, ...]:
+        """No expert: they are made here."""
+        return ()
+
+    def budgets(self) -> tuple[Budget, ...]:
+        """See `Method.budgets`."""
+        parts = self.config.data.split("+")
+        return tuple(budget for part, budget in _BUDGETS.items() if part in parts)
+
+    def phase(self) -> TrainingPhase:
+        """See `RoutedMethod.phase`. One rate for all groups, as published, unless router.lr is set."""
+        router, rate = getattr(self.config, "router", None), self.config.lora.lr
+        lr = {} if rate is None else dict.fromkeys(("experts", "attention", "routers", "loss"), rate)
+        if router is not None and router.lr is not None:
+            lr["routers"] = router.lr
+        return TrainingPhase(
+            "joint",
+            self.config.data,
+            ("experts",),
+            lr=lr,
+            budget="expert" if "expert" in self.budgets() else "router",
+            weight_decay=0.0 if router is None else router.weight_decay,
+        )
+
+    def names(self, pool: Sequence[str] = ()) -> tuple[str, ...]:
+        """Names of the experts, which belong to no task.
+
+        Raises:
+            Unsupported: their number is open.
+        """
+        n_experts = getattr(self.config, "n_experts", None) or len(pool)
+        if not n_experts:
+            raise Unsupported(f"{self.name} needs a number of experts: set n_experts, or run in a comparison.")
+        return tuple(f"expert-{n}" for n in range(1, n_experts + 1))
+
+    def targets(self) -> Sequence[str]:
+        """Last parts of the module paths that get LoRAs; empty while they are open."""
+        return self.config.lora.targets or ()
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        super().check(model_config, self.names(pool))
+        missing = set(self.targets()) - projections(model_config)
+        if missing:
+            raise Unsupported(
+                f"{self.name} needs linear layers named {', '.join(sorted(missing))}, which models of type "
+                f"{model_config.model_type} do not have: set lora.targets to layers that they have."
+            )
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
+        """See `Method.install`; `experts` is not looked at."""
+        context = RoutingContext()
+        fresh = self.config.lora.fresh(model, self.names(), seed)
+        routing = self.routing(context, self.names(), seed)
+        dropout = self.config.lora.dropout or 0.0
+        return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout)
+
+
+def projections(model_config: Any) -> frozenset[str]:
+    """Last parts of the paths of a model's linear layers, from its configuration alone."""
+    return _architecture(model_config.to_json_string(use_diff=False))[0]
+
+
+def has_gated_blocks(model_config: Any) -> bool:
+    """Whether a model has feed-forward blocks `down(act(gate(x)) * up(x))`, from its configuration alone."""
+    return _architecture(model_config.to_json_string(use_diff=False))[1]
+
+
+@lru_cache(maxsize=8)
+def _architecture(config_json: str) -> tuple[frozenset[str], bool]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    values = json.loads(config_json)
+    config = AutoConfig.for_model(values.pop("model_type"), **values)
+    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = loader.from_config(config)
+    leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
+    return frozenset(leaves), bool(gated_blocks(model))
+
+
+def _or(value: T | None, default: T) -> T:
+    return default if value is None else value
