@@ -40,11 +40,19 @@ class AuxiliaryLoss(ABC):
         """Take the micro-batch into the statistics and return its terms; none in a statistics pass."""
         scope = self.config.stats_scope
         if scope == "accum" and not torch.is_grad_enabled():
-            self.statistics.observe(batch.pbar, batch.fbar(self.f_mode), batch.tokens)
+            self.statistics.observe(*self.means(batch), batch.tokens)
             return {}
         if scope == "ema":
-            self.statistics.observe(batch.pbar, batch.fbar(self.f_mode), batch.tokens)
+            self.statistics.observe(*self.means(batch), batch.tokens)
         return self.terms(batch, progress)
+
+    def means(self, batch: RoutingBatch) -> tuple[Tensor, Tensor]:
+        """What the statistics follow, `[G, N]` each: pbar, and the load that `f_mode` names."""
+        return batch.pbar, batch.fbar(self.f_mode)
+
+    def end_window(self) -> None:
+        """Called after each optimiser step."""
+        self.statistics.end_window()
 
     def term(self, value: Tensor, coefficient: float) -> LossTerm:
         """A mean over counted tokens."""

@@ -22,6 +22,7 @@ from methods.routing.sparsify import Sparsifier
 
 MakeProvider = Callable[[str, RoutedLinear], Provider]
 MakeLoss = Callable[[int, int, Tensor], AuxiliaryLoss]
+Watch = Callable[[Sequence[RoutedLinear], WeightSource], WeightSource]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Routing:
         jitter: noise on the routers' input in training.
         loss: makes the auxiliary loss for (number of routers, of experts, a tensor of the model's type and device);
             None for no loss.
+        watch: wraps the weight source of sites that read one input, for losses that look at more than routers.
     """
 
     provider: MakeProvider
@@ -44,6 +46,7 @@ class Routing:
     scope: Scope = "per_projection"
     jitter: float = 0.0
     loss: MakeLoss | None = None
+    watch: Watch | None = None
 
 
 def install_routed(
@@ -82,7 +85,10 @@ def install_routed(
             if isinstance(source, Router):
                 routers.append(source)
             group = [sites[name] for name in members]
-            groups.append(TrainedSite(group[0], source) if train_experts else RoutedGroup(group, source))
+            made = TrainedSite(group[0], source) if train_experts else RoutedGroup(group, source)
+            if routing.watch is not None:
+                made.source = routing.watch(group, source)
+            groups.append(made)
     like = next(iter(sites.values())).weight
     n_routers = sum(len(router.names) for router in routers)
     loss = None if routing.loss is None else routing.loss(n_routers, len(experts), like)

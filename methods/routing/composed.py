@@ -115,7 +115,7 @@ class RoutedComposed(Composed):
     def on_window_end(self) -> None:
         """See `Composed.on_window_end`."""
         if self.loss is not None:
-            self.loss.statistics.end_window()
+            self.loss.end_window()
 
     def state(self) -> dict[str, Tensor]:
         """Trained parameters and running statistics."""

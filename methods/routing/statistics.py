@@ -9,7 +9,7 @@ window contributes its share of one gradient however the window is cut. `microba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,9 +44,12 @@ class RoutingBatch:
 
     def mean(self, of: Callable[[Record], Tensor]) -> Tensor:
         """Mean over counted tokens of a function of records with values `[b, t, K, ...]`: `[G, ...]`."""
+        return self.average(of(record) for record in self.records)
+
+    def average(self, parts: Iterable[Tensor]) -> Tensor:
+        """Mean over counted tokens of values `[b, t, K, ...]` each, side by side: `[sum of K, ...]`."""
         means = []
-        for record in self.records:
-            values = of(record)
+        for values in parts:
             if self.mask is None:
                 means.append(values.mean((0, 1)))
             else:
@@ -115,7 +118,7 @@ class BalanceStatistics:
         self._window_means: Tensor | None = None
 
     def observe(self, pbar: Tensor, fbar: Tensor, tokens: Tensor) -> None:
-        """Add a micro-batch's means `[G, N]` over `tokens` tokens to the window."""
+        """Add a micro-batch's means `[G, N]` over `tokens` tokens to the window; see `AuxiliaryLoss.means`."""
         self._sums += torch.stack([pbar.detach(), fbar.detach()]) * tokens
         self._tokens += tokens
 

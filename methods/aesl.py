@@ -1,0 +1,195 @@
+"""The routing losses of AESL (Guo et al. 2025, arXiv 2505.22323) on LoRA-Mixer's routers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from methods.base import LossTerm, MethodConfig
+from methods.routing import losses
+from methods.routing.auxiliary import AuxiliaryLoss
+from methods.routing.build import Routing
+from methods.routing.config import StatisticsConfig, TermConfig
+from methods.routing.context import RoutingContext
+from methods.routing.factors import padded_B
+from methods.routing.linear import RoutedLinear
+from methods.routing.method import LinearlyRouted, LinearRoutingConfig
+from methods.routing.providers import wide
+from methods.routing.router import WeightSource
+from methods.routing.statistics import RoutingBatch, expand_at
+
+_EPS = 1e-8
+_NAMES = ("aux", "ortho", "variance")
+
+
+class AeslLossConfig(StatisticsConfig):
+    """`aux` balances, `ortho` keeps the outputs of a token's experts apart, `variance` spreads weights over tokens."""
+
+    aux: TermConfig = TermConfig(coef=1e-3)
+    ortho: TermConfig = TermConfig(coef=1e-3)
+    variance: TermConfig = TermConfig(coef=1e-3)
+    calibrate: bool = Field(default=True, description="Whether `coef` is the size that a term has at the start.")
+    ortho_weighted: bool = Field(
+        default=False, description="Whether outputs are weighted in `ortho`, as they are used."
+    )
+
+
+class AeslConfig(LinearRoutingConfig):
+    """Configuration of `aesl`."""
+
+    loss: AeslLossConfig = AeslLossConfig()
+
+
+class Overlaps:
+    """Looks at the experts' outputs at sites that read one input; passes the weights of their source on.
+
+    The outputs are never formed: with h_n = A_n x, the inner product of two of them is
+    h_j^T (s_j s_m B_j^T B_m) h_m, N r x N r work instead of N d_out for each token.
+
+    Attributes:
+        latest: L_o of each token at each site, `[b, t, G]`, of the latest training pass.
+    """
+
+    def __init__(
+        self, sites: Sequence[RoutedLinear], source: WeightSource, context: RoutingContext, weighted: bool
+    ) -> None:
+        self.source = source
+        self.context = context
+        self.weighted = weighted
+        self.latest: Tensor | None = None
+        rank, n_experts = max(site.rank for site in sites), len(sites[0].factors)
+        each = [wide(padded_B(site.factors, rank, site.weight)) for site in sites]
+        self._gram = torch.stack([B.t() @ B for B in each]).unflatten(2, (n_experts, rank)).unflatten(1, (-1, rank))
+
+    def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
+        """See `WeightSource.weights`."""
+        w = self.source.weights(x, h, products)
+        if self.context.training:
+            self.latest = self.of(wide(h), w)
+        return w
+
+    def of(self, h: Tensor, w: Tensor) -> Tensor:
+        """Mean over pairs of selected experts of the squared projection of one's output on the other's.
+
+        Args:
+            h: shrunk inputs `[b, t, G, N, r]`.
+            w: applied weights `[b, t, G or 1, N]`.
+        """
+        halfway = torch.einsum("btgja,gjamc->btgjmc", h, self._gram)
+        inner = torch.einsum("btgjmc,btgmc->btgjm", halfway, h)
+        if self.weighted:
+            inner = inner * w.unsqueeze(-1) * w.unsqueeze(-2)
+        length = inner.diagonal(dim1=-2, dim2=-1).unsqueeze(-2)
+        selected = w > 0
+        pairs = selected.unsqueeze(-1) & selected.unsqueeze(-2)
+        pairs = pairs & ~torch.eye(w.shape[-1], dtype=torch.bool, device=w.device)
+        projected = inner.square() * length / (length + _EPS).square()
+        count = pairs.sum((-2, -1)).clamp(min=1)
+        return (projected * pairs).sum((-2, -1)) / count
+
+
+class AeslLosses(AuxiliaryLoss):
+    """`aux` N sum pbar_i fbar_i with f the share of picks, `ortho` L_o, `variance` L_v = -sum_i Var(s_i) over tokens.
+
+    With calibration a term's coefficient is the power of ten that brings its size in the first window of training
+    nearest to `coef`; it is 0 in that window, in which running means have no history either.
+    """
+
+    config: AeslLossConfig
+    f_mode = "topk_freq"
+
+    def __init__(
+        self, n_routers: int, n_experts: int, config: AeslLossConfig, like: Tensor, overlaps: Sequence[Overlaps]
+    ) -> None:
+        super().__init__(n_routers, n_experts, config, like)
+        self.overlaps = tuple(overlaps)
+        self._coefficients = torch.zeros(len(_NAMES), dtype=torch.float64)
+        self._sizes = torch.zeros(len(_NAMES), dtype=torch.float64)
+        self._tokens = 0
+
+    def means(self, batch: RoutingBatch) -> tuple[Tensor, Tensor]:
+        """Mean weights, in the place of pbar, and the share of picks."""
+        return batch.fbar("topk_score"), batch.fbar(self.f_mode)
+
+    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
+        """See `AuxiliaryLoss.terms`."""
+        values = torch.stack([self.aux(batch), self.ortho(batch), self.variance(batch)])
+        wanted = [getattr(self.config, name).coef for name in _NAMES]
+        if self.config.calibrate:
+            if not self._coefficients.any():
+                tokens = int(batch.tokens)
+                self._sizes += values.detach().double().cpu() * tokens
+                self._tokens += tokens
+            used = self._coefficients.tolist()
+        else:
+            used = wanted
+        return {
+            name: self.term(value, now)
+            for name, value, now, coef in zip(_NAMES, values, used, wanted, strict=True)
+            if coef != 0
+        }
+
+    def aux(self, batch: RoutingBatch) -> Tensor:
+        """N sum_i pbar_i fbar_i, averaged over routers."""
+        _, point = self.statistics.point()
+        load = batch.fbar(self.f_mode).detach() if point is None else point
+        return self.n_experts * losses.balance(batch.pbar, load).mean()
+
+    def ortho(self, batch: RoutingBatch) -> Tensor:
+        """L_o, averaged over tokens and sites."""
+        parts = [overlap.latest for overlap in self.overlaps if overlap.latest is not None]
+        return batch.average(parts).mean()
+
+    def variance(self, batch: RoutingBatch) -> Tensor:
+        """-sum_i Var(s_i) over tokens of the weights s, averaged over routers."""
+        point, _ = self.statistics.point()
+        squares = batch.mean(lambda record: (record.w / record.w.sum(-1, keepdim=True)).square().sum(-1))
+        of_mean = expand_at(lambda mean: mean.square().sum(-1), batch.fbar("topk_score"), point)
+        return (of_mean - squares).mean()
+
+    def end_window(self) -> None:
+        """See `AuxiliaryLoss.end_window`; the first one calibrates."""
+        super().end_window()
+        if self._tokens:
+            sizes = (self._sizes / self._tokens).abs()
+            wanted = torch.tensor([getattr(self.config, name).coef for name in _NAMES], dtype=torch.float64)
+            # A term that is 0 at the start has no size to go by.
+            ratio = torch.where(sizes > 1e-12, wanted / sizes.clamp(min=1e-12), wanted)
+            self._coefficients = torch.where(wanted > 0, 10 ** ratio.log10().round(), 0.0)
+            self._tokens = 0
+
+    def state(self) -> dict[str, Tensor]:
+        """See `AuxiliaryLoss.state`."""
+        return super().state() | {"statistics.coefficients": self._coefficients.clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `AuxiliaryLoss.load_state`."""
+        super().load_state(state)
+        self._coefficients = state["statistics.coefficients"].clone()
+        self._sizes.zero_()
+        self._tokens = 0
+
+
+class Aesl(LinearlyRouted):
+    """LoRA-Mixer's layer with AESL's balance, orthogonality and variance losses."""
+
+    Config: ClassVar[type[MethodConfig]] = AeslConfig
+    config: AeslConfig
+
+    def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
+        """See `RoutedMethod.routing`."""
+        overlaps: list[Overlaps] = []
+
+        def watch(sites: Sequence[RoutedLinear], source: WeightSource) -> Overlaps:
+            overlaps.append(Overlaps(sites, source, context, self.config.loss.ortho_weighted))
+            return overlaps[-1]
+
+        def loss(n_routers: int, n_experts: int, like: Tensor) -> AeslLosses:
+            return AeslLosses(n_routers, n_experts, self.config.loss, like, overlaps)
+
+        return replace(super().routing(context, pool, seed), watch=watch, loss=loss)
