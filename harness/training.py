@@ -183,6 +183,9 @@ class _Trainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         model.train()
+        # The Trainer clears the model's own gradients only, and a loss may have parameters outside it.
+        if self.optimizer is not None:
+            self.optimizer.zero_grad()
         step, steps = self.state.global_step, self.state.max_steps
         self.composed.context.progress = step / steps
         window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]

@@ -106,6 +106,28 @@ def test_the_whole_loop_agrees_too() -> None:
     torch.testing.assert_close(trained(2), trained(8), rtol=0, atol=1e-9)
 
 
+def test_gradients_of_a_loss_of_its_own_do_not_pile_up() -> None:
+    """A parameter that is no part of the model sees one step's gradient at a time."""
+
+    class WithLoss(Toy):
+        def __init__(self, model: LlamaForCausalLM) -> None:
+            super().__init__(model)
+            self.own = nn.Parameter(torch.ones(3, dtype=torch.float64))
+            self.gradients: list[float] = []
+            self.own.register_post_accumulate_grad_hook(lambda p: self.gradients.append(float(p.grad.sum())))
+
+        def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+            return {**super().groups(), "loss": {"own": self.own}}
+
+        def losses(self) -> dict[str, LossTerm]:
+            return {"own": LossTerm(self.own.sum(), 1.0, per_token=False)}
+
+    toy = WithLoss(tiny_llama())
+    recipe = Recipe({"routers": 1e-2, "loss": 1e-2}, 1, 4, 4, 0.0, "constant", 0.0, seed=3)
+    train(toy, rows(20), ["routers", "loss"], recipe, pad_id=0)
+    assert toy.gradients == [3.0] * 5
+
+
 def test_only_the_named_groups_change_and_nothing_stays_behind() -> None:
     toy = Toy(tiny_llama())
     before = {name: p.detach().clone() for name, p in toy.model.named_parameters()}
