@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,15 @@ def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: FakeEnd
     assert len(repeated) == len(first) - kept <= concurrency
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Python's own handler for SIGINT, which a shell's background job does not get."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_keeps_what_was_paid_for(endpoint: FakeEndpoint, tmp_path: Path) -> None:
     def answer(question: str, nth: int, body: dict[str, Any]) -> Any:
         if question == "q40":

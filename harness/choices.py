@@ -1,0 +1,145 @@
+"""What the user chose, checked and typed: methods with their configurations, tasks ready to be scored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.config import RunConfig
+from harness.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from methods.base import Comparison, Method
+    from tasks.base import BoundTask
+    from tasks.judge import Judge
+
+
+@dataclass(frozen=True)
+class MethodChoice:
+    """A method as chosen: its display name carries the deviations the user asked for, not the preset's."""
+
+    display: str
+    name: str
+    method: Method
+    track: str
+    config: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TaskChoice:
+    """A task as chosen, joined with its data. `own` is the pool's expert for it, or None."""
+
+    display: str
+    bound: BoundTask
+    own: str | None
+
+
+def choose_methods(config: RunConfig) -> list[MethodChoice]:
+    """The run's methods with their typed configurations.
+
+    Overrides come from the preset (`method_defaults`, applied where a method has the key, not shown in the display
+    name) and from the user (shown). A key for all methods (`*`) must be a key of every one of them.
+
+    Raises:
+        UserError: unknown method or key, a value of the wrong type, or two equal choices.
+    """
+    from methods import registry
+
+    chosen: list[MethodChoice] = []
+    stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
+    if stray:
+        raise UserError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
+    for text in config.methods:
+        try:
+            name, inline = registry.parse(text)
+            keys = registry.config_keys(name)
+        except registry.UnknownMethod as error:
+            raise unknown("method", text, registry.names()) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
+        for key in shown:
+            if key not in keys:
+                raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
+        silent = {key: value for key, value in config.method_defaults.items() if key in keys}
+        try:
+            method = registry.create(name, {**silent, **shown}).within(comparison(config))
+        except ValueError as error:
+            raise UserError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
+        display = registry.display(name, shown)
+        if any(other.display == display for other in chosen):
+            raise UserError(f"The method {display} is chosen twice: leave one out.")
+        resolved = method.config.model_dump(mode="json")
+        chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved))
+    return chosen
+
+
+def comparison(config: RunConfig) -> Comparison:
+    """What the methods of a run share beyond the pool's weights."""
+    from methods.base import Comparison
+
+    section = config.experts
+    return Comparison(
+        experts=section.names,
+        rank=section.rank,
+        alpha=section.alpha,
+        dropout=section.lora_dropout,
+        targets=section.target_modules,
+        lr=section.lr,
+    )
+
+
+def prepare_scoring(bound: BoundTask, config: RunConfig) -> None:
+    """Give a task its judge or sandbox, and see before anything runs that scoring will be possible.
+
+    Raises:
+        UserError: no judge can be asked, or the sandbox is below the minimum.
+    """
+    if bound.needs_judge:
+        bound.judge = judge_of(config, bound.name)
+    if bound.runs_code:
+        from tasks.sandbox import SandboxUnavailable, strongest
+
+        bound.min_isolation = config.min_isolation
+        try:
+            strongest(bound.min_isolation)
+        except (SandboxUnavailable, ValueError) as error:
+            raise UserError(str(error)) from error
+
+
+def judge_of(config: RunConfig, task: str) -> Judge:
+    """The judge of a configuration, seen to answer.
+
+    Raises:
+        UserError: none is configured, its settings are wrong, or it cannot be asked.
+    """
+    from pydantic import ValidationError
+
+    from harness.assets import cache_root
+    from tasks.judge import Judge, JudgeConfig, JudgeUnavailable, check
+
+    if not config.judge:
+        raise UserError(f"The task {task} needs a judge: set one, e.g. --set 'judge={{preset: deepseek}}'.")
+    try:
+        judge = JudgeConfig.model_validate(config.judge)
+        check(judge)
+    except JudgeUnavailable as error:
+        raise UserError(str(error)) from error
+    except (ValidationError, ValueError) as error:
+        raise UserError(f"The judge's settings are wrong: {_sentence(error)}") from error
+    return Judge(judge, cache_root() / "judge")
+
+
+def known_experts() -> list[str]:
+    """Names in the expert map: every expert that some registered task is served by."""
+    from tasks import registry
+
+    return sorted({registry.card(name).expert for name in registry.names() if registry.card(name).expert})
+
+
+def _sentence(error: Exception) -> str:
+    problems = getattr(error, "errors", None)
+    if callable(problems):
+        first = problems()[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}."
+    return str(error)
