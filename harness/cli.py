@@ -270,6 +270,23 @@ def check(
     check_command(name)
 
 
+@app.command()
+def params(
+    model: Annotated[str, typer.Option(help="llama3-8b, another shipped architecture, or any model.")] = "llama3-8b",
+    rank: Annotated[int, typer.Option(help="Rank of every LoRA of the pool.")] = 64,
+    experts: Annotated[int, typer.Option(help="Size of the pool.")] = 6,
+    targets: Annotated[str | None, typer.Option(help="Comma-separated layer names that LoRAs go to.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated; default all.", autocompletion=_complete("methods"))
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="text, md, latex or csv.")] = "text",
+) -> None:
+    """Count what every method trains and stores, from the architecture alone."""
+    from harness.commands.params import params_command
+
+    params_command(model, rank, experts, _commas(targets), _commas(methods), format)
+
+
 def _version(value: bool) -> None:
     if value:
         typer.echo(__version__)
