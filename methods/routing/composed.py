@@ -79,7 +79,7 @@ class RoutedComposed(Composed):
         return named
 
     def stored(self) -> dict[str, int]:
-        """Parameters of the frozen experts, padding not counted."""
+        """Parameters of the frozen experts, padding not counted, and what routers keep that is never trained."""
         count = sum(
             factor.A.numel() + factor.B.numel()
             for site in self._routed.values()
@@ -87,7 +87,8 @@ class RoutedComposed(Composed):
             for factor in site.factors
             if factor is not None
         )
-        return {"experts": count} if count else {}
+        kept = sum(buffer.numel() for provider in self._providers().values() for buffer in provider.buffers())
+        return {name: n for name, n in (("experts", count), ("routers", kept)) if n}
 
     def losses(self) -> dict[str, LossTerm]:
         """See `Composed.losses`; the records of the pass are used up.
