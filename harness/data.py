@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from results.digest import seed_from
-from tasks.base import BoundTask, Part
+from tasks.base import BoundTask, Doc, Part
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,25 +32,46 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def encoded(self) -> Encoded:
+        """Itself; see `Pending`."""
+        return self
+
+
+class Pending:
+    """A training row that is encoded when it is drawn: a budget often takes a hundredth of a large part."""
+
+    def __init__(self, id: str, task: str, make: Callable[[], Encoded]) -> None:
+        self.id = id
+        self.task = task
+        self._make = make
+        self._made: Encoded | None = None
+
+    def encoded(self) -> Encoded:
+        """The encoded row, made once."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
 
 def encode(
     tokenizer: PreTrainedTokenizerBase, task: BoundTask, part: Part, domain: int, max_length: int
-) -> list[Encoded]:
-    """Encode one part of a task; the split into prompt and target tokens is lm-eval's own.
+) -> list[Pending]:
+    """Rows of one part of a task, to be encoded; the split into prompt and target tokens is lm-eval's own.
 
     Prompts too long for `max_length` lose tokens on the left, never the target. Targets of generative tasks end in the
     end-of-sequence token, so that a trained expert learns to stop.
     """
     ending = [tokenizer.eos_token_id] if task.generative and tokenizer.eos_token_id is not None else []
-    encoded = []
-    for doc in task.parts[part]:
+
+    def make(doc: Doc) -> Encoded:
         example = task.example(doc)
         prompt_ids, target_ids = split_encode(tokenizer, example.prompt, example.target)
         target_ids = (target_ids + ending)[: max_length - 1]
         room = max_length - len(target_ids)
         ids = prompt_ids[-room:] + target_ids if room < len(prompt_ids) else prompt_ids + target_ids
-        encoded.append(Encoded(example.id, task.name, domain, tuple(ids), len(target_ids)))
-    return encoded
+        return Encoded(example.id, task.name, domain, tuple(ids), len(target_ids))
+
+    return [Pending(doc.id, task.name, partial(make, doc)) for doc in task.parts[part]]
 
 
 def split_encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -67,7 +89,7 @@ def split_encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[
 
 
 def draw(
-    pools: Mapping[str, Sequence[Encoded]],
+    pools: Mapping[str, Sequence[Encoded | Pending]],
     *,
     tokens: int | None,
     examples: int | None,
@@ -77,7 +99,7 @@ def draw(
     """Draw a training set without replacement from the pools of several tasks.
 
     Args:
-        pools: encoded rows by task.
+        pools: rows by task, encoded when they are drawn.
         tokens: stop before this many tokens (at least one example is drawn); None for no limit.
         examples: stop at this many examples; None for no limit.
         mixture: `uniform_by_task` takes one row of each task in turn until that task runs out; `proportional`
@@ -87,15 +109,16 @@ def draw(
     Returns:
         The drawn rows, tasks mixed; order is the order of drawing.
     """
-    shuffled = {name: _shuffled(rows, seed_from("draw", name, seed)) for name, rows in sorted(pools.items())}
-    order: Iterable[Encoded]
+    shuffled = {name: _shuffled(pools[name], seed_from("draw", name, seed)) for name in sorted(pools)}
+    order: Iterable[Encoded | Pending]
     if mixture == "uniform_by_task":
         order = _in_turn(shuffled)
     else:
         order = _shuffled([row for rows in shuffled.values() for row in rows], seed_from("draw", "all", seed))
     drawn: list[Encoded] = []
     used = 0
-    for row in order:
+    for pending in order:
+        row = pending.encoded()
         if (drawn and (tokens is not None and used + len(row) > tokens)) or (
             examples is not None and len(drawn) >= examples
         ):
@@ -105,14 +128,14 @@ def draw(
     return drawn
 
 
-def _shuffled(rows: Sequence[Encoded], seed: int) -> list[Encoded]:
+def _shuffled(rows: Sequence[Encoded | Pending], seed: int) -> list[Encoded | Pending]:
     # Sorted by id first: the order of a source's files must not matter.
     ordered = sorted(rows, key=lambda row: (row.task, row.id))
     random.Random(seed).shuffle(ordered)
     return ordered
 
 
-def _in_turn(pools: Mapping[str, Sequence[Encoded]]) -> Iterator[Encoded]:
+def _in_turn(pools: Mapping[str, Sequence[Encoded | Pending]]) -> Iterator[Encoded | Pending]:
     left = {name: iter(rows) for name, rows in pools.items()}
     for name in cycle(list(left)):
         if not left:
@@ -129,7 +152,7 @@ def windows(rows: Sequence[Encoded], batch_size: int, epochs: int, seed: int) ->
     """Windows of `batch_size` rows, one optimiser step each, shuffled anew in every epoch; the last may be smaller."""
     plan = []
     for epoch in range(epochs):
-        order = _shuffled(rows, seed_from("order", epoch, seed))
+        order = [row.encoded() for row in _shuffled(rows, seed_from("order", epoch, seed))]
         plan += [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     return plan
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from harness.config import OptimisationSection
-from harness.data import Encoded, collate, draw, encode
+from harness.data import Encoded, Pending, collate, draw, encode
 from harness.experts import pad_token
 from harness.forward import logits_at, target_cross_entropy
 from harness.training import Recipe, train
@@ -27,9 +27,9 @@ class TrainingData:
     def __init__(self, plan: Plan, base: BaseModel) -> None:
         self.plan = plan
         self.base = base
-        self._encoded: dict[tuple[str, Part, int], list[Encoded]] = {}
+        self._encoded: dict[tuple[str, Part, int], list[Pending]] = {}
 
-    def pools(self, data: str, max_length: int) -> dict[str, list[Encoded]]:
+    def pools(self, data: str, max_length: int) -> dict[str, list[Pending]]:
         """Rows by task for `routing`, `dev`, `expert:NAME`, `own:NAME` or `task:NAME`.
 
         `expert:NAME` and `task:NAME` are router-train rows; `own:NAME` are expert-train rows; `dev` is for tuning
@@ -61,7 +61,7 @@ class TrainingData:
             seed=seed,
         )
 
-    def _rows(self, task: Any, part: Part, max_length: int) -> list[Encoded]:
+    def _rows(self, task: Any, part: Part, max_length: int) -> list[Pending]:
         from tasks import registry
 
         key = (task.name, part, max_length)
