@@ -48,7 +48,7 @@ class EvaluationLM(TemplateLM):
     Args:
         model: a loaded transformers model, possibly with routed layers; its forward stays the entry point.
         tokenizer: its tokenizer; not changed.
-        batch_tokens: most tokens of one forward pass; None: 2048 on a CPU, 16384 on an accelerator.
+        batch_tokens: most tokens of one forward pass; never more than suits the device (`Limits.of`).
         batch_rows: most rows decoded at once.
         kv_cache: False where weights depend on whole sequences (`Composed.kv_cache`): nothing is shared or kept then.
         path: `shared` and `plain` force a path; `auto` takes `shared` where it computes what the model does.

@@ -46,9 +46,12 @@ class Limits:
 
     @classmethod
     def of(cls, device: torch.device, batch_tokens: int | None, batch_rows: int, cache_bytes: int) -> Limits:
-        """Limits for a device, where the number of tokens is left open."""
-        tokens, overhead = (2048, 64) if device.type == "cpu" else (16384, 1024)
-        return cls(batch_tokens or tokens, batch_rows, overhead, cache_bytes)
+        """Limits for a device; `batch_tokens` can lower its best batch, not raise it.
+
+        On a CPU larger passes are slower: between two matrix products their activations leave the cache.
+        """
+        tokens, overhead = (512, 64) if device.type == "cpu" else (16384, 1024)
+        return cls(min(batch_tokens or tokens, tokens), batch_rows, overhead, cache_bytes)
 
 
 class Runner:
