@@ -98,16 +98,16 @@ def _table(
     published = _published() if comparable else {}
     columns = [
         Column("trained", "trained", "count", None),
-        Column("trained of base", "% of base", "%", None, decimals=4),
-        Column("trained of all", "% with adapters", "%", None, decimals=4),
-        Column("groups", "trained by group", "text", None),
+        Column("trained of base", "% base", "%", None, decimals=4),
+        Column("trained of all", "% all", "%", None, decimals=4),
+        *([Column("paper", "paper %", "%", None, decimals=2)] if published else []),
         Column("stored", "stored", "count", None),
-        Column("stored of base", "% of base", "%", None, decimals=4),
-        Column("stored of all", "% with adapters", "%", None, decimals=4),
+        Column("stored of base", "% base", "%", None, decimals=3),
+        Column("stored of all", "% all", "%", None, decimals=3),
+        Column("groups", "trained by group", "text", None),
     ]
-    if published:
-        columns.append(Column("paper", "trained, % in the paper", "%", None, decimals=2))
-    footnotes, rows = Footnotes(), {}
+    footnotes = Footnotes()
+    rows: dict[str, list[Row]] = {}
     for display, name, method in chosen:
         paper = published.get(PUBLISHED.get(name, "")) if display == name else None
         row = _row(display, skeleton.count(method), skeleton.parameters, paper, footnotes)
@@ -155,11 +155,11 @@ def _notes(label: str, skeleton: Skeleton, published: bool) -> tuple[str, ...]:
         f"{label} has {skeleton.parameters:,} parameters. Pool: {n} LoRAs of rank {rank} at {targets}, {one:,} "
         f"parameters each ({100 * one / skeleton.parameters:.3f} % of the base), {n * one:,} together.",
         "Trained: by gradient. Stored: kept beside the base without that; a merge that is folded into the weights "
-        "takes no memory of its own. Percentages with adapters divide by the base and all that is trained or stored.",
+        "takes no memory of its own. % base divides by the base, % all by the base and all that is trained or stored.",
     ]
     if published:
         notes.append(
-            "Paper: LoRA-Mixer, appendix A.4. Its 3.88 (mixer-joint) and 8.08 (mixlora) follow from no counting of "
-            "these shapes; the 0.04 of mixer is its routers alone."
+            "Paper: LoRA-Mixer, appendix A.4, trained parameters in percent. Its 3.88 (mixer-joint) and 8.08 (mixlora) "
+            "follow from no counting of these shapes; the 0.04 of mixer is its routers alone."
         )
     return tuple(notes)
