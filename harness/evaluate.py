@@ -43,7 +43,7 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
 
     Returns:
         JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `tokens`, `truncated`, `path`
-        (`shared` or `plain`, with the reason), `peak_memory_bytes`.
+        (`shared` or `plain`, with the reason), the method's `notes`, `peak_memory_bytes`.
     """
     bound = cell.task.bound
     docs = bound.eval_docs()
@@ -75,6 +75,7 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         "truncated": lm.truncated - truncated,
         "path": lm.path,
         "path_reason": lm.reason or lm.generation_reason,
+        "notes": cell.method.method.notes(composed),
         "peak_memory_bytes": peak_memory(str(next(composed.model.parameters()).device)),
     }
 

@@ -66,6 +66,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
     if outputs["path_reason"]:
         notes.append(f"Evaluated without shared prefixes: {outputs['path_reason']}.")
+    notes += outputs.get("notes", [])
     extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
     notes += extra.get("judge", {}).get("notes", [])
     record = _record(engine, cell).model_copy(

@@ -298,3 +298,7 @@ class Method(ABC):
 
     def fit(self, composed: Composed, session: Session) -> None:
         """Learn what is learned; default: nothing."""
+
+    def notes(self, composed: Composed) -> list[str]:
+        """What a reader of the record must know about a fitted model, each a sentence or two; default: nothing."""
+        return []
