@@ -47,6 +47,12 @@ def _complete(kind: str):  # type: ignore[no-untyped-def]
     return complete
 
 
+def _benchmarks(incomplete: str) -> list[str]:
+    from harness.bench import BENCHMARKS
+
+    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+
+
 @app.command()
 def run(
     methods: Annotated[
@@ -285,6 +291,36 @@ def params(
     from harness.commands.params import params_command
 
     params_command(model, rank, experts, _commas(targets), _commas(methods), format)
+
+
+@app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="evaluation, generation, or startup.", autocompletion=_benchmarks)],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    items: Annotated[
+        int | None, typer.Option(help="Items of each task; default: those of the published figures.")
+    ] = None,
+    repetitions: Annotated[int | None, typer.Option(help="Turns of both sides; default 3.")] = None,
+    peer_batches: Annotated[
+        str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
+) -> None:
+    """Measure speed side by side with what people use today."""
+    from harness.commands.bench import bench_command
+
+    bench_command(
+        name,
+        json,
+        model=model,
+        data=data,
+        items=items,
+        repetitions=repetitions,
+        peer_batches=_commas(peer_batches),
+        run=run,
+    )
 
 
 def _version(value: bool) -> None:

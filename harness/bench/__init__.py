@@ -1,0 +1,35 @@
+"""Side-by-side measurements against what people use today: `harness bench NAME [--json]`.
+
+A benchmark is a function that yields `Row`s; both sides run in one process, taking turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from harness.bench.measure import Options, Row
+
+BENCHMARKS: Mapping[str, str] = {
+    "evaluation": "harness.bench.evaluation:evaluation",
+    "generation": "harness.bench.generation:generation",
+    "startup": "harness.bench.startup:startup",
+}
+"""Where each benchmark is; imported when it runs."""
+
+
+def benchmark(name: str) -> Callable[[Options], Iterator[Row]]:
+    """The benchmark of that name.
+
+    Raises:
+        UserError: there is none; the message names those there are.
+    """
+    if name not in BENCHMARKS:
+        raise unknown("benchmark", name, BENCHMARKS)
+    module, _, function = BENCHMARKS[name].partition(":")
+    found: Callable[[Options], Iterator[Row]] = getattr(import_module(module), function)
+    return found

@@ -1,0 +1,136 @@
+"""Timing two ways of doing the same work, by turns."""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from pydantic import BaseModel, Field, computed_field
+from torch import Tensor, nn
+
+from harness.provenance import hardware
+
+T = TypeVar("T")
+
+
+class Options(BaseModel):
+    """What the command line lets a user choose about a benchmark."""
+
+    model: str = "smollm2-135m"
+    data: str = "bundled"
+    items: int | None = Field(default=None, gt=0)
+    repetitions: int = Field(default=3, gt=0)
+    peer_batches: tuple[int, ...] = (1, 4, 16)
+    """Batch sizes tried for the other side; its fastest one is measured."""
+    run: str | None = None
+    """A finished run, for what is timed on one."""
+
+
+class Row(BaseModel):
+    """One line of a benchmark's table.
+
+    Attributes:
+        name: what is measured.
+        setting: sizes and batch sizes of both sides, in words.
+        peer: the other side.
+        seconds: of every repetition, ours.
+        peer_seconds: of every repetition, theirs.
+        limit: the ratio, if time were proportional to the multiply-adds of each side's linear layers; None where
+            arithmetic is not what takes the time.
+        target: the ratio aimed at, or where `target_is_seconds` the longest time.
+        agreement: how far the results of both sides are equal, in words.
+    """
+
+    name: str
+    setting: str
+    peer: str
+    seconds: list[float]
+    peer_seconds: list[float]
+    limit: float | None = None
+    target: float
+    target_is_seconds: bool = False
+    agreement: str = ""
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def median(self) -> float:
+        """Median seconds, ours."""
+        return statistics.median(self.seconds)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def peer_median(self) -> float:
+        """Median seconds, theirs."""
+        return statistics.median(self.peer_seconds)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def ratio(self) -> float:
+        """How many times faster we are: their median over ours."""
+        return self.peer_median / self.median
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def reached(self) -> bool:
+        """Whether the target was."""
+        return self.median <= self.target if self.target_is_seconds else self.ratio >= self.target
+
+
+def timed(work: Callable[[], T]) -> tuple[float, T]:
+    """Seconds of wall clock and the result; garbage of earlier work is collected first."""
+    gc.collect()
+    start = time.perf_counter()
+    result = work()
+    return time.perf_counter() - start, result
+
+
+def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any], repetitions: int) -> tuple[list[float], list[float]]:
+    """Seconds of both sides; who goes first changes with every repetition, so that drift hits both alike."""
+    sides: tuple[list[float], list[float]] = ([], [])
+    for repetition in range(repetitions):
+        for side in (0, 1) if repetition % 2 == 0 else (1, 0):
+            sides[side].append(timed((ours, theirs)[side])[0])
+    return sides
+
+
+class WorkCounter:
+    """Counts the multiply-adds of a model's linear layers, its head included, over all forward passes.
+
+    Attention between tokens, norms and embeddings are left out. Counting costs microseconds a layer.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.total = 0
+        linears = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        self._handles = [linear.register_forward_hook(self._count) for linear in linears]
+
+    def _count(self, linear: nn.Module, args: tuple[Tensor, ...], _output: object) -> None:
+        assert isinstance(linear, nn.Linear)
+        self.total += args[0].numel() * linear.out_features
+
+    def take(self) -> int:
+        """What was counted since the last call."""
+        total, self.total = self.total, 0
+        return total
+
+    def remove(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+
+def machine(device: str) -> dict[str, str | int | float]:
+    """What the figures were measured on."""
+    return {
+        "hardware": hardware(device),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

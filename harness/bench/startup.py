@@ -1,0 +1,37 @@
+"""Time until the command line answers, against starting Python alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+
+from harness.bench.measure import Options, Row, by_turns
+
+
+def startup(options: Options) -> Iterator[Row]:
+    """`harness list` for every kind of name; with `--run`, `harness report` on that run too."""
+    commands = [(f"harness list {what}", ["list", what], 0.5) for what in ("methods", "tasks", "presets", "tables")]
+    if options.run is not None:
+        commands.append(("harness report", ["report", options.run], 5.0))
+    for name, arguments, target in commands:
+        command = [sys.executable, "-m", "harness.cli", *arguments]
+        _run(command)  # files are read into memory once
+        seconds, alone = by_turns(
+            lambda command=command: _run(command),  # type: ignore[misc]
+            lambda: _run([sys.executable, "-c", "pass"]),
+            options.repetitions,
+        )
+        yield Row(
+            name=name,
+            setting="a new process",
+            peer="python -c pass",
+            seconds=seconds,
+            peer_seconds=alone,
+            target=target,
+            target_is_seconds=True,
+        )
+
+
+def _run(command: Sequence[str]) -> None:
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

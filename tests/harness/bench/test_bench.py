@@ -1,0 +1,96 @@
+"""The machinery of benchmarks; their figures are measured by hand."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import harness.bench
+from harness.bench import BENCHMARKS, benchmark
+from harness.bench.measure import Options, Row, WorkCounter, by_turns
+from harness.bench.peer import instances
+from harness.cli import app
+from harness.errors import UserError
+from tasks.base import Request
+
+
+def row(**changes: Any) -> Row:
+    return Row(
+        **{"name": "n", "setting": "s", "peer": "p", "seconds": [1.0, 2.0, 9.0], "peer_seconds": [5.0, 6.0, 7.0]}
+        | {"target": 3.0}
+        | changes
+    )
+
+
+def test_rows_compare_medians() -> None:
+    assert (row().median, row().peer_median, row().ratio, row().reached) == (2.0, 6.0, 3.0, True)
+    assert not row(target=3.1).reached
+    assert row(target=2.0, target_is_seconds=True).reached
+    assert not row(target=1.9, target_is_seconds=True).reached
+
+
+def test_sides_take_turns() -> None:
+    order: list[str] = []
+    ours, theirs = by_turns(lambda: order.append("us"), lambda: order.append("them"), 3)
+    assert order == ["us", "them", "them", "us", "us", "them"]
+    assert len(ours) == len(theirs) == 3
+
+
+def test_work_is_counted_until_the_counter_is_removed() -> None:
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    counter = WorkCounter(model)
+    model(torch.zeros(4, 7, 3))
+    assert counter.take() == 4 * 7 * (3 * 5 + 5 * 2)
+    assert counter.take() == 0
+    counter.remove()
+    model(torch.zeros(1, 3))
+    assert counter.take() == 0
+
+
+def test_both_sides_get_the_same_instances() -> None:
+    likelihood, generation = instances(
+        [
+            Request("loglikelihood", "shots ", "question", " answer"),
+            Request("generate", "shots ", "question", until=("\n",), max_new_tokens=7),
+        ]
+    )
+    assert likelihood.args == ("shots question", " answer")
+    assert generation.args == ("shots question", {"until": ["\n"], "max_gen_toks": 7, "do_sample": False})
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_can_be_loaded(name: str) -> None:
+    assert benchmark(name).__name__ == name
+
+
+def test_command_prints_rows_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Options] = []
+
+    def fake(options: Options) -> list[Row]:
+        asked.append(options)
+        return [row(limit=4.0, agreement="all equal"), row(target=1.0, target_is_seconds=True)]
+
+    monkeypatch.setattr("harness.commands.bench.benchmark", lambda name: fake)
+    result = CliRunner().invoke(app, ["bench", "x", "--items", "5", "--peer-batches", "2,8"])
+    assert result.exit_code == 0, result.output
+    assert "n: 3.00x, arithmetic 4.0x (target 3x: reached)" in result.output
+    assert "n: 2.00 s (target 1 s: missed)" in result.output
+    assert "all equal" in result.output
+    assert asked == [Options(items=5, peer_batches=(2, 8))]
+    result = CliRunner().invoke(app, ["bench", "x", "--json"])
+    printed = json.loads(result.output)
+    assert [own["ratio"] for own in printed["rows"]] == [3.0, 3.0]
+    assert "hardware" in printed["machine"]
+
+
+def test_mistakes_are_one_sentence() -> None:
+    with pytest.raises(UserError, match="Unknown benchmark 'generatoin': did you mean generation"):
+        harness.bench.benchmark("generatoin")
+    result = CliRunner().invoke(app, ["bench", "startup", "--items", "0"])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("--items: ")
