@@ -41,6 +41,8 @@ def prototype(factors: SiteFactors) -> Tensor:
     Its sign, which scores do not see, makes the largest entry positive. An expert without an update has no direction
     and gets the zero vector.
     """
+    if factors.A.is_meta:  # only shapes exist there
+        return torch.empty_like(factors.A[0], dtype=torch.float64)
     right, inner_a = torch.linalg.qr(factors.A.double().t())
     inner_b = torch.linalg.qr(factors.B.double()).R
     _, strength, v = torch.linalg.svd(inner_b @ inner_a.t())
@@ -56,13 +58,15 @@ class ArrowScores(Provider):
     def __init__(self, config: ArrowConfig, site: RoutedLinear) -> None:
         super().__init__()
         self.config = config
+        device, dtype = site.weight.device, torch.promote_types(site.weight.dtype, torch.float32)
         rows = [
-            torch.zeros(site.in_features, dtype=torch.float64) if factor is None else prototype(factor).cpu()
+            torch.zeros(site.in_features, dtype=torch.float64, device=device)
+            if factor is None
+            else prototype(factor).to(device)
             for factor in site.factors
         ]
-        dtype = torch.promote_types(site.weight.dtype, torch.float32)
         self.prototypes: Tensor
-        self.register_buffer("prototypes", torch.stack(rows).to(site.weight.device, dtype), persistent=False)
+        self.register_buffer("prototypes", torch.stack(rows).to(dtype), persistent=False)
 
     @classmethod
     def bank(cls, providers: Sequence[Any]) -> Bank:

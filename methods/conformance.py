@@ -16,7 +16,7 @@ from torch import Tensor
 
 from methods import registry
 from methods.base import Composed, Expert, Method
-from methods.tiny import TinySession, tiny_batch, tiny_comparison, tiny_experts, tiny_llama
+from methods.tiny import TARGETS, TinySession, tiny_batch, tiny_comparison, tiny_experts, tiny_llama
 
 POOL = ("a", "b", "c", "d")
 DIAGNOSTICS = {
@@ -107,6 +107,20 @@ def runs_and_reports_sizes(subject: Subject) -> None:
     assert counted or not composed.experts, f"{subject}: its experts are neither stored nor trained."
 
 
+def is_counted_without_weights(subject: Subject) -> None:
+    """Composes on the meta device, where tensors have shapes and no values, with the same counts."""
+    from methods.counting import Count, Skeleton
+
+    skeleton = Skeleton(tiny_llama().config, targets=TARGETS, rank=4, pool=POOL)
+    try:
+        count = skeleton.count(registry.create(subject.name, subject.overrides))
+    except (RuntimeError, NotImplementedError) as error:
+        raise AssertionError(f"{subject}: composing looks at values of tensors, so it cannot be counted.") from error
+    composed = subject.install()
+    groups = {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()}
+    assert count == Count(groups, composed.stored()), f"{subject}: it is counted as {count} without weights."
+
+
 def starts_from_the_seed(subject: Subject) -> None:
     """One seed, one start, to the bit."""
     one, two = (subject.install().state() for _ in range(2))
@@ -186,12 +200,15 @@ def text_does_not_depend_on_the_cache(subject: Subject) -> None:
             context.prompt_mask = None
             assert text.shape[1] > ids.shape[1], f"{subject}: it generates nothing."
             return
+        context.prompt_mask = mask.bool() if composed.whole_prompts else None
         with_cache, without = (generate(model, ids, mask, use_cache=cache) for cache in (True, False))
         assert torch.equal(with_cache, without), f"{subject}: greedy texts with and without a cache differ."
+        context.prompt_mask = torch.ones(1, 5, dtype=torch.bool) if composed.whole_prompts else None
         with torch.no_grad():
             forward: Any = model
             whole = forward(input_ids=ids[:1]).logits
             cut = forward(input_ids=ids[:1, :5]).logits
+        context.prompt_mask = None
     assert bool((whole[:, :5] - cut).abs().max() < 1e-6), f"{subject}: logits depend on later tokens."
 
 
@@ -228,6 +245,7 @@ def diagnostics_have_the_fields(subject: Subject) -> None:
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     card_agrees,
     runs_and_reports_sizes,
+    is_counted_without_weights,
     starts_from_the_seed,
     trains_what_it_declares,
     survives_a_checkpoint,

@@ -67,14 +67,14 @@ class Skeleton:
         parameters: number of the base model's parameters.
     """
 
-    def __init__(self, config: Any, *, targets: Sequence[str], rank: int, n_experts: int) -> None:
+    def __init__(self, config: Any, *, targets: Sequence[str], rank: int, pool: Sequence[str]) -> None:
         """Build.
 
         Args:
             config: the base's `transformers` configuration.
             targets: last parts of the module paths where LoRAs go.
             rank: of every LoRA.
-            n_experts: size of the pool.
+            pool: names of the experts.
 
         Raises:
             AdapterError: a target that no linear layer has.
@@ -82,16 +82,17 @@ class Skeleton:
         self.config = config
         self.model = meta_model(config)
         self.parameters = sum(parameter.numel() for parameter in self.model.parameters())
-        names = tuple(f"expert{n + 1}" for n in range(n_experts))
-        self.comparison = Comparison(names, rank, 2.0 * rank, 0.0, tuple(targets), 1e-4)
+        self.comparison = Comparison(tuple(pool), rank, 2.0 * rank, 0.0, tuple(targets), 1e-4)
         sites = linear_sites(self.model, targets)
-        self.experts = [Expert(name, {s: _factors(linear, rank) for s, linear in sites.items()}) for name in names]
+        self.experts = [Expert(name, {s: _factors(linear, rank) for s, linear in sites.items()}) for name in pool]
 
     @classmethod
-    def of(cls, architecture: Architecture, *, rank: int = 64, n_experts: int = 6, targets: Any = None) -> Skeleton:
+    def of(
+        cls, architecture: Architecture, *, rank: int, pool: Sequence[str], targets: Sequence[str] | None = None
+    ) -> Skeleton:
         """From a shipped architecture, by default with its usual targets; its size is that of the published weights."""
         config = library_config(architecture)
-        found = cls(config, targets=targets or architecture.targets, rank=rank, n_experts=n_experts)
+        found = cls(config, targets=targets or architecture.targets, rank=rank, pool=pool)
         found.parameters = architecture.parameters
         return found
 

@@ -74,15 +74,16 @@ def _skeleton(model: str, rank: int, experts: int, targets: list[str] | None) ->
     from methods.counting import Skeleton
 
     shipped: Architecture | None = architectures().get(model)
+    pool = [f"expert-{n + 1}" for n in range(experts)]
     try:
         if shipped is not None:
-            return shipped.label, Skeleton.of(shipped, rank=rank, n_experts=experts, targets=targets)
+            return shipped.label, Skeleton.of(shipped, rank=rank, pool=pool, targets=targets)
         from harness.models import BUNDLED, model_config, resolve
 
         if model not in BUNDLED and "/" not in model and not Path(model).is_dir():
             raise unknown("model", model, [*architectures(), *BUNDLED])
         usual = targets or ["q_proj", "k_proj", "v_proj", "o_proj"]
-        return resolve(model)[1], Skeleton(model_config(model), targets=usual, rank=rank, n_experts=experts)
+        return resolve(model)[1], Skeleton(model_config(model), targets=usual, rank=rank, pool=pool)
     except AdapterError as error:
         raise UserError(str(error)) from error
 

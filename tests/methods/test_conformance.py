@@ -75,6 +75,12 @@ def change_an_expert(composed: RoutedComposed) -> None:
     site.factors[0].A.add_(1e-3)
 
 
+def look_at_values(composed: RoutedComposed) -> None:
+    site = next(iter(composed._routed.values()))
+    assert site.factors[0] is not None
+    assert site.factors[0].A.abs().max() > 0
+
+
 def forget_the_seed(composed: RoutedComposed) -> None:
     with torch.no_grad():
         next(iter(composed.groups()["routers"].values())).uniform_()
@@ -106,6 +112,7 @@ def report_oddly(composed: RoutedComposed) -> None:
         (change_the_base, conformance.trains_what_it_declares, r"the base's .* changed"),
         (change_the_base, conformance.leaves_no_trace, "the base's logits changed"),
         (change_an_expert, conformance.trains_what_it_declares, "an expert of the pool changed"),
+        (look_at_values, conformance.is_counted_without_weights, "looks at values of tensors"),
         (forget_the_seed, conformance.starts_from_the_seed, "does not follow from the seed"),
         (look_ahead, conformance.text_does_not_depend_on_the_cache, "texts with and without a cache differ"),
         (look_ahead, conformance.batching_changes_nothing, "depend on the batch"),
