@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UserError, unknown
 
@@ -80,14 +80,15 @@ class EvalSection(_Section):
     prompt: Literal["cloze", "letters"] = "cloze"
     max_new_tokens: int = Field(default=256, gt=0)
     samples: int = Field(default=1, gt=0)
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, validate_default=True)
     batch_tokens: int | None = Field(default=None, gt=0)
 
-    @model_validator(mode="after")
-    def _several_answers_differ(self) -> EvalSection:
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError("several samples need a temperature: set eval.temperature, e.g. 0.2")
-        return self
+    @field_validator("temperature")
+    @classmethod
+    def _several_answers_differ(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("samples", 1) > 1 and value == 0:
+            raise ValueError("several samples need one above 0, e.g. 0.2")
+        return value
 
 
 class RunConfig(_Section):

@@ -1,5 +1,5 @@
 """Answers with a very long text."""
-# expect: failed memory
+# expect: failed memory timeout
 
 
 def add(a, b):
