@@ -37,13 +37,13 @@ class RoutedBlock(nn.Module):
     are one matrix; each of a token's k places keeps its own expert's part of the shrunk input.
     """
 
-    trainable = None
+    trainable, factors = None, ()  # what a handle counts of single sites
 
     def __init__(
         self,
         name: str,
         base: Any,
-        factors: Mapping[str, Sequence[SiteFactors]],
+        experts: Mapping[str, Sequence[SiteFactors]],
         provider: Provider,
         router: Router,
         *,
@@ -52,7 +52,7 @@ class RoutedBlock(nn.Module):
         """Args:
         name: module path of the block.
         base: the frozen block, untouched.
-        factors: those of all experts by part (`gate_proj`, `up_proj`, `down_proj`).
+        experts: factors of all experts by part (`gate_proj`, `up_proj`, `down_proj`).
         provider: the block's router, registered here so that its parameters belong to the model.
         router: gives the weights.
         dropout: on the input of each A in training, one mask for all experts.
@@ -62,13 +62,19 @@ class RoutedBlock(nn.Module):
         self.base = base
         self.provider = provider
         self.dropout = dropout
-        self.factors = nn.ModuleDict(
-            {part: TrainableFactors(factors[part], getattr(base, part).weight) for part in PARTS}
+        self.parts = nn.ModuleDict(
+            {part: TrainableFactors(experts[part], getattr(base, part).weight) for part in PARTS}
         )
-        self.n_experts = len(factors[PARTS[0]])
+        self.n_experts = len(experts[PARTS[0]])
         # Inside a tuple: not a module, and shared with the handle.
         self._router = (router,)
         self.train(base.training)
+
+    @property
+    def weight(self) -> Tensor:
+        """A frozen weight, for code that looks at its type or device."""
+        weight: Tensor = self.base.gate_proj.weight
+        return weight
 
     def trained(self, experts: Sequence[str]) -> dict[str, nn.Parameter]:
         """Parameters of the experts by name."""
@@ -90,8 +96,7 @@ class RoutedBlock(nn.Module):
         gate, up = base.gate_proj(x), base.up_proj(x)
         (router,) = self._router
         w = router.weights(x, x.new_empty(*x.shape[:-1], 1, self.n_experts, 0)).squeeze(-2)
-        k = router.sparsifier.train_k if router.context.training else router.sparsifier.eval_k
-        kept, index = w.topk(min(k or self.n_experts, self.n_experts), -1)
+        kept, index = w.topk(router.sparsifier.most(self.n_experts, router.context.training), -1)
         kept = kept.to(x.dtype).unsqueeze(-1)
         chosen = F.one_hot(index, self.n_experts).to(x.dtype).unsqueeze(-1)
 
@@ -115,12 +120,12 @@ class RoutedBlock(nn.Module):
         return F.linear((h * chosen).flatten(-2), B)
 
     def _stacked(self, part: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        factors: Any = self.factors[part]
+        factors: Any = self.parts[part]
         stacked: tuple[Tensor, Tensor] = factors.stacked(range(self.n_experts), dtype)
         return stacked
 
     def _parts(self) -> list[tuple[str, Any]]:
-        return [(part, self.factors[part]) for part in PARTS]
+        return [(part, self.parts[part]) for part in PARTS]
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

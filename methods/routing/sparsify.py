@@ -40,5 +40,10 @@ class Sparsifier:
         values = kept.softmax(-1) if self.renorm == "sum" else logits.softmax(-1).gather(-1, index)
         return torch.zeros_like(logits).scatter(-1, index, values)
 
+    def most(self, n_experts: int, training: bool) -> int:
+        """How many of N experts can get weight at once."""
+        k = self.train_k if training else self.eval_k if self.threshold is None else None
+        return n_experts if k is None else min(k, n_experts)
+
 
 DENSE = Sparsifier(None, None)

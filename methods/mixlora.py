@@ -1,0 +1,155 @@
+"""MixLoRA (Li et al. 2024, arXiv 2404.15159): LoRA experts on feed-forward blocks, plain LoRA on attention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from methods.base import Comparison, Expert, LossTerm, MethodConfig, Unsupported
+from methods.joint import ExpertsConfig, JointMethod, has_gated_blocks
+from methods.routing import losses
+from methods.routing.auxiliary import AuxiliaryLoss
+from methods.routing.blocks import BlockComposed, install_blocks
+from methods.routing.config import RouteConfig, RouterConfig, StatisticsConfig
+from methods.routing.context import RoutingContext
+from methods.routing.ffn import PARTS
+from methods.routing.method import LinearRoutingConfig
+from methods.routing.providers import LinearRouter, Provider
+from methods.routing.statistics import RoutingBatch
+
+
+class BlockRouterConfig(RouterConfig):
+    """A linear router of a feed-forward block."""
+
+    scope: Literal["per_layer"] = Field(default="per_layer", description="One router per block.")
+
+
+class Top2Config(RouteConfig):
+    """What the sparsifier keeps: two experts by default."""
+
+    train_k: PositiveInt = Field(default=2, description="Experts kept per token in training.")
+    eval_k: PositiveInt = Field(default=2, description="Experts kept per token at inference.")
+
+
+class BlockAuxConfig(MethodConfig):
+    """The balance loss of MixLoRA."""
+
+    coef: float = Field(default=0.01, ge=0, description="Coefficient; 0 leaves the term out.")
+    concat_layers: bool = Field(default=False, description="One balance over all layers' tokens, as released.")
+
+
+class MixLoraLossConfig(StatisticsConfig):
+    """Auxiliary loss of the routers."""
+
+    aux: BlockAuxConfig = BlockAuxConfig()
+
+
+class BlockConfig(ExpertsConfig, LinearRoutingConfig):
+    """Of methods with LoRA experts on feed-forward blocks; `lora.targets` is where the plain LoRA goes."""
+
+    router: BlockRouterConfig = BlockRouterConfig()
+    route: Top2Config = Top2Config()
+
+    def within(self, comparison: Comparison) -> Self:
+        """See `JointConfig.within`; the plain LoRA keeps off the blocks."""
+        filled = super().within(comparison)
+        if self.lora.targets is not None:
+            return filled
+        targets = tuple(target for target in comparison.targets if target not in PARTS)
+        return filled.model_copy(update={"lora": filled.lora.model_copy(update={"targets": targets})})
+
+
+class MixLoraConfig(BlockConfig):
+    """Configuration of `mixlora`."""
+
+    loss: MixLoraLossConfig = MixLoraLossConfig()
+
+
+class BlockMethod(JointMethod):
+    """Experts on feed-forward blocks, mixed at their output, and a plain LoRA elsewhere, all from scratch."""
+
+    Config: ClassVar[type[MethodConfig]] = BlockConfig
+    config: BlockConfig
+
+    def provider(self, name: str, linear: nn.Linear, seed: int) -> Provider:
+        """The router of a block.
+
+        Args:
+            name: path of the block.
+            linear: a projection that reads its input.
+            seed: of initial values.
+        """
+        return LinearRouter(
+            len(self.names()), linear.in_features, self.config.router, name=name, seed=seed, like=linear.weight
+        )
+
+    def loss(self, n_routers: int, n_experts: int, like: Tensor) -> AuxiliaryLoss:
+        """The auxiliary loss for G routers over N experts; `like` has the model's type and device."""
+        raise NotImplementedError
+
+    def check(self, model_config: Any, pool: Sequence[str]) -> None:
+        """See `Method.check`."""
+        if not has_gated_blocks(model_config):
+            raise Unsupported(
+                f"{self.name} puts its experts into feed-forward blocks with {', '.join(PARTS)}, and models of type "
+                f"{model_config.model_type} have none: choose another base model, or leave the method out."
+            )
+        if double := [target for target in self.targets() if target in PARTS]:
+            raise Unsupported(f"The experts of {self.name} are on {double[0]} already: leave it out of lora.targets.")
+        super().check(model_config, pool)
+        self.config.route.check(len(self.names(pool)))
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> BlockComposed:
+        """See `Method.install`; `experts` is not looked at."""
+        config = self.config
+        lora = config.lora
+        inside = lora.model_copy(update={"targets": PARTS}).fresh(model, self.names(), seed)
+        plain = lora.fresh(model, ["attention"], seed)[0] if lora.targets else None
+        return install_blocks(
+            model,
+            inside,
+            plain,
+            RoutingContext(),
+            lambda name, linear: self.provider(name, linear, seed),
+            config.route.sparsifier(),
+            jitter=config.route.jitter,
+            dropout=lora.dropout or 0.0,
+            loss=self.loss,
+        )
+
+
+class BlockBalance(AuxiliaryLoss):
+    """`N sum_i f_i pbar_i` with f_i the picks of expert i per token, summed over a token's k places: k at balance, N
+    when all mass is on the same k experts; f is held constant."""
+
+    f_mode = "topk_freq"
+    config: MixLoraLossConfig
+
+    def __init__(self, n_routers: int, n_experts: int, config: MixLoraLossConfig, like: Tensor, k: int | None) -> None:
+        super().__init__(n_routers, n_experts, config, like)
+        self.k = n_experts if k is None else k
+
+    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
+        """See `AuxiliaryLoss.terms`."""
+        if self.config.aux.coef == 0:
+            return {}
+        p, (_, point) = batch.pbar, self.statistics.point()
+        f = batch.fbar(self.f_mode).detach() if point is None else point
+        if self.config.aux.concat_layers:
+            p, f = p.mean(0), f.mean(0)
+        value = self.k * self.n_experts * losses.balance(p, f)
+        return {"aux": self.term(value.mean(), self.config.aux.coef)}
+
+
+class MixLora(BlockMethod):
+    """Top-2 routing of feed-forward LoRA experts with a balance loss per layer."""
+
+    Config: ClassVar[type[MethodConfig]] = MixLoraConfig
+    config: MixLoraConfig
+
+    def loss(self, n_routers: int, n_experts: int, like: Tensor) -> BlockBalance:
+        """See `BlockMethod.loss`."""
+        return BlockBalance(n_routers, n_experts, self.config.loss, like, self.config.route.sparsifier().train_k)

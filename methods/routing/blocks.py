@@ -1,0 +1,111 @@
+"""Models with routed feed-forward blocks, and plain LoRAs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import nn
+
+from methods.base import Expert, Unsupported
+from methods.routing.auxiliary import AuxiliaryLoss
+from methods.routing.build import MakeLoss
+from methods.routing.composed import RoutedComposed
+from methods.routing.context import RoutingContext
+from methods.routing.ffn import PARTS, RoutedBlock, gated_blocks
+from methods.routing.groups import TrainedSite
+from methods.routing.linear import RoutedLinear
+from methods.routing.providers import Provider
+from methods.routing.router import Router
+from methods.routing.sparsify import Sparsifier
+
+MakeBlockProvider = Callable[[str, nn.Linear], Provider]
+"""The router of a block, from its path and a projection that reads its input."""
+
+
+class BlockComposed(RoutedComposed):
+    """Routed blocks installed on a model.
+
+    Parameter groups: `routers`, `experts` (of the blocks), `attention` (plain LoRAs) and `loss`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        context: RoutingContext,
+        experts: Sequence[str],
+        blocks: Sequence[RoutedBlock],
+        plain: Sequence[RoutedLinear],
+        routers: Sequence[Router],
+        loss: AuxiliaryLoss | None,
+    ) -> None:
+        self.blocks = tuple(blocks)
+        self.plain = tuple(plain)
+        modules: list[Any] = [*blocks, *plain]
+        super().__init__(model, context, experts, modules, [TrainedSite(site, None) for site in plain], routers, loss)
+
+    def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """See `Composed.groups`."""
+        found = super().groups()
+        found["experts"] = {name: p for block in self.blocks for name, p in block.trained(self.experts).items()}
+        if self.plain:
+            found["attention"] = {
+                f"attention.{site.name}.{side}": parameter
+                for site in self.plain
+                if site.trainable is not None
+                for side, parameter in (("A", site.trainable.A[0]), ("B", site.trainable.B[0]))
+            }
+        return found
+
+    def expert(self, name: str) -> Expert:
+        """A copy of one expert's factors on the projections of all blocks."""
+        index = self.experts.index(name)
+        return Expert(name, {path: f for block in self.blocks for path, f in block.expert(index).items()})
+
+
+def install_blocks(
+    model: nn.Module,
+    experts: Sequence[Expert],
+    plain: Expert | None,
+    context: RoutingContext,
+    provider: MakeBlockProvider,
+    sparsifier: Sparsifier,
+    *,
+    jitter: float = 0.0,
+    dropout: float = 0.0,
+    loss: MakeLoss | None = None,
+) -> BlockComposed:
+    """Replace every gated feed-forward block by a routed one whose experts are trained.
+
+    Args:
+        model: the base model; frozen until uninstalled.
+        experts: factors at the three projections of every block.
+        plain: a LoRA elsewhere that every token uses, trained too; None for none.
+        context: shared by all blocks.
+        provider: makes the router of a block.
+        sparsifier: turns logits into weights.
+        jitter: noise on the routers' input in training.
+        dropout: on the input of every A in training.
+        loss: makes the auxiliary loss, see `Routing`.
+
+    Raises:
+        Unsupported: the model has no gated feed-forward blocks.
+    """
+    found = gated_blocks(model)
+    if not found:
+        raise Unsupported(f"{type(model).__name__} has no gated feed-forward blocks: choose another base model.")
+    blocks, routers = [], []
+    for path, base in found.items():
+        gate = base.gate_proj
+        assert isinstance(gate, nn.Linear)
+        made = provider(path, gate)
+        routers.append(Router([path], [made], sparsifier, context, jitter=jitter))
+        factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in PARTS}
+        blocks.append(RoutedBlock(path, base, factors, made, routers[-1], dropout=dropout))
+    beside = []
+    for path, single in {} if plain is None else plain.sites.items():
+        linear = model.get_submodule(path)
+        assert isinstance(linear, nn.Linear)
+        beside.append(RoutedLinear(path, linear, [single], train=True, dropout=dropout))
+    term = None if loss is None else loss(len(routers), len(experts), blocks[0].weight)
+    return BlockComposed(model, context, [expert.name for expert in experts], blocks, beside, routers, term)
