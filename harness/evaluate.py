@@ -27,6 +27,7 @@ class Evaluator:
             base.tokenizer,
             batch_tokens=batch_tokens,
             kv_cache=composed.kv_cache,
+            whole_prompts=composed.whole_prompts,
             context=composed.context,
             on_progress=lambda done, of: self.on_done(done, of),
             seed=seed,

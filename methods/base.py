@@ -170,6 +170,10 @@ class Composed:
     """Whether weights at token t depend on tokens up to t only and are not revised later. Where False, a sequence is
     passed whole and uncut, its prompt marked in `context.prompt_mask`; no prefix may be shared between items."""
 
+    whole_prompts: bool = False
+    """Whether weights are fixed on a prompt and kept for what follows. Where True, a prompt is passed whole and marked
+    in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
+
     stats_scope: str | None = None
     """Where balance statistics come from (`microbatch`, `ema`, `accum`); None without such losses. Under `accum` the
     engine first runs every micro-batch of a window without gradients, calling `losses` after each and

@@ -47,10 +47,9 @@ class MixLoraLossConfig(StatisticsConfig):
     aux: BlockAuxConfig = BlockAuxConfig()
 
 
-class BlockConfig(ExpertsConfig, LinearRoutingConfig):
+class BlockConfig(ExpertsConfig):
     """Of methods with LoRA experts on feed-forward blocks; `lora.targets` is where the plain LoRA goes."""
 
-    router: BlockRouterConfig = BlockRouterConfig()
     route: Top2Config = Top2Config()
 
     def within(self, comparison: Comparison) -> Self:
@@ -62,9 +61,11 @@ class BlockConfig(ExpertsConfig, LinearRoutingConfig):
         return filled.model_copy(update={"lora": filled.lora.model_copy(update={"targets": targets})})
 
 
-class MixLoraConfig(BlockConfig):
+class MixLoraConfig(BlockConfig, LinearRoutingConfig):
     """Configuration of `mixlora`."""
 
+    router: BlockRouterConfig = BlockRouterConfig()
+    route: Top2Config = Top2Config()
     loss: MixLoraLossConfig = MixLoraLossConfig()
 
 
@@ -82,9 +83,7 @@ class BlockMethod(JointMethod):
             linear: a projection that reads its input.
             seed: of initial values.
         """
-        return LinearRouter(
-            len(self.names()), linear.in_features, self.config.router, name=name, seed=seed, like=linear.weight
-        )
+        raise NotImplementedError
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> AuxiliaryLoss:
         """The auxiliary loss for G routers over N experts; `like` has the model's type and device."""
@@ -149,6 +148,11 @@ class MixLora(BlockMethod):
 
     Config: ClassVar[type[MethodConfig]] = MixLoraConfig
     config: MixLoraConfig
+
+    def provider(self, name: str, linear: nn.Linear, seed: int) -> LinearRouter:
+        """See `BlockMethod.provider`."""
+        router, n_experts = self.config.router, len(self.names())
+        return LinearRouter(n_experts, linear.in_features, router, name=name, seed=seed, like=linear.weight)
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> BlockBalance:
         """See `BlockMethod.loss`."""

@@ -115,9 +115,7 @@ def _companion(name: str, made: Table | Figure) -> Figure | None:
     return None if picture is None or picture.empty() else picture
 
 
-def write_page(
-    run: Run, made: Table | Figure, order: Sequence[str] = (), pictures: Sequence[Figure] = ()
-) -> Path:
+def write_page(run: Run, made: Table | Figure, order: Sequence[str] = (), pictures: Sequence[Figure] = ()) -> Path:
     """Write the run's page, with `made` and `pictures` in it, to `RUN/reports/<table>.html`."""
     from reports.page.build import page
 

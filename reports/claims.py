@@ -148,9 +148,7 @@ def _judged(claim: Claim, test: PairedTest) -> Claim:
     if test.significant:
         verdict = "supported" if test.difference > 0 else "contradicted"
     corrected = test.p if test.p_holm is None else test.p_holm
-    measured = (
-        f"{100 * test.difference:+.1f} points{_bounds(100 * test.low, 100 * test.high)}, p = {corrected:.3f}"
-    )
+    measured = f"{100 * test.difference:+.1f} points{_bounds(100 * test.low, 100 * test.high)}, p = {corrected:.3f}"
     decides = claim.decides if verdict == "undetermined" else ""
     return replace(claim, verdict=verdict, measured=measured.replace("-", "−"), decides=decides)
 
@@ -316,9 +314,7 @@ def _top_k(evidence: Evidence) -> Claim:
         verdict = "supported"
     elif any(test.significant and test.difference < 0 for test in tests):
         verdict = "contradicted"
-    differences = ", ".join(
-        f"{100 * test.difference:+.1f} to k={k}" for k, test in zip(others, tests, strict=True)
-    )
+    differences = ", ".join(f"{100 * test.difference:+.1f} to k={k}" for k, test in zip(others, tests, strict=True))
     least = min(tests, key=lambda test: abs(test.difference))
     return replace(
         claim,
@@ -337,9 +333,7 @@ def _rank(evidence: Evidence) -> Claim:
     outcomes: list[tuple[str, PairedTest]] = []
     runs: tuple[str, ...] = ()
     for name, rank in (("t18", 16), ("t19", 32), ("t2", 64), ("t20", 128)):
-        labelled = {
-            r.cell for r in evidence.records if any(v.split(":")[0] == name for v in _labels(evidence, r))
-        }
+        labelled = {r.cell for r in evidence.records if any(v.split(":")[0] == name for v in _labels(evidence, r))}
         own = Evidence([r for r in evidence.records if r.cell in labelled], evidence.items, evidence.variants)
         test, _, used = _mean_difference(entry(name), own, "mixer", "lora")
         if test is not None:

@@ -135,9 +135,7 @@ def _columns(tasks: Sequence[str], scores: Mapping[Key, Scores], options: Option
         found = [one for key, one in scores.items() if key.task == task]
         unit = display_unit(found[0].unit)[0] if found else "%"
         sizes = sorted({one.values.shape[1] for one in found})
-        detail = (
-            "" if not sizes else f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,}–{sizes[-1]:,}"
-        )
+        detail = "" if not sizes else f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,}–{sizes[-1]:,}"
         columns.append(Column(task, task, unit, found[0].higher_is_better if found else True, detail))
     if len(tasks) > 1 and options.mean:
         columns.append(Column(MEAN, "mean", "%", True))
@@ -165,8 +163,7 @@ class _PanelBuilder:
         self.groups, self.scores, self.footnotes = groups, scores, footnotes
         self.options = options
         self.columns = {
-            task: {m: scores[Key(model, m, task)] for m in methods if Key(model, m, task) in scores}
-            for task in tasks
+            task: {m: scores[Key(model, m, task)] for m in methods if Key(model, m, task) in scores} for task in tasks
         }
         found = [one for column in self.columns.values() for one in column.values()]
         self.comparable = len({(one.unit, one.higher_is_better) for one in found}) == 1
@@ -179,9 +176,7 @@ class _PanelBuilder:
         cells = {method: self._method_cells(method) for method in self.methods}
         for column in (*self.tasks, MEAN):
             values = {
-                m: row[column].value
-                for m, row in cells.items()
-                if column in row and row[column].value is not None
+                m: row[column].value for m, row in cells.items() if column in row and row[column].value is not None
             }
             found = next(iter(self.columns.get(column, {}).values()), None)
             better = found.higher_is_better if found else True

@@ -54,9 +54,7 @@ def data_fractions(
         draw: Sequence[NDArray[np.int64]] | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         def mean(by: Mapping[int, Sequence[NDArray[np.float64]]], size: int) -> float:
-            return float(
-                np.mean([(by[size][t] if draw is None else by[size][t][draw[t]]).mean() for t in tasks])
-            )
+            return float(np.mean([(by[size][t] if draw is None else by[size][t][draw[t]]).mean() for t in tasks]))
 
         return np.array([mean(a, s) for s in sizes]), np.array([mean(b, s) for s in sizes])
 

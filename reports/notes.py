@@ -86,10 +86,7 @@ def seeds_sentence(scores: Iterable[Scores]) -> str:
     count = max((len(one.seeds) for one in scores), default=0)
     listed = ", ".join(map(str, seeds))
     if count <= 1:
-        return (
-            f"One seed ({listed}): 95 % intervals over items only; "
-            "they do not cover what another seed would change."
-        )
+        return f"One seed ({listed}): 95 % intervals over items only; they do not cover what another seed would change."
     return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds."
 
 

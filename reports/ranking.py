@@ -86,10 +86,7 @@ def _mean_pair(
         return None
     total = sum(a.shape[1] for a, _ in pairs)
     scaled = [
-        [
-            np.broadcast_to(side, (seeds, side.shape[1])) * (total / (len(pairs) * side.shape[1]))
-            for side in pair
-        ]
+        [np.broadcast_to(side, (seeds, side.shape[1])) * (total / (len(pairs) * side.shape[1])) for side in pair]
         for pair in pairs
         if pair[0].shape[1]
     ]

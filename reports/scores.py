@@ -156,9 +156,7 @@ def _scores(key: Key, records: Sequence[Record], items: Items, metric: str) -> S
                 )
             column[item.id] = item.metrics[metric]
         columns.append(column)
-    ids = tuple(
-        identity for identity in columns[0] if all(column.get(identity) is not None for column in columns)
-    )
+    ids = tuple(identity for identity in columns[0] if all(column.get(identity) is not None for column in columns))
     values = np.array([[column[identity] for identity in ids] for column in columns], dtype=np.float64)
     described = records[0].metrics.get(metric)
     return Scores(

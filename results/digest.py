@@ -19,9 +19,7 @@ def canonical(value: Any) -> str:
     Raises:
         TypeError: for a value with no canonical form (a set, a callable, an array).
     """
-    return json.dumps(
-        _plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any, length: int = 16) -> str:

@@ -61,8 +61,7 @@ def read_json(path: Path, model: type[M]) -> M:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise StoreError(
-            f"{path} is not a valid {model.__name__} ({place}: {first['msg']}); "
-            "remove its folder and run again."
+            f"{path} is not a valid {model.__name__} ({place}: {first['msg']}); remove its folder and run again."
         ) from None
 
 
@@ -102,9 +101,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
 def _mark(folder: Path) -> None:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    write_json(
-        folder / MARKER, {"sha256": {str(path.relative_to(folder)): file_sha256(path) for path in files}}
-    )
+    write_json(folder / MARKER, {"sha256": {str(path.relative_to(folder)): file_sha256(path) for path in files}})
 
 
 def _settle(staging: Path, target: Path, replace: bool) -> None:

@@ -25,14 +25,10 @@ class DataProvenance(_Model):
     """Where a task's rows came from."""
 
     source: str = Field(description="`bundled`, `hub`, or `dir`.")
-    origin: str = Field(
-        description="Package and version, hub id and revision, or the directory's set and config."
-    )
+    origin: str = Field(description="Package and version, hub id and revision, or the directory's set and config.")
     fingerprint: str = Field(description="Hash over the ids and contents of all rows of all parts.")
     part_sizes: dict[str, int] = Field(description="Rows in expert-train, router-train, dev and eval.")
-    deviations: list[str] = Field(
-        default=[], description="Where rows or splits differ from the official ones."
-    )
+    deviations: list[str] = Field(default=[], description="Where rows or splits differ from the official ones.")
 
 
 class ModelProvenance(_Model):
@@ -40,9 +36,7 @@ class ModelProvenance(_Model):
 
     name: str = Field(description="Name as given on the command line.")
     revision: str = Field(description="Hub commit, or hash of the weights' files.")
-    label: str = Field(
-        description="Name for table notes, e.g. `SmolLM2-135M-Instruct, dequantised from Q4_1`."
-    )
+    label: str = Field(description="Name for table notes, e.g. `SmolLM2-135M-Instruct, dequantised from Q4_1`.")
     parameters: int = Field(description="Number of parameters of the base model.")
     dtype: str = Field(description="Floating-point type of the weights in this run.")
     chat_template: bool = Field(description="Whether prompts went through the chat template.")
@@ -59,9 +53,7 @@ class Budget(_Model):
     )
     eval_items: int | None = Field(description="Items evaluated per task at most; null for all.")
     max_new_tokens: int = Field(description="Longest generation, in tokens.")
-    tuning_trials: int = Field(
-        default=0, description="Learning-rate trials each method was given on the dev part."
-    )
+    tuning_trials: int = Field(default=0, description="Learning-rate trials each method was given on the dev part.")
 
 
 class Environment(_Model):
@@ -70,9 +62,7 @@ class Environment(_Model):
     packages: dict[str, str] = Field(description="Versions of the packages that decide results.")
     python: str = Field(description="Python version.")
     hardware: str = Field(description="Processor or accelerator, cores or devices, memory.")
-    git_commit: str | None = Field(
-        default=None, description="Commit of the harness, when run from a checkout."
-    )
+    git_commit: str | None = Field(default=None, description="Commit of the harness, when run from a checkout.")
     git_dirty: bool | None = Field(default=None, description="Whether that checkout had uncommitted changes.")
 
 
@@ -88,12 +78,8 @@ class Metric(_Model):
 class Parameters(_Model):
     """Counts of a composed model, beside the base."""
 
-    trainable: dict[str, int] = Field(
-        description="Trained parameters by group (experts, routers, loss, ...)."
-    )
-    stored: dict[str, int] = Field(
-        description="Stored but frozen parameters by group; the base is not counted."
-    )
+    trainable: dict[str, int] = Field(description="Trained parameters by group (experts, routers, loss, ...).")
+    stored: dict[str, int] = Field(description="Stored but frozen parameters by group; the base is not counted.")
 
 
 class Cost(_Model):
@@ -101,9 +87,7 @@ class Cost(_Model):
 
     seconds: dict[str, float] = Field(description="Wall seconds by phase: experts, fit, evaluate, score.")
     tokens: dict[str, int] = Field(default={}, description="Tokens processed by phase, no padding.")
-    peak_memory_bytes: int | None = Field(
-        default=None, description="Peak resident (CPU) or allocated (GPU) memory."
-    )
+    peak_memory_bytes: int | None = Field(default=None, description="Peak resident (CPU) or allocated (GPU) memory.")
 
 
 class RoutingDiagnostics(_Model):
@@ -116,16 +100,12 @@ class RoutingDiagnostics(_Model):
     )
     entropy: float = Field(description="Mean of H(p)/ln N over tokens and modules; 1 is a uniform router.")
     variance: float = Field(description="E||p - mean p||^2 over tokens, mean over modules (Eq. 10).")
-    own_expert_mass: float | None = Field(
-        description="Mean p of the task's own expert; null when it has none."
-    )
+    own_expert_mass: float | None = Field(description="Mean p of the task's own expert; null when it has none.")
     kept_mass: float = Field(description="Mean probability mass that the sparsifier keeps.")
     logit_shift: float = Field(
         description="Mean |logit - logit of the untrained router| over tokens, experts, modules."
     )
-    logit_std_initial: float = Field(
-        description="Standard deviation of the untrained router's logits over tokens."
-    )
+    logit_std_initial: float = Field(description="Standard deviation of the untrained router's logits over tokens.")
     per_module: dict[str, list[Any]] = Field(
         default={},
         description="The same, per module: `load` is a list of lists, the others lists of numbers.",
@@ -143,19 +123,13 @@ class CellSpec(_Model):
     method_name: str
     method_version: int
     method_config: dict[str, Any]
-    pool: dict[str, str] = Field(
-        description="Expert name to content hash, in pool order; only experts it depends on."
-    )
+    pool: dict[str, str] = Field(description="Expert name to content hash, in pool order; only experts it depends on.")
     task: str = Field(description="Display name with deviations, e.g. `gsm8k@5-shot`.")
     task_name: str
     task_version: str
-    task_config: dict[str, Any] = Field(
-        description="Shots, few-shot mode, prompt style, item limit, generation."
-    )
+    task_config: dict[str, Any] = Field(description="Shots, few-shot mode, prompt style, item limit, generation.")
     data_fingerprint: str
-    routing_fingerprint: str | None = Field(
-        description="Fingerprint of the routing data; null when none is used."
-    )
+    routing_fingerprint: str | None = Field(description="Fingerprint of the routing data; null when none is used.")
     training: dict[str, Any] = Field(description="Resolved training settings it depends on.")
     seed: int
 
@@ -169,9 +143,7 @@ class Record(_Model):
     status: Literal["done", "failed", "refused"]
     error: str | None = Field(default=None, description="One sentence when the cell failed.")
     track: Track
-    uses_task_identity: bool = Field(
-        description="Whether the method is told the task at test time (dagger in tables)."
-    )
+    uses_task_identity: bool = Field(description="Whether the method is told the task at test time (dagger in tables).")
     arguments: list[str] = Field(default=[], description="Arguments as passed.")
     data: DataProvenance
     model: ModelProvenance
@@ -184,18 +156,12 @@ class Record(_Model):
         description="Primary value of always answering the most frequent gold; null if open."
     )
     n_items: int = Field(description="Items evaluated.")
-    n_unscored: int = Field(
-        default=0, description="Items without a verdict (judge failed, unscorable); never zeros."
-    )
+    n_unscored: int = Field(default=0, description="Items without a verdict (judge failed, unscorable); never zeros.")
     parameters: Parameters
     cost: Cost
     routing: RoutingDiagnostics | None = None
-    training_log: list[dict[str, Any]] = Field(
-        default=[], description="Per optimiser step: step, loss terms, lr."
-    )
-    extra: dict[str, Any] = Field(
-        default={}, description="Facts of one family: isolation level, judge model, ..."
-    )
+    training_log: list[dict[str, Any]] = Field(default=[], description="Per optimiser step: step, loss terms, lr.")
+    extra: dict[str, Any] = Field(default={}, description="Facts of one family: isolation level, judge model, ...")
     notes: list[str] = Field(default=[], description="Sentences that belong under a table.")
 
 
@@ -203,19 +169,13 @@ class Item(_Model):
     """One evaluated item of a cell."""
 
     id: str = Field(description="The item's id in its source.")
-    prompt: str = Field(
-        description="Context after few-shot examples and template; shared few-shot prefix elided."
-    )
+    prompt: str = Field(description="Context after few-shot examples and template; shared few-shot prefix elided.")
     choices: list[str] | None = Field(default=None, description="Choices, for likelihood tasks.")
-    outputs: list[Any] = Field(
-        description="Raw model outputs: [loglikelihood, is_greedy] per choice, or texts."
-    )
+    outputs: list[Any] = Field(description="Raw model outputs: [loglikelihood, is_greedy] per choice, or texts.")
     gold: str = Field(description="Gold answer as text.")
     prediction: str = Field(description="Parsed prediction as text.")
     metrics: dict[str, float | None] = Field(description="Per-item metric values; null when unscored.")
-    extra: dict[str, Any] = Field(
-        default={}, description="Verdict details, e.g. sandbox outcome or judge's reason."
-    )
+    extra: dict[str, Any] = Field(default={}, description="Verdict details, e.g. sandbox outcome or judge's reason.")
 
 
 class PlannedCell(_Model):
@@ -225,9 +185,7 @@ class PlannedCell(_Model):
     method: str = Field(description="Display name of the method, with deviations.")
     task: str = Field(description="Display name of the task, with deviations.")
     seed: int = Field(description="Seed of the cell.")
-    variant: str = Field(
-        default="", description="Part of a table or ablation that asked for it, e.g. `rank=16`."
-    )
+    variant: str = Field(default="", description="Part of a table or ablation that asked for it, e.g. `rank=16`.")
 
 
 class RunInfo(_Model):
@@ -238,6 +196,4 @@ class RunInfo(_Model):
     started: str = Field(description="Local time with offset at the latest start, ISO 8601.")
     arguments: list[str] = Field(default=[], description="Command-line arguments as passed.")
     config: dict[str, Any] = Field(default={}, description="The resolved configuration.")
-    cells: list[PlannedCell] = Field(
-        default=[], description="Planned cells, in table order: methods, tasks, seeds."
-    )
+    cells: list[PlannedCell] = Field(default=[], description="Planned cells, in table order: methods, tasks, seeds.")

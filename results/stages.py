@@ -65,9 +65,7 @@ class Stages:
     def keys(self, kind: str) -> list[str]:
         """Keys of the finished stages of one kind, sorted."""
         folder = self.root / kind
-        return (
-            sorted(path.name for path in folder.glob("[!.]*") if is_finished(path)) if folder.is_dir() else []
-        )
+        return sorted(path.name for path in folder.glob("[!.]*") if is_finished(path)) if folder.is_dir() else []
 
     def remove(self, kind: str, key: str) -> None:
         """Forget a stage, finished or not."""

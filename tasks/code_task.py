@@ -89,16 +89,13 @@ class CodeBound(LmEvalBound):
             SandboxUnavailable: no level of isolation at or above the minimum works here.
         """
         level = strongest(self.min_isolation)
-        programs = [
-            [self.program(doc, text) for text in texts] for doc, texts in zip(docs, outputs, strict=True)
-        ]
+        programs = [[self.program(doc, text) for text in texts] for doc, texts in zip(docs, outputs, strict=True)]
         known = self._verdicts
         new = list(dict.fromkeys(p for answers in programs for p in answers if (level.name, p) not in known))
         fresh = dict(zip(new, evaluate_programs(new, level=level), strict=True))
         known |= {(level.name, program): verdict for program, verdict in fresh.items() if _lasting(verdict)}
         judged = [
-            [(program, fresh.get(program) or known[level.name, program]) for program in answers]
-            for answers in programs
+            [(program, fresh.get(program) or known[level.name, program]) for program in answers] for answers in programs
         ]
         self._scored = [pair for answers in judged for pair in answers]
         return [self._item(doc, answers) for doc, answers in zip(docs, judged, strict=True)]
@@ -130,9 +127,7 @@ class CodeBound(LmEvalBound):
         verdicts = [verdict for _, verdict in answers]
         judged = [verdict.outcome is Outcome.PASSED for verdict in verdicts if verdict.outcome.scored]
         ks = [int(info.name.removeprefix("pass@")) for info in self.metrics if info.name.startswith("pass@")]
-        metrics = {
-            f"pass@{k}": pass_at_k(len(judged), sum(judged), k) if k <= len(judged) else None for k in ks
-        }
+        metrics = {f"pass@{k}": pass_at_k(len(judged), sum(judged), k) if k <= len(judged) else None for k in ks}
         return ScoredItem(
             prediction=answers[0][0].code,
             gold=self.gold_text(doc),

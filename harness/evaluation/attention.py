@@ -143,7 +143,7 @@ def attend(
         query: `[b, h, t, d]`.
         keys: `[b, h, L, d]`.
         values: `[b, h, L, d]`.
-        mask: added to the scores, broadcast to `[b, h, t, L]`.
+        mask: added to the scores, `[b or 1, h or 1, t, L]`.
         scale: multiplies the scores before the mask.
         causal: query i sees keys up to i (needs L = t).
 
@@ -158,16 +158,35 @@ def attend(
 
 
 def attend_plainly(
-    query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float, causal: bool = False
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    mask: Tensor | None,
+    *,
+    scale: float,
+    causal: bool = False,
+    most_scores: int = 1 << 26,
 ) -> tuple[Tensor, Tensor]:
-    """`attend` as it is defined, on any device; scores are at least float32."""
-    scores = (query @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
-    if mask is not None:
-        scores = scores + mask
-    if causal:
-        order = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-        scores = scores.masked_fill(~order, float("-inf"))
-    return scores.softmax(-1).to(values.dtype) @ values, scores.logsumexp(-1)
+    """`attend` as it is defined, on any device, over so many queries at once that `most_scores` scores are held.
+
+    Scores are at least float32.
+    """
+    parts = []
+    length, width = query.shape[2], keys.shape[2]
+    block = max(1, most_scores // (query.shape[0] * query.shape[1] * width))
+    for start in range(0, length, block):
+        some = query[:, :, start : start + block]
+        scores = (some @ keys.transpose(-1, -2)).to(torch.promote_types(query.dtype, torch.float32)) * scale
+        if mask is not None:
+            scores = scores + mask[:, :, start : start + block]
+        if causal:
+            order = torch.ones(some.shape[2], width, dtype=torch.bool, device=query.device).tril(start)
+            scores = scores.masked_fill(~order, float("-inf"))
+        parts.append((scores.softmax(-1).to(values.dtype) @ values, scores.logsumexp(-1)))
+    if len(parts) == 1:
+        return parts[0]
+    outs, normalisers = zip(*parts, strict=True)
+    return torch.cat(outs, dim=2), torch.cat(normalisers, dim=2)
 
 
 def shared_prefix_attention(

@@ -51,6 +51,7 @@ class EvaluationLM(TemplateLM):
         batch_tokens: most tokens of one forward pass; never more than suits the device (`Limits.of`).
         batch_rows: most rows decoded at once.
         kv_cache: False where weights depend on whole sequences (`Composed.kv_cache`): nothing is shared or kept then.
+        whole_prompts: True where weights are fixed on a prompt (`Composed.whole_prompts`): no prefix is shared then.
         path: `shared` and `plain` force a path; `auto` takes `shared` where it computes what the model does.
         context: the routed layers' context: told which tokens are prompt, and silent while the path is chosen.
         on_progress: called with (requests done, requests in all) of the current call.
@@ -78,6 +79,7 @@ class EvaluationLM(TemplateLM):
         batch_tokens: int | None = None,
         batch_rows: int = 64,
         kv_cache: bool = True,
+        whole_prompts: bool = False,
         path: Literal["auto", "shared", "plain"] = "auto",
         context: RoutingContext | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -106,6 +108,7 @@ class EvaluationLM(TemplateLM):
             self.encoder.pad_token,
             Limits.of(self._device, batch_tokens, batch_rows, cache_bytes),
             kv_cache=kv_cache,
+            whole_prompts=whole_prompts,
             asked=path,
             context=context,
             progress=self._progress,

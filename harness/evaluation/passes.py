@@ -20,7 +20,7 @@ class SharedPasses:
         model: a transformers causal model, possibly with routed layers.
 
     Attributes:
-        tokens: tokens computed so far, without padding.
+        tokens: tokens computed so far; there is no padding.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -37,7 +37,7 @@ class SharedPasses:
         Args:
             ids: `[b, t]`.
             positions: `[b, t]`, in each token's own sequence.
-            real: `[b, past + t]` booleans, false where padding is; the last t columns are this pass.
+            real: `[b, past + t]` booleans, false where padding is; the last t columns are this pass and all true.
             keep: `[b, t]` booleans of the m positions whose logits are wanted.
             current: what is attended to.
 
@@ -54,7 +54,7 @@ class SharedPasses:
                 past_key_values=PassCache(current),
                 use_cache=True,
             )
-        self.tokens += int(real[:, -ids.shape[1] :].sum()) if self.device.type == "cpu" else ids.numel()
+        self.tokens += ids.numel()
         return logits
 
     def rows(self, rows: Sequence[Row], prefix: KeysValues) -> tuple[Tensor, Pass]:

@@ -134,7 +134,11 @@ class PlainRunner:
                 logits_processor=LogitsProcessorList([_Draws(jobs, start)]),
             )
         rows = out[:, start:].tolist()
-        return [self._until_finished(row, job) for row, job in zip(rows, jobs, strict=True)]
+        made = [self._until_finished(row, job) for row, job in zip(rows, jobs, strict=True)]
+        for row, job in zip(made, jobs, strict=True):
+            # A step computes one token, or the whole sequence again where nothing is kept.
+            self.tokens += sum(1 if self.kv_cache else len(job.prompt) + step for step in range(1, len(row)))
+        return made
 
     def _until_finished(self, row: list[int], job: Generation) -> list[int]:
         """Without the padding that follows once the row has stopped."""

@@ -63,6 +63,7 @@ class Runner:
         pad_token: id for padding columns.
         limits: of batches.
         kv_cache: False where weights depend on whole sequences: the plain path without a cache.
+        whole_prompts: True where weights depend on whole prompts: the plain path.
         asked: `shared` and `plain` force a path; `auto` decides.
         context: see `EvaluationLM`.
         progress: told of finished items.
@@ -76,6 +77,7 @@ class Runner:
         limits: Limits,
         *,
         kv_cache: bool,
+        whole_prompts: bool,
         asked: Literal["auto", "shared", "plain"],
         context: RoutingContext | None,
         progress: Progress,
@@ -84,6 +86,7 @@ class Runner:
         self.tokenizer = tokenizer
         self.limits = limits
         self.kv_cache = kv_cache
+        self.whole_prompts = whole_prompts
         self.asked = asked
         self.context = context
         self.progress = progress
@@ -128,6 +131,8 @@ class Runner:
             return "asked for"
         if not self.kv_cache:
             return "the method's weights depend on whole sequences"
+        if self.whole_prompts:
+            return "the method's weights depend on whole prompts"
         if reason := obstacle(self.model):
             return reason
         collect = self.context.collect if self.context is not None else False

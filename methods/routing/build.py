@@ -58,6 +58,7 @@ def install_routed(
     train_experts: bool = False,
     dropout: float = 0.0,
     fuse: bool = True,
+    handle: type[RoutedComposed] = RoutedComposed,
 ) -> RoutedComposed:
     """Put routed layers with weights for each token wherever an expert of the pool has factors.
 
@@ -69,6 +70,7 @@ def install_routed(
         train_experts: whether the experts' factors are parameters of the group `experts`.
         dropout: of trained experts' inputs.
         fuse: whether sites that read one input are computed together; results are the same.
+        handle: class of what is returned.
 
     Raises:
         AdapterError: an expert does not fit the model.
@@ -93,7 +95,7 @@ def install_routed(
     n_routers = sum(len(router.names) for router in routers)
     loss = None if routing.loss is None else routing.loss(n_routers, len(experts), like)
     names = [expert.name for expert in experts]
-    return RoutedComposed(model, context, names, list(sites.values()), groups, routers, loss)
+    return handle(model, context, names, list(sites.values()), groups, routers, loss)
 
 
 def install_static(

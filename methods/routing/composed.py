@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -130,6 +131,17 @@ class RoutedComposed(Composed):
             raise KeyError(f"state names differ: {sorted(missing)}")
         if self.loss is not None:
             self.loss.load_state(state)
+
+    @contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """Inside the block every site is its frozen layer alone."""
+        for site in self._routed.values():
+            site.bypassed = True
+        try:
+            yield
+        finally:
+            for site in self._routed.values():
+                site.bypassed = False
 
     def reset_diagnostics(self) -> None:
         """Called by the context when a task begins."""

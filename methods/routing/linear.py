@@ -35,6 +35,7 @@ class RoutedLinear(nn.Module):
         base: the frozen linear layer, untouched.
         factors: one entry per expert of the pool; None where an expert lacks the site.
         trainable: the experts' factors when they are trained, else None.
+        bypassed: whether it is the frozen layer alone for now, in a pass that must not see the experts.
         provider: this site's own router, registered here so that its parameters belong to the model; None when the
             site has none or follows another's.
     """
@@ -56,6 +57,7 @@ class RoutedLinear(nn.Module):
         self.rank = max(factor.A.shape[0] for factor in factors if factor is not None)
         self.trainable = TrainableFactors(factors, base.weight) if train else None
         self.dropout = dropout
+        self.bypassed = False
         self.provider = provider
         # Inside a tuple: it is shared by several sites and is no submodule of any.
         self._updates: tuple[Updates, int] | None = None
@@ -91,6 +93,8 @@ class RoutedLinear(nn.Module):
             raise RuntimeError(f"the site {self.name} is not attached to a group")
         updates, index = self._updates
         y = self.base(x)
+        if self.bypassed:
+            return y
         h, B = updates.expand(index, x)
         flat, h = y.flatten(0, -2), h.flatten(0, -2)
         if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):

@@ -88,9 +88,7 @@ def parameters(entry: Entry, records: Sequence[Record]) -> Table:
         own = [record for record in _done(records) if record.spec.method == method]
         record = max(own, key=lambda one: sum(one.parameters.trainable.values()))
         trained = sum(record.parameters.trainable.values())
-        groups = (
-            ", ".join(f"{name} {count:,}" for name, count in record.parameters.trainable.items()) or "none"
-        )
+        groups = ", ".join(f"{name} {count:,}" for name, count in record.parameters.trainable.items()) or "none"
         cells = {
             "trained": Cell(float(trained), runs=(record.cell,)),
             "percent": Cell(100 * trained / record.model.parameters, runs=(record.cell,)),
@@ -109,9 +107,7 @@ def sizes(entry: Entry, records: Sequence[Record]) -> Table:
     """Rows in each part of each task, beside the published split sizes (Table 11)."""
     parts = ("expert-train", "router-train", "dev", "eval")
     columns = [Column(part, part, "count", None) for part in parts]
-    columns += [
-        Column(f"published {name}", f"published {name}", "count", None) for name in ("train", "dev", "test")
-    ]
+    columns += [Column(f"published {name}", f"published {name}", "count", None) for name in ("train", "dev", "test")]
     rows = []
     for task, values in entry.paper["rows"].items():
         record = next((one for one in records if one.spec.task_name == task), None)

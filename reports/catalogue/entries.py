@@ -108,9 +108,7 @@ def listing(context: Context | None = None) -> list[tuple[str, ...]]:
 def _entry(name: str, fields: dict[str, Any], published: dict[str, Any], data: dict[str, Any]) -> Entry:
     sentences = tuple(" ".join(data["notes"][key].split()) for key in fields.get("notes", ()))
     title = fields.get("title") or published["title"]
-    return Entry.model_validate(
-        {**fields, "name": name, "title": title, "paper": published, "notes": sentences}
-    )
+    return Entry.model_validate({**fields, "name": name, "title": title, "paper": published, "notes": sentences})
 
 
 def _yaml(package: str, name: str) -> Any:

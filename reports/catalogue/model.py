@@ -88,10 +88,7 @@ class Entry(_Data):
         if self.axis is None:
             return [Need(self.name, methods, self.tasks, settings)]
         values = self.axis.scaled if scaled else self.axis.paper
-        return [
-            Need(self.label(value), methods, self.tasks, {**settings, self.axis.key: value})
-            for value in values
-        ]
+        return [Need(self.label(value), methods, self.tasks, {**settings, self.axis.key: value}) for value in values]
 
     def label(self, value: int) -> str:
         """Label that planned cells carry for one value of the axis."""

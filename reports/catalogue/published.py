@@ -34,9 +34,7 @@ def panels(entry: Entry, columns: Sequence[Column], model: str = "") -> tuple[Pa
     chosen = {name: rows for name, rows in blocks.items() if _same(name, model)} or blocks
     found = []
     for name, rows in chosen.items():
-        lines = tuple(
-            _row(method, dict(zip(places, values, strict=True)), columns) for method, values in rows.items()
-        )
+        lines = tuple(_row(method, dict(zip(places, values, strict=True)), columns) for method, values in rows.items())
         title = f"Published for {MODELS.get(name, name)} ({SOURCE}), not measured here"
         found.append(Panel(f"published/{name}", title, lines))
     return tuple(found)

@@ -34,9 +34,7 @@ def by_axis(entry: Entry, records: Sequence[Record], variants: Variants) -> dict
     found: dict[int, list[Record]] = {}
     for record in select(entry, records, variants):
         prefix = f"{entry.name}:{entry.axis.name}="
-        labels = [
-            label.removeprefix(prefix) for label in variants.get(record.cell, ()) if label.startswith(prefix)
-        ]
+        labels = [label.removeprefix(prefix) for label in variants.get(record.cell, ()) if label.startswith(prefix)]
         if not labels and entry.axis.where:
             value = flat(record.spec.model_dump(mode="json")).get(entry.axis.where)
             labels = [] if value is None else [str(value)]
@@ -57,9 +55,7 @@ def column_fits(column: str, record: Record) -> bool:
 
 def _claimed(name: str, records: Sequence[Record], variants: Variants) -> set[str]:
     own = {
-        record.cell
-        for record in records
-        if any(label.split(":")[0] == name for label in variants.get(record.cell, ()))
+        record.cell for record in records if any(label.split(":")[0] == name for label in variants.get(record.cell, ()))
     }
     return own or {record.cell for record in records if not any(variants.get(record.cell, ()))}
 

@@ -57,9 +57,7 @@ def common_grid(entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Ite
             grid[_method(key, entry)].setdefault(value, {})[key.task] = one
     grid = {method: by for method, by in grid.items() if by}
     tasks = [
-        task
-        for task in entry.tasks
-        if grid and all(task in column for by in grid.values() for column in by.values())
+        task for task in entry.tasks if grid and all(task in column for by in grid.values() for column in by.values())
     ]
     return grid, tasks
 
@@ -70,8 +68,7 @@ def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -
     seeds = max(one.values.shape[0] for one in found)
     total = sum(one.values.shape[1] for one in found)
     scaled = [
-        np.broadcast_to(one.values, (seeds, one.values.shape[1]))
-        * (total / (len(found) * one.values.shape[1]))
+        np.broadcast_to(one.values, (seeds, one.values.shape[1])) * (total / (len(found) * one.values.shape[1]))
         for one in found
     ]
     return Scores(
@@ -183,19 +180,14 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
             one = pooled(by_task, tasks, value)
             columns[str(value)][method] = one
             arrays: list[NDArray[np.float64]] = [
-                np.broadcast_to(by_task[t].values, (one.values.shape[0], by_task[t].values.shape[1]))
-                for t in tasks
+                np.broadcast_to(by_task[t].values, (one.values.shape[0], by_task[t].values.shape[1])) for t in tasks
             ]
             runs = tuple(record.cell for record in one.records)
             cells[method][str(value)] = interval_cell(task_mean(arrays), display_unit(one.unit)[1], runs)
     tests = family(columns)
     for column in columns:
-        numbers = {
-            m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None
-        }
-        for method, mark in marks(
-            {m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True
-        ).items():
+        numbers = {m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None}
+        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
     rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
     return Panel("measured", "Measured", rows)

@@ -31,9 +31,7 @@ def payload(records: Sequence[Record], items: Mapping[str, Sequence[Item]]) -> s
     """
     texts = _Texts()
     cells = [_cell(record, items.get(record.cell, ()), texts) for record in records]
-    data = json.dumps(
-        {"texts": list(texts.places), "cells": cells}, ensure_ascii=False, separators=(",", ":")
-    )
+    data = json.dumps({"texts": list(texts.places), "cells": cells}, ensure_ascii=False, separators=(",", ":"))
     return base64.b64encode(gzip.compress(data.encode(), 6, mtime=0)).decode()
 
 

@@ -47,9 +47,7 @@ def beside_published(records: Sequence[Record], items: Items) -> Table | None:
         "Published values are those of LLaMA-3-8B in the named table of arXiv 2507.00029v2: another model, other "
         "budgets and, for some tasks, other splits than measured here."
     )
-    return Table(
-        "beside", "Published beside measured", tuple(columns), (Panel("all", "", tuple(rows)),), notes=(note,)
-    )
+    return Table("beside", "Published beside measured", tuple(columns), (Panel("all", "", tuple(rows)),), notes=(note,))
 
 
 def published_values() -> dict[tuple[str, str], tuple[float, str]]:
@@ -132,17 +130,13 @@ def diagnostics(records: Sequence[Record]) -> Table | None:
             }
             for index, name in enumerate(own[0][1].experts):
                 values[f"load/{name}"] = [d.load[index] for _, d in own]
-            cells = {
-                key: interval_cell(t_interval(found), 1.0, runs) for key, found in values.items() if found
-            }
+            cells = {key: interval_cell(t_interval(found), 1.0, runs) for key, found in values.items() if found}
             rows.append(Row(f"{method}/{task}", method, {"task": Cell(text=task), **cells}))
     notes = (
         "Entropy 1 is a uniform router; variance is Eq. 10 of arXiv 2507.00029v2; logit shift near 0 is an untrained "
         "router; load is the mean applied weight.",
     )
-    return Table(
-        "diagnostics", "Routing diagnostics", tuple(columns), (Panel("all", "", tuple(rows)),), notes=notes
-    )
+    return Table("diagnostics", "Routing diagnostics", tuple(columns), (Panel("all", "", tuple(rows)),), notes=notes)
 
 
 def plots(records: Sequence[Record], comparison: Table) -> list[Figure]:

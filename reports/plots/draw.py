@@ -54,9 +54,7 @@ def draw(figure: Figure) -> Drawing:
             named = len(axes.series) > 1 or axes.references
             if axes.kind != "heat" and named and (index == len(grid) - 1 or not shared):
                 panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-        drawing.suptitle(
-            "\n".join(textwrap.wrap(figure.title, int(12 * drawing.get_figwidth()))), fontsize=10
-        )
+        drawing.suptitle("\n".join(textwrap.wrap(figure.title, int(12 * drawing.get_figwidth()))), fontsize=10)
     return drawing
 
 
@@ -182,9 +180,7 @@ def _scatter(panel: Any, axes: Axes) -> None:
 
 
 def _heat(panel: Any, axes: Axes) -> None:
-    matrix = np.array(
-        [[np.nan if v is None else v for v in series.y] for series in axes.series], dtype=np.float64
-    )
+    matrix = np.array([[np.nan if v is None else v for v in series.y] for series in axes.series], dtype=np.float64)
     image = panel.imshow(matrix, cmap="cividis", aspect="auto")
     middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
     for (row, column), value in np.ndenumerate(matrix):
@@ -207,9 +203,7 @@ def _heat(panel: Any, axes: Axes) -> None:
 def _references(panel: Any, axes: Axes) -> None:
     for number, reference in enumerate(axes.references):
         if reference.high is not None:
-            panel.axhspan(
-                reference.value, reference.high, color="#999999", alpha=0.3, label=reference.label, zorder=0
-            )
+            panel.axhspan(reference.value, reference.high, color="#999999", alpha=0.3, label=reference.label, zorder=0)
         else:
             panel.axhline(
                 reference.value,

@@ -52,9 +52,7 @@ class Figure:
 
     def empty(self) -> bool:
         """Whether nothing was measured."""
-        return not any(
-            value is not None for axes in self.axes for series in axes.series for value in series.y
-        )
+        return not any(value is not None for axes in self.axes for series in axes.series for value in series.y)
 
     def csv(self) -> str:
         """The points as tidy CSV, full precision."""
@@ -67,8 +65,6 @@ class Figure:
         for axes in self.axes:
             for series in axes.series:
                 blank = (None,) * len(series.y)
-                for x, y, low, high in zip(
-                    series.x, series.y, series.low or blank, series.high or blank, strict=True
-                ):
+                for x, y, low, high in zip(series.x, series.y, series.low or blank, series.high or blank, strict=True):
                     writer.writerow([axes.title, series.name, x, y, low, high, axes.xlabel, axes.ylabel])
         return stream.getvalue()

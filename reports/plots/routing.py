@@ -13,9 +13,7 @@ from reports.statistics import t_interval
 from results.schema import Record, RoutingDiagnostics
 
 
-def load_overall(
-    records: Sequence[Record], name: str = "f3", band: tuple[float, float] | None = None
-) -> Figure:
+def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float, float] | None = None) -> Figure:
     """Share of each expert over all tasks (mean over tasks), with intervals over seeds (Figure 3).
 
     Args:
@@ -52,11 +50,7 @@ def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: s
             series.append(_over_seeds(task, experts, shares))
         if series:
             even = Reference("even share", 100 / len(series[0].x))
-            axes.append(
-                Axes(
-                    "bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)
-                )
-            )
+            axes.append(Axes("bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)))
     return Figure(name, "Expert load by task", tuple(axes))
 
 
@@ -82,9 +76,7 @@ def entropy_by_layer(records: Sequence[Record], name: str = "entropy") -> Figure
                 tuple(float(high) for _, high in quarters),
             )
         )
-    axes = Axes(
-        "lines", "layer", "H(p) / ln N", tuple(series), references=(Reference("uniform router", 1.0),)
-    )
+    axes = Axes("lines", "layer", "H(p) / ln N", tuple(series), references=(Reference("uniform router", 1.0),))
     notes = ("Bands: middle half over the layer's routers, tasks and seeds.",)
     return Figure(name, "Routing entropy by layer", (axes,) if series else (), notes)
 

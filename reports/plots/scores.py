@@ -23,12 +23,9 @@ def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence
         if _is_number(column.key) and any(row.cells.get(column.key, Cell()).value is not None for row in rows)
     ]
     series = [
-        _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys])
-        for row in rows
+        _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys]) for row in rows
     ]
-    axes = Axes(
-        "lines", xlabel, "mean over tasks, %", tuple(series), references=tuple(references), log_x=True
-    )
+    axes = Axes("lines", xlabel, "mean over tasks, %", tuple(series), references=tuple(references), log_x=True)
     return Figure(name, title, (axes,) if keys else (), ("Bands: 95 % intervals.",))
 
 
@@ -44,9 +41,7 @@ def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
             )
     series = [_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in points.items()]
     axes = Axes("lines", "experts kept per token (k)", "score, %", tuple(series))
-    return Figure(
-        name, "Score by top-k", (axes,) if series else (), ("Bands: 95 % intervals over items and seeds.",)
-    )
+    return Figure(name, "Score by top-k", (axes,) if series else (), ("Bands: 95 % intervals over items and seeds.",))
 
 
 def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
@@ -58,8 +53,7 @@ def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
             values[weights] = row.cells[column].value
     alphas, lambdas = sorted({a for a, _ in values}), sorted({b for _, b in values})
     series = [
-        Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas))
-        for a in alphas
+        Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas)) for a in alphas
     ]
     axes = Axes("heat", "λ (entropy)", "α (balance)", tuple(series))
     return Figure(name, "Mean score by the two weights of RSL, %", (axes,) if series else ())
@@ -79,16 +73,12 @@ def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Fig
 
     def points(x: Mapping[str, float | None]) -> tuple[Series, ...]:
         return tuple(
-            _series(row.label, [value], [row.cells[score]])
-            for row in ready
-            if (value := x[row.label]) is not None
+            _series(row.label, [value], [row.cells[score]]) for row in ready if (value := x[row.label]) is not None
         )
 
     parameters = {row.label: row.cells[PARAMETERS].value for row in ready if PARAMETERS in row.cells}
     label = "mean over tasks, %" if score == MEAN else f"{score}, %"
-    axes = (
-        [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
-    )
+    axes = [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
     if any(value is not None for value in seconds.values()):
         axes.append(Axes("scatter", "evaluation seconds per 1,000 tokens", label, points(seconds)))
     return Figure(name, "Score against cost", tuple(axes) if ready else (), ("Bars: 95 % intervals.",))
@@ -98,10 +88,7 @@ def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float
     """Evaluation time of a method over all its cells; None where tokens were not counted."""
     own = [record for record in records if record.spec.method == method and record.status == "done"]
     tokens = sum(
-        count
-        for record in own
-        for phase, count in record.cost.tokens.items()
-        if phase not in ("experts", "fit")
+        count for record in own for phase, count in record.cost.tokens.items() if phase not in ("experts", "fit")
     )
     seconds = sum(record.cost.seconds.get("evaluate", 0.0) for record in own)
     return 1000 * seconds / tokens if tokens else None
@@ -109,9 +96,7 @@ def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float
 
 def weights_of(method: str) -> tuple[float, float] | None:
     """Weights of balance and entropy in a method's display name; None where it names none."""
-    found = {
-        name: float(value) for name, value in re.findall(r"loss\.(aux|entropy)\.coef=([-+.\deE]+)", method)
-    }
+    found = {name: float(value) for name, value in re.findall(r"loss\.(aux|entropy)\.coef=([-+.\deE]+)", method)}
     return (found.get("aux", 0.1), found.get("entropy", 0.05)) if found else None
 
 

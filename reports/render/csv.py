@@ -29,9 +29,7 @@ def render(table: Table) -> str:
                     "knows_task": int(row.dagger),
                     "column": column.key,
                     "unit": column.unit,
-                    "higher_is_better": ""
-                    if column.higher_is_better is None
-                    else int(column.higher_is_better),
+                    "higher_is_better": "" if column.higher_is_better is None else int(column.higher_is_better),
                     "value": cell.value,
                     "low": cell.low,
                     "high": cell.high,

@@ -64,9 +64,7 @@ def render(table: Table) -> str:
     for panel in table.panels:
         lines.append(r"\midrule")
         if panel.title:
-            lines.append(
-                rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\itshape {escape(panel.title)}}} \\"
-            )
+            lines.append(rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\itshape {escape(panel.title)}}} \\")
         previous = None
         for row in panel.rows:
             if previous == "level" and row.kind != "level":

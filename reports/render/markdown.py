@@ -22,9 +22,7 @@ def render(table: Table) -> str:
             lines.append(_line([label, *cells]))
         parts.append("\n".join(lines))
     if table.footnotes:
-        parts.append(
-            "<br>\n".join(f"<sup>{key}</sup> {escape(text)}" for key, text in table.footnotes.items())
-        )
+        parts.append("<br>\n".join(f"<sup>{key}</sup> {escape(text)}" for key, text in table.footnotes.items()))
     if table.notes:
         parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
     return "\n\n".join(parts) + "\n"

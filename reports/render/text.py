@@ -60,9 +60,7 @@ def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:
             grid.add_row(Text(panel.title, style="italic" if color else ""))
         for row in panel.rows:
             label = Text(row.label + (f" {DAGGER}" if row.dagger else ""))
-            grid.add_row(
-                label, *[_cell(row.cells.get(column.key, Cell()), column, color) for column in columns]
-            )
+            grid.add_row(label, *[_cell(row.cells.get(column.key, Cell()), column, color) for column in columns])
     return grid
 
 

@@ -26,9 +26,7 @@ CAPABILITIES = ("CAP_SYS_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP
 
 class GvisorLevel(Level):
     name = "gvisor"
-    promise = (
-        "a user-space kernel inside bubblewrap: candidates reach neither host files nor the host's kernel"
-    )
+    promise = "a user-space kernel inside bubblewrap: candidates reach neither host files nor the host's kernel"
     refused = BubblewrapLevel.refused | {"host kernel"}
 
     def missing(self) -> str | None:

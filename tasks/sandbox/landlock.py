@@ -32,9 +32,7 @@ class LandlockLevel(Level):
         try:
             seccomp.program("run")
         except (ImportError, RuntimeError):
-            return (
-                "the seccomp library is missing: `apt-get install libseccomp2` and `pip install pyseccomp`."
-            )
+            return "the seccomp library is missing: `apt-get install libseccomp2` and `pip install pyseccomp`."
         import landlockpy
 
         if landlockpy.abi_version() < MINIMUM_ABI:
@@ -50,9 +48,7 @@ class LandlockLevel(Level):
         readable += [str(python.executable), str(GUEST_PARENT)]
         if not python.in_usr:
             readable.append(str(python.prefix))
-        inside = guest_command(
-            str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits)
-        )
+        inside = guest_command(str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits))
         launcher = str(GUEST_PARENT / "landlocked.py")
         rules = json.dumps({"library": _library_folder(), "readable": readable})
         return Command([str(python.executable), "-I", "-S", "-B", launcher, rules, *inside])

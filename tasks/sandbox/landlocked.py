@@ -11,9 +11,7 @@ import sys
 def main() -> None:
     rules = json.loads(sys.argv[1])
     sys.path.append(rules["library"])
-    ctypes.util.find_library = lambda name: (
-        None
-    )  # the C library is loaded already; the search starts a compiler
+    ctypes.util.find_library = lambda name: None  # the C library is loaded already; the search starts a compiler
     from landlockpy import AccessFS, Ruleset, Scope
 
     read = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE

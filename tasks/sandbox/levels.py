@@ -50,9 +50,7 @@ def strongest(minimum: str = "bubblewrap") -> Level:
     for level in acceptable:
         if probe(level.name).ok:
             return level
-    raise SandboxUnavailable(
-        f"Generated code needs isolation level {minimum!r} or stronger: {probe(minimum).reason}"
-    )
+    raise SandboxUnavailable(f"Generated code needs isolation level {minimum!r} or stronger: {probe(minimum).reason}")
 
 
 def doctor() -> list[tuple[str, bool, str]]:

@@ -87,6 +87,9 @@ class Peer:
             with suppress(TimeoutError):
                 await self.exit_status()
         self.stdin.close()
+        # Pipes that such a child still holds are never at their end: closed here, or the loop warns of them later.
+        self.process._transport.close()  # type: ignore[attr-defined]
+        await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -102,9 +102,7 @@ def make_record(
             dtype="float32",
             chat_template=False,
         ),
-        budget=Budget(
-            preset="quick", expert_tokens=12_000, router_tokens=8_000, eval_items=100, max_new_tokens=128
-        ),
+        budget=Budget(preset="quick", expert_tokens=12_000, router_tokens=8_000, eval_items=100, max_new_tokens=128),
         environment=Environment(packages={"torch": "2.13.0"}, python="3.11.2", hardware="2 CPU cores"),
         primary="acc",
         metrics={"acc": Metric(value=value, n=n, unit=unit)} if status == "done" else {},
@@ -147,9 +145,7 @@ def make_routing(task: str, seed: int = 0, sharp: float = 1.0) -> RoutingDiagnos
     generator = np.random.default_rng(seed_from("routing", task, seed))
     own = POOL.index("arc" if task.startswith("arc") else task) if task in (*POOL, "arc-e", "arc-c") else None
     modules = [
-        f"model.layers.{layer}.self_attn.{name}_proj"
-        for layer in range(LAYERS)
-        for name in ("q", "k", "v", "o")
+        f"model.layers.{layer}.self_attn.{name}_proj" for layer in range(LAYERS) for name in ("q", "k", "v", "o")
     ]
     logits = generator.normal(0, 0.4, (len(modules), len(POOL)))
     if own is not None:

@@ -129,9 +129,7 @@ def test_main_comparison_has_two_panels_and_the_published_one(factory: ModuleTyp
     assert footnotes == ["Not run."]
     for _, row in table.rows():
         if row.kind == "paper":
-            assert all(
-                cell.mark is None and cell.low is None and not cell.runs for cell in row.cells.values()
-            )
+            assert all(cell.mark is None and cell.low is None and not cell.runs for cell in row.cells.values())
     text = "\n".join(table.notes)
     assert "Scaled: measured with preset quick: 12,000 training tokens" in text
     assert "rank 64" in text
@@ -213,9 +211,7 @@ def test_cost_tables(factory: ModuleType) -> None:
 
 
 def test_weights_of_rsl(factory: ModuleType) -> None:
-    records, items = factory.make_grid(
-        methods=entry("t15").methods, tasks=("sst2", "arc-e"), seeds=(0,), n=20
-    )
+    records, items = factory.make_grid(methods=entry("t15").methods, tasks=("sst2", "arc-e"), seeds=(0,), n=20)
     table = build(entry("t15"), records, items)
     method = entry("t15").methods[0]
     routing = [r.routing for r in records if r.spec.method == method]

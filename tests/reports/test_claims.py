@@ -21,9 +21,7 @@ def by_name(found: Sequence[Claim]) -> dict[str, Claim]:
     return {claim.name: claim for claim in found}
 
 
-def run_of(
-    factory: ModuleType, right: dict[str, int], n: int = 400, task: str = "sst2", **fields: object
-) -> Found:
+def run_of(factory: ModuleType, right: dict[str, int], n: int = 400, task: str = "sst2", **fields: object) -> Found:
     records, items = [], {}
     for method, count in right.items():
         record = factory.make_record(method, task, n=n, **fields)
@@ -128,9 +126,7 @@ def test_the_data_claim_reads_the_curve(factory: ModuleType) -> None:
 def test_the_report_renders(factory: ModuleType, stored: Callable[..., Path]) -> None:
     records, items = factory.make_grid(methods=("base", "lora", "mixer", "mole"), seeds=(0, 1, 2), n=30)
     made = table(claims(records, items), records)
-    assert "what would decide" in text.render(made, width=120).replace("\n", " ") or "decide" in text.render(
-        made
-    )
+    assert "what would decide" in text.render(made, width=120).replace("\n", " ") or "decide" in text.render(made)
     assert "undetermined" in latex.render(made)
     paths = render(stored(records, items), "reproduction", ["md", "html"])
     assert [path.name for path in paths] == ["reproduction.md", "reproduction.html"]

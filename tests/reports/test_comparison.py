@@ -157,9 +157,7 @@ def test_one_item_changes_what_depends_on_it_and_nothing_else(factory: ModuleTyp
     records, items = factory.make_grid(methods=("base", "uniform", "mixer"), n=50)
     before = comparison(records, items)
     target = next(r for r in records if (r.spec.method, r.spec.task, r.spec.seed) == ("mixer", "mrpc", 1))
-    changed = [
-        flipped(items[target.cell][7]) if k == 7 else item for k, item in enumerate(items[target.cell])
-    ]
+    changed = [flipped(items[target.cell][7]) if k == 7 else item for k, item in enumerate(items[target.cell])]
     after = comparison(records, {**items, target.cell: changed})
     numbers = ("value", "low", "high", "std")
     differing = {
@@ -176,9 +174,7 @@ def test_one_item_changes_what_depends_on_it_and_nothing_else(factory: ModuleTyp
     old = {r.key: r for r in difference_table(records, items, ["base", "uniform", "mixer"]).panels[0].rows}
     new = {
         r.key: r
-        for r in difference_table(records, {**items, target.cell: changed}, ["base", "uniform", "mixer"])
-        .panels[0]
-        .rows
+        for r in difference_table(records, {**items, target.cell: changed}, ["base", "uniform", "mixer"]).panels[0].rows
     }
     moved = {key for key in old if old[key].cells["difference"] != new[key].cells["difference"]}
     assert moved == {key for key in old if "mixer" in key and key.split(":")[0] in ("mrpc", MEAN)}

@@ -49,9 +49,7 @@ def opened(driver: Any, page: Path) -> Any:
 
     driver.get_log("browser")
     driver.get(page.as_uri())
-    WebDriverWait(driver, 10).until(
-        lambda d: d.execute_script("return document.body.dataset.ready === 'true'")
-    )
+    WebDriverWait(driver, 10).until(lambda d: d.execute_script("return document.body.dataset.ready === 'true'"))
     return driver
 
 

@@ -21,9 +21,7 @@ NASTY = r"""ten: \ { } $ & # % _ ~ ^ also: < > | " ` ' [x] ± − † ≥ ≤ �
 def nasty() -> Table:
     column = Column("c_1", NASTY, "%", True, detail=NASTY)
     rows = (
-        Row(
-            "a", NASTY, {"c_1": Cell(61.25, 55.0, 70.5, 1.5, 100, 3, ("r1",), mark="best", footnotes=("a",))}
-        ),
+        Row("a", NASTY, {"c_1": Cell(61.25, 55.0, 70.5, 1.5, 100, 3, ("r1",), mark="best", footnotes=("a",))}),
         Row("b", "plain", {"c_1": Cell(60.0, mark="tied")}, dagger=True),
         Row("c", "absent", {"c_1": Cell(footnotes=("a", "b"))}),
         Row("d", "[bracket] first", {"c_1": Cell(text=NASTY)}),
@@ -90,7 +88,5 @@ def test_latex_escapes_everything() -> None:
 
 @pytest.mark.system
 def test_latex_compiles(nasty: Table, factory: ModuleType, compile_latex: Callable[[str], Path]) -> None:
-    records, items = factory.make_grid(
-        methods=("base", "lora", "mixer", "mole", "mixer-joint", "mixlora"), n=40
-    )
+    records, items = factory.make_grid(methods=("base", "lora", "mixer", "mole", "mixer-joint", "mixlora"), n=40)
     compile_latex(latex.document(nasty, comparison(records, items)))

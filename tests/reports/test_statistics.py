@@ -121,9 +121,7 @@ def test_sign_flip_equals_scipy() -> None:
     exact = stats.permutation_test((few,), np.sum, permutation_type="samples", n_resamples=np.inf).pvalue
     assert sign_flip(few) == pytest.approx(exact)
     many = np.random.default_rng(4).normal(0.15, 1, 150)
-    drawn = stats.permutation_test(
-        (many,), np.sum, permutation_type="samples", n_resamples=20_000, rng=5
-    ).pvalue
+    drawn = stats.permutation_test((many,), np.sum, permutation_type="samples", n_resamples=20_000, rng=5).pvalue
     assert sign_flip(many) == pytest.approx(drawn, abs=0.012)
     assert sign_flip(many) == sign_flip(many)
 

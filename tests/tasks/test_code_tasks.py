@@ -132,9 +132,7 @@ def faked(monkeypatch: pytest.MonkeyPatch, outcomes: Sequence[Outcome]) -> list[
     return calls
 
 
-def test_answers_without_a_verdict_do_not_count(
-    written: DirectorySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_without_a_verdict_do_not_count(written: DirectorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     faked(monkeypatch, [Outcome.UNSCORABLE, Outcome.PASSED, Outcome.ISOLATION_ERROR, Outcome.FAILED])
     task = bound("humaneval", written, samples=2, temperature=1.0)
     docs = task.eval_docs()[:2]
@@ -158,9 +156,7 @@ def test_equal_answers_run_once(written: DirectorySource, monkeypatch: pytest.Mo
     assert calls == [2, 1], "a time-out is tried again, a verdict is kept"
 
 
-def test_nothing_is_scored_below_the_minimum(
-    written: DirectorySource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_scored_below_the_minimum(written: DirectorySource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(levels_module, "probe", lambda name: Probe(name == "process", f"install {name}"))
     task = bound("humaneval", written)
     doc = task.eval_docs()[0]

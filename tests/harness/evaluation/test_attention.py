@@ -24,9 +24,10 @@ def test_both_forms_of_attention_agree(causal: bool, masked: bool) -> None:
     if mask is not None:
         mask[..., 0] = 0.0
     fast = attend(query, keys, values, mask, scale=0.3, causal=causal)
-    plain = attend_plainly(query, keys, values, mask, scale=0.3, causal=causal)
-    for one, other in zip(fast, plain, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    for most in (1 << 20, 70):
+        plain = attend_plainly(query, keys, values, mask, scale=0.3, causal=causal, most_scores=most)
+        for one, other in zip(fast, plain, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
@@ -58,5 +59,5 @@ def test_prefix_and_own_keys_make_one_softmax(kv_heads: int, prefix: int, tree: 
         whole = [torch.cat([a.expand(rows, -1, -1, -1), b], dim=2) for a, b in zip(above[0], whole, strict=True)]
     repeated = [part.repeat_interleave(heads // kv_heads, dim=1) for part in whole]
     full = torch.cat([torch.zeros(length, prefix, dtype=torch.float64), mask], dim=1)
-    expected, _ = attend_plainly(query, *repeated, full, scale=0.4)
+    expected, _ = attend_plainly(query, *repeated, full[None, None], scale=0.4)
     torch.testing.assert_close(got, expected.transpose(1, 2), rtol=1e-11, atol=1e-11)

@@ -132,6 +132,23 @@ def test_finished_rows_leave_the_batch(tiny: Any, tokenizer: Any) -> None:
     assert lm.tokens["evaluation_computed"] == prompt - 1 + len(lengths) + generated - len(lengths)
 
 
+def test_computed_tokens_of_one_generation(tiny: Any, tokenizer: Any) -> None:
+    model = tiny("llama")
+    asked = instances("generate_until", [("the red dog", {"until": [], "max_gen_toks": 6})])
+    found = []
+    for changes in ({}, {"path": "plain"}, {"kv_cache": False}):
+        lm = EvaluationLM(model, tokenizer, **changes)  # type: ignore[arg-type]
+        lm.generate_until(asked)
+        found.append(lm.tokens)
+    prompt, made = found[0]["evaluation_input"], found[0]["evaluation_generated"]
+    assert made == 6
+    assert [own["evaluation_computed"] for own in found] == [
+        prompt + made - 1,
+        prompt + made - 1,
+        sum(prompt + step for step in range(made)),
+    ]
+
+
 def test_routed_layers_are_shown_every_token_once(tiny: Any, tokenizer: Any) -> None:
     """The last columns of the attention mask, which routed layers count, are the tokens of the pass."""
     model, counted = tiny("llama"), 0

@@ -162,6 +162,24 @@ def test_methods_over_sequences_get_whole_ones_with_their_prompt_marked(tiny: An
     assert ours == hflm(model, tokenizer).generate_until(asked, disable_tqdm=True)
 
 
+def test_methods_over_prompts_share_no_prefix_but_keep_their_cache(tiny: Any, tokenizer: Any) -> None:
+    model, context = tiny("llama"), RoutingContext()
+    lengths: list[int] = []
+
+    def look(_module: Any, _args: Any, kwargs: dict[str, Any]) -> None:
+        assert context.prompt_mask is not None
+        lengths.append(kwargs["input_ids"].shape[1])
+
+    lm = EvaluationLM(model, tokenizer, whole_prompts=True, context=context)
+    assert (lm.path, lm.reason) == ("plain", "the method's weights depend on whole prompts")
+    handle = model.model.register_forward_pre_hook(look, with_kwargs=True)
+    asked = instances("generate_until", [("a red dog run far", {"until": [], "max_gen_toks": 4})])
+    ours = lm.generate_until(asked)
+    assert lengths == [len(lm.tok_encode("a red dog run far")), 1, 1, 1]
+    handle.remove()
+    assert ours == hflm(model, tokenizer).generate_until(asked, disable_tqdm=True)
+
+
 def test_the_probe_leaves_nothing_behind(tiny: Any, tokenizer: Any) -> None:
     model, context = tiny("llama"), RoutingContext(collect=True)
     collected = []

@@ -43,9 +43,7 @@ def attacks(kind: str) -> list[Attack]:
 
 
 def cases(kind: str, label: str = "") -> list[object]:
-    return [
-        pytest.param(attack, id=attack.name) for attack in attacks(kind) if not label or attack.line(label)
-    ]
+    return [pytest.param(attack, id=attack.name) for attack in attacks(kind) if not label or attack.line(label)]
 
 
 @functools.cache

@@ -81,13 +81,9 @@ def test_truth_of_an_object_is_asked_of_the_candidate() -> None:
 
 def test_what_the_candidate_raises_ends_the_check() -> None:
     tests = "try:\n    f()\nexcept BaseException:\n    pass"
-    assert (
-        outcome("def f(): raise StopIteration", "assert all(map(lambda x: f(), [1]))", ["f"])[0] == "failed"
-    )
+    assert outcome("def f(): raise StopIteration", "assert all(map(lambda x: f(), [1]))", ["f"])[0] == "failed"
     assert outcome("def f(): raise SystemExit", "assert f() == 1", ["f"]) == ("failed", "raised SystemExit: ")
-    assert (
-        outcome("def f(): raise KeyError", tests.replace("BaseException", "Exception"), ["f"])[0] == "failed"
-    )
+    assert outcome("def f(): raise KeyError", tests.replace("BaseException", "Exception"), ["f"])[0] == "failed"
     assert outcome("", "assert f() == 1", ["f"]) == ("failed", "raised NameError: name 'f' is not defined")
 
 

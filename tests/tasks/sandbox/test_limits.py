@@ -98,8 +98,9 @@ def test_many_programs_keep_their_order() -> None:
 def test_nothing_is_left_behind() -> None:
     programs = [slow(60, None), Program("crash", "import os\nos._exit(3)", "f()", ("f",))]
     before = len(os.listdir("/proc/self/fd"))
+    children = set(psutil.Process().children(recursive=True))
     evaluate_programs(programs * 3, level=PROCESS, limits=Limits(floor=0.3))
-    assert psutil.Process().children(recursive=True) == []
+    assert set(psutil.Process().children(recursive=True)) <= children
     assert len(os.listdir("/proc/self/fd")) == before
 
 

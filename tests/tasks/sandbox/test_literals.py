@@ -37,9 +37,7 @@ def refuse(thing: object) -> int:
 
 
 def across(value: Any) -> Any:
-    return decode(
-        json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name: (number, name)
-    )
+    return decode(json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name: (number, name))
 
 
 def shape(value: Any) -> Any:

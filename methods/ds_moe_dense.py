@@ -1,0 +1,20 @@
+"""DS-MoE's recipe (Pan et al. 2024, arXiv 2404.05567) on LoRA experts: dense training, sparse inference."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from methods.base import MethodConfig
+from methods.ds_moe import DsMoe, DsMoeConfig
+from methods.joint import ExpertsConfig, JointMethod
+
+
+class DsMoeDenseConfig(ExpertsConfig, DsMoeConfig):
+    """Configuration of `ds-moe-dense`."""
+
+
+class DsMoeDense(JointMethod, DsMoe):
+    """`ds-moe` with experts that are trained from scratch under its loss."""
+
+    Config: ClassVar[type[MethodConfig]] = DsMoeDenseConfig
+    config: DsMoeDenseConfig

@@ -1,0 +1,125 @@
+"""HydraLoRA (Tian et al. 2024, arXiv 2404.19245): one A for all experts, one B each, mixed densely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.base import Expert, MethodConfig, SiteFactors
+from methods.joint import ExpertsConfig, JointMethod
+from methods.routing.composed import RoutedComposed
+from methods.routing.config import RouterConfig
+from methods.routing.context import RoutingContext
+from methods.routing.factors import Kept
+from methods.routing.linear import RoutedLinear
+from methods.routing.providers import LinearRouter
+from methods.routing.router import Router
+from methods.routing.sparsify import DENSE
+
+
+class HydraRouterConfig(RouterConfig):
+    """A linear router of one projection."""
+
+    scope: Literal["per_projection"] = Field(default="per_projection", description="One router per projection.")
+
+
+class HydraConfig(ExpertsConfig):
+    """Configuration of `hydralora`."""
+
+    router: HydraRouterConfig = HydraRouterConfig()
+
+
+class SharedFactors(nn.Module):
+    """A `[r, d_in]` shared by N experts with a B `[d_out, r]` each; float32 at least, whatever the base's type."""
+
+    def __init__(self, factors: SiteFactors, n_experts: int, like: Tensor) -> None:
+        """Args:
+        factors: initial A, initial B of every expert, and the scale.
+        n_experts: N.
+        like: the frozen weight.
+        """
+        super().__init__()
+        dtype = torch.promote_types(like.dtype, torch.float32)
+        self.scale = factors.scale
+        self.A = nn.Parameter(factors.A.detach().to(like.device, dtype, copy=True))
+        self.B = nn.ParameterList(factors.B.detach().to(like.device, dtype, copy=True) for _ in range(n_experts))
+        self._kept = Kept()
+
+    def stacked(self, dtype: torch.dtype) -> Tensor:
+        """`scale * B` of all experts side by side, `[d_out, N * r]`, with graph."""
+        return self._kept.get(self.B, dtype, lambda: (torch.cat(list(self.B), 1) * self.scale).to(dtype))
+
+
+class HydraLinear(RoutedLinear):
+    """One site; computes its own update.
+
+    y = W x + s sum_n p_n(x) B_n (A x)
+    """
+
+    def __init__(
+        self, name: str, base: nn.Linear, factors: SiteFactors, n_experts: int, router: Router, dropout: float
+    ) -> None:
+        super().__init__(name, base, [factors], dropout=dropout)
+        self.factors = ()  # only their shape was needed
+        self.shared = SharedFactors(factors, n_experts, base.weight)
+        self.n_experts = n_experts
+        # Inside a tuple: the provider is registered, the router is no module.
+        self._router = (router,)
+        (self.provider,) = router.providers
+        self.attach(self, 0)
+
+    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `linear.Updates`."""
+        h = F.linear(F.dropout(x, self.dropout, self.training), self.shared.A.to(x.dtype))
+        w = self._router[0].weights(x, x.new_empty(*x.shape[:-1], 1, self.n_experts, 0)).squeeze(-2)
+        return (w.to(h.dtype).unsqueeze(-1) * h.unsqueeze(-2)).flatten(-2), self.shared.stacked(x.dtype)
+
+
+class HydraComposed(RoutedComposed):
+    """A base model with `HydraLinear` sites. Parameter groups: `routers` and `experts`."""
+
+    def groups(self) -> dict[str, dict[str, nn.Parameter]]:
+        """See `Composed.groups`."""
+        experts = {}
+        for name, site in self._hydra():
+            experts[f"experts.shared.{name}.A"] = site.shared.A
+            for expert, B in zip(self.experts, site.shared.B, strict=True):
+                experts[f"experts.{expert}.{name}.B"] = B
+        return {**super().groups(), "experts": experts}
+
+    def expert(self, name: str) -> Expert:
+        """One expert as an ordinary LoRA, with a copy of the shared A."""
+        index = self.experts.index(name)
+        sites = {}
+        for path, site in self._hydra():
+            A, B = site.shared.A, site.shared.B[index]
+            sites[path] = SiteFactors(A.detach().clone(), B.detach().clone(), site.shared.scale)
+        return Expert(name, sites)
+
+    def _hydra(self) -> list[tuple[str, HydraLinear]]:
+        return [(name, site) for name, site in self.sites.items() if isinstance(site, HydraLinear)]
+
+
+class HydraLora(JointMethod):
+    """Dense softmax routing of N heads on a shared shrinking matrix."""
+
+    Config: ClassVar[type[MethodConfig]] = HydraConfig
+    config: HydraConfig
+
+    def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> HydraComposed:
+        """See `Method.install`; `experts` is not looked at."""
+        config, names, context = self.config, self.names(), RoutingContext()
+        (start,) = config.lora.fresh(model, ["shared"], seed)
+        sites, routers = [], []
+        for path, factors in start.sites.items():
+            base = model.get_submodule(path)
+            assert isinstance(base, nn.Linear)
+            provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=base.weight)
+            routers.append(Router([path], [provider], DENSE, context))
+            sites.append(HydraLinear(path, base, factors, len(names), routers[-1], config.lora.dropout or 0.0))
+        return HydraComposed(model, context, names, sites, (), routers)
