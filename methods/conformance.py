@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,17 @@ import torch
 from torch import Tensor
 
 from methods import registry
-from methods.base import Composed, Expert, Method
-from methods.tiny import TARGETS, TinySession, tiny_batch, tiny_comparison, tiny_experts, tiny_llama
+from methods.base import Composed, Expert, Method, Unsupported
+from methods.tiny import (
+    ARCHITECTURES,
+    TinyArchitecture,
+    TinySession,
+    model_logits,
+    tiny_batch,
+    tiny_comparison,
+    tiny_experts,
+    tiny_model,
+)
 
 POOL = ("a", "b", "c", "d")
 DIAGNOSTICS = {
@@ -32,18 +42,28 @@ DIAGNOSTICS = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A method under test: its name and the configuration values that deviate."""
+    """A method under test: its name, the configuration values that deviate, and the tiny architecture it runs on."""
 
     name: str
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    architecture: str = "llama"
 
     def __str__(self) -> str:
-        return registry.display(self.name, self.overrides)
+        return f"{registry.display(self.name, self.overrides)} on {self.architecture}"
+
+    @property
+    def tiny(self) -> TinyArchitecture:
+        """The architecture."""
+        return ARCHITECTURES[self.architecture]
+
+    def model(self) -> Any:
+        """A fresh base model, in float64."""
+        return tiny_model(self.architecture, dtype=torch.float64)
 
     def method(self) -> Method:
         """The method, which accepts the tiny model and pool."""
-        method = registry.create(self.name, self.overrides).within(tiny_comparison(POOL))
-        method.check(tiny_llama().config, POOL)
+        method = registry.create(self.name, self.overrides).within(tiny_comparison(POOL, targets=self.tiny.targets))
+        method.check(self.tiny.config(), POOL)
         return method
 
     def experts(self, model: Any) -> list[Expert]:
@@ -53,24 +73,41 @@ class Subject:
 
     def install(self, model: Any = None, *, seed: int = 0) -> Composed:
         """The method installed on a model (a fresh one by default)."""
-        model = tiny_llama(dtype=torch.float64) if model is None else model
+        model = self.model() if model is None else model
         return self.method().install(model, self.experts(model), seed=seed)
 
     def fitted(self) -> Composed:
-        """Installed and fitted for a few steps."""
+        """Installed and fitted for a few steps; one for all checks, which leave it as it is."""
+        return self._fitted
+
+    @cached_property
+    def _fitted(self) -> Composed:
         composed = self.install()
         self.method().fit(composed, TinySession())
         return composed
 
 
-def check(name: str, overrides: Mapping[str, Any] | None = None) -> None:
-    """Run every check.
+def architectures(name: str, overrides: Mapping[str, Any] | None = None) -> list[str]:
+    """Names of the tiny architectures that a method supports with the usual pool."""
+    found = []
+    for architecture in ARCHITECTURES:
+        try:
+            Subject(name, dict(overrides or {}), architecture).method()
+        except Unsupported:
+            continue
+        found.append(architecture)
+    return found
+
+
+def check(name: str, overrides: Mapping[str, Any] | None = None, architecture: str = "llama") -> None:
+    """Run every check that can fail on an architecture and has not been run on another.
 
     Raises:
         AssertionError: one sentence for the first thing that is wrong.
+        Unsupported: the method refuses the architecture.
     """
-    subject = Subject(name, dict(overrides or {}))
-    for one in CHECKS:
+    subject = Subject(name, dict(overrides or {}), architecture)
+    for one in CHECKS if architecture == "llama" else CHECKS_OF_AN_ARCHITECTURE:
         one(subject)
 
 
@@ -111,7 +148,7 @@ def is_counted_without_weights(subject: Subject) -> None:
     """Composes on the meta device, where tensors have shapes and no values, with the same counts."""
     from methods.counting import Count, Skeleton
 
-    skeleton = Skeleton(tiny_llama().config, targets=TARGETS, rank=4, pool=POOL)
+    skeleton = Skeleton(subject.tiny.config(), targets=subject.tiny.targets, rank=4, pool=POOL)
     try:
         count = skeleton.count(registry.create(subject.name, subject.overrides))
     except (RuntimeError, NotImplementedError) as error:
@@ -131,7 +168,7 @@ def starts_from_the_seed(subject: Subject) -> None:
 
 def trains_what_it_declares(subject: Subject) -> None:
     """Fitting changes the declared groups and nothing else; a method that trains nothing changes nothing."""
-    model = tiny_llama(dtype=torch.float64)
+    model = subject.model()
     base = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     method, pool = subject.method(), subject.experts(model)
     copies = [(f, f.A.clone(), f.B.clone()) for expert in pool for f in expert.sites.values()]
@@ -174,7 +211,7 @@ def survives_a_checkpoint(subject: Subject) -> None:
 
 def leaves_no_trace(subject: Subject) -> None:
     """Uninstalled, the base's logits, modules and gradient flags are as before, to the bit."""
-    model = tiny_llama(dtype=torch.float64)
+    model = subject.model()
     expected, modules = logits(model), dict(model.named_modules())
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     composed = subject.install(model)
@@ -205,9 +242,7 @@ def text_does_not_depend_on_the_cache(subject: Subject) -> None:
         assert torch.equal(with_cache, without), f"{subject}: greedy texts with and without a cache differ."
         context.prompt_mask = torch.ones(1, 5, dtype=torch.bool) if composed.whole_prompts else None
         with torch.no_grad():
-            forward: Any = model
-            whole = forward(input_ids=ids[:1]).logits
-            cut = forward(input_ids=ids[:1, :5]).logits
+            whole, cut = model_logits(model, ids[:1]), model_logits(model, ids[:1, :5])
         context.prompt_mask = None
     assert bool((whole[:, :5] - cut).abs().max() < 1e-6), f"{subject}: logits depend on later tokens."
 
@@ -216,11 +251,11 @@ def batching_changes_nothing(subject: Subject) -> None:
     """A sequence alone and left-padded in a batch has equal logits."""
     composed = subject.fitted()
     ids, mask = left_padded()
-    model: Any = composed.model
+    model = composed.model
     with composed.task("a", own(composed)), torch.no_grad():
-        together = model(input_ids=ids, attention_mask=mask).logits
+        together = model_logits(model, ids, mask)
         for row, length in enumerate(mask.sum(1).tolist()):
-            alone = model(input_ids=ids[row : row + 1, -length:]).logits[0]
+            alone = model_logits(model, ids[row : row + 1, -length:])[0]
             gap = (together[row, -length:] - alone).abs().max()
             assert bool(gap < 1e-5), f"{subject}: logits depend on the batch around a sequence."
 
@@ -255,14 +290,23 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     diagnostics_have_the_fields,
 )
 
+# What the rest looks at (cards, seeds, files, diagnostics) is not the architecture's.
+CHECKS_OF_AN_ARCHITECTURE: tuple[Callable[[Subject], None], ...] = (
+    runs_and_reports_sizes,
+    is_counted_without_weights,
+    trains_what_it_declares,
+    leaves_no_trace,
+    text_does_not_depend_on_the_cache,
+    batching_changes_nothing,
+)
+
 
 def logits(subject: Any) -> Tensor:
     """Logits `[8, 12, vocabulary]` of the usual batch, of a composed or a plain model."""
     model = subject.model if isinstance(subject, Composed) else subject
     batch = tiny_batch()
     with torch.no_grad():
-        out: Tensor = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-    return out
+        return model_logits(model, batch.input_ids, batch.attention_mask)
 
 
 def own(composed: Composed) -> str | None:

@@ -130,12 +130,16 @@ def library_config(architecture: Architecture) -> Any:
 
 def meta_model(config: Any) -> nn.Module:
     """A language model of a configuration on the meta device."""
+    with torch.device("meta"):
+        model: nn.Module = auto_class(config).from_config(config)
+    return model.eval()
+
+
+def auto_class(config: Any) -> Any:
+    """The `transformers` class that makes a language model of a configuration."""
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    auto: Any = AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
-    with torch.device("meta"):
-        model: nn.Module = auto.from_config(config)
-    return model.eval()
+    return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
 
 
 def _factors(linear: nn.Linear, rank: int) -> SiteFactors:

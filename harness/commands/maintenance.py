@@ -69,7 +69,11 @@ def check_command(name: str | None) -> None:
         raise unknown("method or task", name, [*methods.names(), *tasks.names()])
     failures = 0
     for method in methods.names() if name is None else [n for n in [name] if n in methods.names()]:
-        failures += _checked(f"method {method}", lambda method=method: method_conformance.check(method))
+        for on in method_conformance.architectures(method):
+            failures += _checked(
+                f"method {method} on {on}",
+                lambda method=method, on=on: method_conformance.check(method, architecture=on),
+            )
     for task in tasks.names() if name is None else [n for n in [name] if n in tasks.names()]:
         failures += _checked(f"task {task}", lambda task=task: _check_task(task))
     if failures:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import conformance, registry
-from methods.base import Composed, Expert
+from methods.base import Composed, Expert, Unsupported
 from methods.conformance import CHECKS, DIAGNOSTICS, Subject
 from methods.mixer import Mixer
 from methods.routing.composed import RoutedComposed
@@ -26,9 +26,28 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+SUPPORTED = [(name, on) for name in registry.names() for on in conformance.architectures(name)]
+
+
+@pytest.mark.parametrize(("name", "architecture"), SUPPORTED, ids=[f"{name}-{on}" for name, on in SUPPORTED])
+def test_conforms(name: str, architecture: str) -> None:
+    conformance.check(name, architecture=architecture)
+
+
 @pytest.mark.parametrize("name", registry.names())
-def test_conforms(name: str) -> None:
-    conformance.check(name)
+def test_every_method_runs_on_every_transformer_with_attention(name: str) -> None:
+    assert {"llama", "mistral", "qwen2", "qwen3"} <= set(conformance.architectures(name))
+
+
+def test_an_architecture_that_a_method_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Mixer, model_config: Any, pool: Sequence[str]) -> None:
+        if model_config.model_type == "qwen2":
+            raise Unsupported("Not on this one.")
+
+    monkeypatch.setattr(Mixer, "check", refuse)
+    assert "qwen2" not in conformance.architectures("mixer")
+    with pytest.raises(Unsupported):
+        conformance.check("mixer", architecture="qwen2")
 
 
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS, ids=[registry.display(*variant) for variant in VARIANTS])

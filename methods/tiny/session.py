@@ -1,4 +1,4 @@
-"""Tiny random models, experts and an engine of a few lines: a method is tried in a second, without downloads."""
+"""Random batches and an engine of a few lines."""
 
 from __future__ import annotations
 
@@ -9,68 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import Comparison, Composed, Expert, SiteFactors, TrainingPhase
-from methods.experts import linear_sites
+from methods.base import Composed, TrainingPhase
 from methods.seeding import generator, seed_from
-
-TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-VOCABULARY = 64
-
-
-def tiny_comparison(names: Sequence[str] = ("a", "b", "c", "d"), *, rank: int = 4, dropout: float = 0.0) -> Comparison:
-    """A comparison over a pool like `tiny_experts`."""
-    return Comparison(tuple(names), rank, 2.0 * rank, dropout, TARGETS, 1e-2)
-
-
-def tiny_llama(seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
-    """A random Llama with 2 layers, width 32, 4 heads and 2 key-value heads, in eval mode."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_from("tiny", "llama", seed))
-        model: Any = LlamaForCausalLM(config)
-        # The library's initial scale makes layers this narrow nearly linear; larger weights make tests mean something.
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                nn.init.normal_(parameter, std=0.15)
-    model.to(dtype=dtype)
-    return model.eval()
-
-
-def tiny_experts(
-    model: nn.Module,
-    names: Sequence[str] = ("a", "b", "c", "d"),
-    *,
-    targets: Sequence[str] = TARGETS,
-    rank: int = 4,
-    scale: float = 2.0,
-    seed: int = 0,
-) -> list[Expert]:
-    """Random experts with both factors non-zero, in the model's type."""
-    sites = linear_sites(model, targets)
-    experts = []
-    for name in names:
-        factors = {}
-        for path, linear in sites.items():
-            draw = generator("tiny", "expert", seed, name, path)
-            A = torch.randn(rank, linear.in_features, generator=draw) * linear.in_features**-0.5
-            B = torch.randn(linear.out_features, rank, generator=draw) * rank**-0.5 * 0.2
-            dtype = linear.weight.dtype
-            factors[path] = SiteFactors(A.to(dtype), B.to(dtype), scale)
-        experts.append(Expert(name, factors, digest=f"{seed_from(name, seed):016x}"))
-    return experts
+from methods.tiny.models import VOCABULARY, model_logits
 
 
 @dataclass(frozen=True)
@@ -132,9 +73,7 @@ def window_gradient(composed: Composed, window: Sequence[TinyBatch]) -> dict[str
 def _forward(composed: Composed, batch: TinyBatch) -> Tensor:
     context = composed.context
     context.training, context.domain, context.label_mask = True, batch.domain, batch.labels != -100
-    output: Any = composed.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
-    logits: Tensor = output.logits
-    return logits
+    return model_logits(composed.model, batch.input_ids, batch.attention_mask, use_cache=False)
 
 
 def _count(batch: TinyBatch, tokens: str) -> int:
@@ -207,8 +146,7 @@ class TinySession:
         """See `Session.loss`."""
         batch = self._batch(composed, data, 0)[:n]
         with torch.no_grad():
-            output: Any = composed.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
-        logits = output.logits[:, :-1].flatten(0, 1)
+            logits = model_logits(composed.model, batch.input_ids, batch.attention_mask)[:, :-1].flatten(0, 1)
         return float(nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten()))
 
     def _batch(self, composed: Composed, data: str, step: int) -> TinyBatch:

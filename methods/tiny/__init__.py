@@ -1,0 +1,30 @@
+"""Tiny random models, experts and an engine of a few lines: a method is tried in a second, without downloads."""
+
+from methods.tiny.experts import TARGETS, tiny_comparison, tiny_experts
+from methods.tiny.models import (
+    ARCHITECTURES,
+    VOCABULARY,
+    TinyArchitecture,
+    architecture_of,
+    model_logits,
+    tiny_llama,
+    tiny_model,
+)
+from methods.tiny.session import TinyBatch, TinySession, tiny_batch, window_gradient
+
+__all__ = [
+    "ARCHITECTURES",
+    "TARGETS",
+    "VOCABULARY",
+    "TinyArchitecture",
+    "TinyBatch",
+    "TinySession",
+    "architecture_of",
+    "model_logits",
+    "tiny_batch",
+    "tiny_comparison",
+    "tiny_experts",
+    "tiny_llama",
+    "tiny_model",
+    "window_gradient",
+]

@@ -1,0 +1,132 @@
+"""Tiny random models of every architecture that methods are tried on, and the one place where they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from methods.seeding import seed_from
+
+VOCABULARY = 64
+ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+_DECODER: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+Call = Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]
+"""(model, ids `[b, t]`, attention mask `[b, t]` or None, further arguments) to logits, see `model_logits`."""
+
+
+def _call_decoder(model: Any, ids: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+    logits: Tensor = model(input_ids=ids, attention_mask=mask, **options).logits
+    return logits
+
+
+@dataclass(frozen=True)
+class TinyArchitecture:
+    """One architecture.
+
+    Attributes:
+        model_type: the library's name of it.
+        values: what its configuration sets.
+        targets: last parts of the module paths where LoRAs go.
+        call: how tokens become logits.
+    """
+
+    model_type: str
+    values: Mapping[str, Any]
+    targets: tuple[str, ...] = ATTENTION
+    call: Call = field(default=_call_decoder, repr=False)
+
+    def config(self) -> Any:
+        """The `transformers` configuration."""
+        from transformers import AutoConfig
+
+        return AutoConfig.for_model(self.model_type, **self.values)
+
+
+ARCHITECTURES: Mapping[str, TinyArchitecture] = {
+    "llama": TinyArchitecture("llama", _DECODER),
+    # The window is shorter than the sequences of the tests, so that it matters.
+    "mistral": TinyArchitecture("mistral", {**_DECODER, "num_key_value_heads": 1, "head_dim": 8, "sliding_window": 6}),
+    "qwen2": TinyArchitecture("qwen2", _DECODER),
+    # Heads are wider than width / heads here, as in the published models.
+    "qwen3": TinyArchitecture("qwen3", {**_DECODER, "head_dim": 16}),
+}
+"""Architectures by name; a new one needs nothing but its entry here."""
+
+
+def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A random model of a few thousand parameters, in eval mode.
+
+    Args:
+        architecture: a name of `ARCHITECTURES`.
+        seed: of the weights.
+        dtype: of the parameters.
+
+    Raises:
+        KeyError: no architecture has that name.
+    """
+    from methods.counting import auto_class
+
+    chosen = ARCHITECTURES[architecture]
+    config = chosen.config()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_from("tiny", architecture, seed))
+        model: Any = auto_class(config).from_config(config)
+        # The library's initial scale makes layers this narrow nearly linear, its biases start at zero and its norms of
+        # queries and keys at one; other values make tests mean something.
+        for name, parameter in model.named_parameters():
+            if parameter.dim() == 2 or name.endswith("_proj.bias"):
+                nn.init.normal_(parameter, std=0.15)
+            elif name.endswith(("q_norm.weight", "k_norm.weight")):
+                nn.init.uniform_(parameter, 0.5, 1.5)
+    model.to(dtype=dtype)
+    return model.eval()
+
+
+def tiny_llama(seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:
+    """A random Llama with 2 layers, width 32, 4 heads and 2 key-value heads, in eval mode."""
+    return tiny_model("llama", seed, dtype)
+
+
+def architecture_of(model: nn.Module) -> TinyArchitecture:
+    """The tiny architecture that a model is of.
+
+    Raises:
+        ValueError: it is of none.
+    """
+    config: Any = model.config
+    for architecture in ARCHITECTURES.values():
+        if architecture.model_type == config.model_type:
+            return architecture
+    raise ValueError(f"There is no tiny architecture of type {config.model_type}: add it to methods/tiny/models.py.")
+
+
+def model_logits(model: nn.Module, ids: Tensor, mask: Tensor | None = None, **options: Any) -> Tensor:
+    """Call a tiny model, whatever its architecture takes.
+
+    Args:
+        model: of one of `ARCHITECTURES`, with or without a method in it.
+        ids: `[b, t]`.
+        mask: attention mask `[b, t]`; None without padding.
+        options: further arguments of the model's forward pass.
+
+    Returns:
+        Logits `[b, t, VOCABULARY]`; those at position i are of token i + 1.
+    """
+    return architecture_of(model).call(model, ids, mask, options)
