@@ -58,6 +58,9 @@ LLAMA3 = [
     ("mixlora", 734_789_632, 0),
     ("hydralora", 162_529_280, 0),
     ("ds-moe-dense", 330_301_440, 0),
+    # Constant features of six experts and links among seven nodes, on 32 blocks, are kept untrained.
+    ("gmoe-graph", 805_314_624, 32 * (6 * 4096 + 7 * 7)),
+    ("gmoe-graph[router.width=128]", 805_314_624 - 71_311_424 + 34_607_168, 32 * (6 * 4096 + 7 * 7)),
     ("multitask-lora", ONE, 0),
     ("lora-router-data", ONE, 0),
 ]
