@@ -196,12 +196,12 @@ class Engine:
 
     def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
         from harness.session import EngineSession
-        from harness.tuning import tuned_fit
+        from harness.tuning import trial_scales, tuned_fit
 
         weight = self.seconds(estimate.fit_work(self.plan, cell.method.method))
         with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
             started = time.perf_counter()
-            scales = self.plan.config.routers.tuning_scales
+            scales = trial_scales(self.plan.config, cell.method.method)
             trials: list[dict[str, Any]] = []
 
             def fresh(scale: float) -> EngineSession:
@@ -210,7 +210,7 @@ class Engine:
                     self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task
                 )
 
-            if self.plan.config.tune:
+            if scales:
                 session, trials = tuned_fit(cell.method.method, composed, scales, fresh)
             else:
                 session = fresh(1.0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.plan import Cell, Plan
+from harness.tuning import trial_scales
 from tasks.base import BoundTask
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def expert_work(plan: Plan, tasks: list[BoundTask]) -> Work:
 
 
 def fit_work(plan: Plan, method: Method) -> Work:
-    """Training of one method within the budgets that it spends."""
+    """Training of one method within the budgets that it spends, as often as it is tried."""
     trained = 0.0
     if "router" in method.budgets():
         section = plan.config.routers
@@ -52,7 +53,7 @@ def fit_work(plan: Plan, method: Method) -> Work:
         trained += min(available, section.tokens or available)
     if "expert" in method.budgets():
         trained += sum(expert_work(plan, tasks).trained for tasks in plan.pool_tasks().values())
-    return Work(trained=trained)
+    return Work(trained=trained * max(1, len(trial_scales(plan.config, method))))
 
 
 def evaluation_work(cell: Cell) -> Work:

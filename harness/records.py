@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from harness.provenance import environment
+from harness.tuning import trial_scales
 from results.schema import (
     Budget,
     Cost,
@@ -122,7 +123,7 @@ def _record(engine: Engine, cell: Cell) -> Record:
             router_examples=config.routers.examples,
             eval_items=bound.settings.limit,
             max_new_tokens=config.eval.max_new_tokens,
-            tuning_trials=len(config.routers.tuning_scales) if config.tune else 0,
+            tuning_trials=len(trial_scales(config, method)),
         ),
         environment=environment(engine.device),
         primary=bound.primary,

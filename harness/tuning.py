@@ -8,11 +8,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from harness.config import RunConfig
     from harness.session import EngineSession
     from methods.base import Composed, Method
 
 DEV_ROWS = 64
 """Dev rows a trial is judged on, tasks in turn."""
+
+
+def trial_scales(config: RunConfig, method: Method) -> tuple[float, ...]:
+    """Factors on learning rates that a method is tried with: the same for all that have one.
+
+    A method whose fit has no learning rate gets the one trial there is; without tuning, and where nothing is fitted,
+    there are none.
+    """
+    if not config.tune or not method.trains():
+        return ()
+    return config.routers.tuning_scales if method.has_learning_rate() else (1.0,)
 
 
 def tuned_fit(
@@ -27,7 +39,8 @@ def tuned_fit(
         session: makes a fresh session with a given scale.
 
     Returns:
-        The best trial's session, and all trials: scale, mean dev cross-entropy in nats per answer token.
+        The best trial's session, and all trials: scale, mean dev cross-entropy in nats per answer token, tokens
+        trained on.
     """
     start = composed.state()
     trials: list[dict[str, Any]] = []
@@ -37,7 +50,7 @@ def tuned_fit(
         current = session(scale)
         method.fit(composed, current)
         loss = current.loss(composed, "dev", DEV_ROWS)
-        trials.append({"scale": scale, "dev_loss": loss})
+        trials.append({"scale": scale, "dev_loss": loss, "tokens": current.tokens})
         if best is None or loss < best[0]:
             best = loss, composed.state(), current
     if best is None:

@@ -284,6 +284,10 @@ class Method(ABC):
         """Whether `fit` learns from training data (then the cell depends on the data of the pool's tasks)."""
         return False
 
+    def has_learning_rate(self) -> bool:
+        """Whether `fit` takes optimiser steps, so that tuning has rates to try; without, it is fitted once."""
+        return self.trains()
+
     def budgets(self) -> tuple[Budget, ...]:
         """Which of the comparison's budgets `fit` spends; the cell depends on their settings."""
         return ("router",) if self.trains() else ()

@@ -102,6 +102,10 @@ class Lorahub(Method):
         """See `Method.trains`."""
         return True
 
+    def has_learning_rate(self) -> bool:
+        """See `Method.has_learning_rate`; the search has a budget of evaluations instead."""
+        return False
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)

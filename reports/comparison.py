@@ -202,7 +202,7 @@ class _PanelBuilder:
         if len(self.tasks) > 1 and self.options.mean:
             cells[MEAN] = self._mean_cell(method)
         if self.options.cost:
-            cells |= cost_cells([one for t in self.tasks if (one := self.columns[t].get(method))])
+            cells |= cost_cells([one for t in self.tasks if (one := self.columns[t].get(method))], self.footnotes)
         return cells
 
     def _task_cell(self, method: str, task: str) -> Cell:
@@ -271,8 +271,10 @@ def interval_cell(
     )
 
 
-def cost_cells(scores: Sequence[Scores]) -> dict[str, Cell]:
+def cost_cells(scores: Sequence[Scores], footnotes: Footnotes | None = None) -> dict[str, Cell]:
     """Trained parameters, seconds of fitting and of evaluation, of one method over its tasks.
+
+    A row that trains nothing itself gets a footnote with the size of its experts, which stage 1 trained.
 
     Fitting is a stage of its own whose seconds are stored with it: equal numbers in several tasks' records are the
     same stage and count once.
@@ -285,8 +287,10 @@ def cost_cells(scores: Sequence[Scores]) -> dict[str, Cell]:
     fits = {(r.spec.seed, r.cost.seconds.get("fit", 0.0)) for r in records}
     evaluation = sum(r.cost.seconds.get("evaluate", 0.0) + r.cost.seconds.get("score", 0.0) for r in records)
     trained = max(sum(record.parameters.trainable.values()) for record in records)
+    experts = max(record.parameters.stored.get("experts", 0) for record in records)
+    keys = (footnotes.key(notes.frozen_sentence(experts)),) if footnotes and experts and not trained else ()
     return {
-        PARAMETERS: Cell(float(trained), runs=runs),
+        PARAMETERS: Cell(float(trained), runs=runs, footnotes=keys),
         TRAINING: Cell(sum(seconds for _, seconds in fits) / seeds, runs=runs, seeds=seeds),
         EVALUATION: Cell(evaluation / seeds, runs=runs, seeds=seeds),
     }

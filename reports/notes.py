@@ -23,6 +23,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
     notes = [
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
         f"Budget: {'; '.join(distinct(budget_sentence(record) for record in records))}.",
+        *tuning_sentences(records),
         f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}.",
         f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}.",
     ]
@@ -48,11 +49,32 @@ def budget_sentence(record: Record) -> str:
     if budget.router_examples:
         routers = f"{budget.router_examples:,} examples"
     items = "all" if budget.eval_items is None else f"at most {budget.eval_items:,}"
-    tuned = f", {budget.tuning_trials} tuning trials a method" if budget.tuning_trials else ""
     return (
         f"preset {budget.preset}: {experts} an expert, {routers} for routers, {items} items a task, "
-        f"at most {budget.max_new_tokens} new tokens{tuned}"
+        f"at most {budget.max_new_tokens} new tokens"
     )
+
+
+def tuning_sentences(records: Sequence[Record]) -> list[str]:
+    """How often the methods were tried on the dev part, where any was; those without a learning rate are named."""
+    trials: dict[int, list[str]] = {}
+    for record in records:
+        if record.budget.tuning_trials:
+            trials.setdefault(record.budget.tuning_trials, []).append(record.spec.method)
+    single = distinct(trials.pop(1, []))
+    sentences = [
+        f"Tuning: the best of {count} learning rates on the dev part for {', '.join(distinct(methods))}."
+        for count, methods in sorted(trials.items(), reverse=True)
+    ]
+    if single:
+        has = "have" if len(single) > 1 else "has"
+        sentences.append(f"Tuning: one trial for {', '.join(single)}, which {has} no learning rate.")
+    return sentences
+
+
+def frozen_sentence(experts: int) -> str:
+    """Why a row shows no trained parameters though its experts were trained."""
+    return f"Nothing is trained in composing: the {experts:,} parameters of its experts were trained before."
 
 
 def data_sentence(record: Record) -> str:

@@ -53,7 +53,7 @@ class Budget(_Model):
     )
     eval_items: int | None = Field(description="Items evaluated per task at most; null for all.")
     max_new_tokens: int = Field(description="Longest generation, in tokens.")
-    tuning_trials: int = Field(default=0, description="Learning-rate trials each method was given on the dev part.")
+    tuning_trials: int = Field(default=0, description="Trials on the dev part: of learning rates, or one without any.")
 
 
 class Environment(_Model):
@@ -78,8 +78,12 @@ class Metric(_Model):
 class Parameters(_Model):
     """Counts of a composed model, beside the base."""
 
-    trainable: dict[str, int] = Field(description="Trained parameters by group (experts, routers, loss, ...).")
-    stored: dict[str, int] = Field(description="Stored but frozen parameters by group; the base is not counted.")
+    trainable: dict[str, int] = Field(
+        description="Parameters trained in the cell's own fit, by group (experts, routers, loss, ...)."
+    )
+    stored: dict[str, int] = Field(
+        description="Stored but frozen parameters by group; experts trained in stage 1 stand here. No base."
+    )
 
 
 class Cost(_Model):

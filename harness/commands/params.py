@@ -127,6 +127,7 @@ def _table(
 
 def _row(display: str, count: Count, base: int, paper: float | None, footnotes: Footnotes) -> Row:
     from methods.counting import shares
+    from reports.notes import frozen_sentence
     from reports.tables import Cell, Row
 
     cells: dict[str, Cell] = {}
@@ -136,6 +137,8 @@ def _row(display: str, count: Count, base: int, paper: float | None, footnotes: 
         for key, total in (("trained", count.total_trainable), ("stored", count.total_stored)):
             share = shares(total, count, base)
             cells[key] = Cell(float(total))
+            if key == "trained" and not total and (experts := count.stored.get("experts", 0)):
+                cells[key] = Cell(0.0, footnotes=(footnotes.key(frozen_sentence(experts)),))
             cells[f"{key} of base"], cells[f"{key} of all"] = Cell(share.of_base), Cell(share.of_all)
         cells["groups"] = Cell(text=", ".join(f"{name} {size:,}" for name, size in count.trainable.items()))
     if paper is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
-from reports.notes import budget_sentence, distinct, model_sentence
+from reports.notes import budget_sentence, distinct, model_sentence, tuning_sentences
 from reports.page import sections
 from reports.page.payload import payload
 from reports.plots.draw import svg
@@ -53,7 +53,7 @@ def page(
     return template.render(
         info=info,
         models=distinct(model_sentence(record) for record in done),
-        budgets=distinct(budget_sentence(record) for record in done),
+        budgets=[*distinct(budget_sentence(record) for record in done), *tuning_sentences(done)],
         tables=[(key, table) for key, table in tables if table is not None],
         pictures=[(figure, _data_url(figure)) for figure in pictures],
         failed=[record for record in records if record.status != "done"],

@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture(scope="session")
+def harness() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the command line in a process of its own, with stages in a given folder."""
+
+    def run(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "harness.cli", *arguments]
+        environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,13 @@ def test_tracks_are_apart_and_renderings_agree() -> None:
     assert r"\begin{tabular}" in printed("--methods", "base", "--format", "latex")
 
 
+def test_rows_that_train_nothing_say_where_their_experts_come_from() -> None:
+    text = printed("--methods", "base,lora,uniform,mixer")
+    assert text.count("Nothing is trained in composing") == 2
+    for experts in ("54,525,952", "327,155,712"):
+        assert f"the {experts} parameters of its experts were trained before" in text
+
+
 def test_what_a_method_refuses_is_a_footnote() -> None:
     text = printed("--methods", "uniform,mixer", "--experts", "2")
     assert "Top-3 routing needs more than 3 experts but 2 experts are in the pool" in text

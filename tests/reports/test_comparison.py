@@ -13,6 +13,7 @@ import pytest
 
 from reports.api import ReportError, compare, difference_table, render
 from reports.comparison import EVALUATION, PARAMETERS, TRAINING, Options, comparison
+from reports.notes import provenance
 from reports.ranking import MEAN
 from reports.scores import UnknownMetricError
 from results.schema import Item
@@ -194,6 +195,30 @@ def test_notes_name_model_budget_data_and_power(factory: ModuleType) -> None:
         "80 % power",
     ):
         assert part in text
+
+
+def test_notes_count_the_trials_of_tuning(factory: ModuleType) -> None:
+    records = []
+    for method, trials in (("base", 0), ("mixer", 3), ("mole", 3), ("lorahub", 1)):
+        record = factory.make_record(method)
+        records.append(record.model_copy(update={"budget": record.budget.model_copy(update={"tuning_trials": trials})}))
+    text = "\n".join(provenance(records))
+    assert "Tuning: the best of 3 learning rates on the dev part for mixer, mole." in text
+    assert "Tuning: one trial for lorahub, which has no learning rate." in text
+    assert text.count("Budget: ") == 1
+    assert text.count("preset quick") == 1
+    assert "Tuning" not in "\n".join(provenance([factory.make_record("mixer")]))
+
+
+def test_a_row_without_trained_parameters_says_where_its_experts_come_from(factory: ModuleType) -> None:
+    records, items = factory.make_grid(n=50)
+    table = comparison(records, items, options=Options(cost=True))
+    uniform = table.cell("uniform", PARAMETERS)
+    assert uniform.value == 0
+    (key,) = uniform.footnotes
+    assert table.footnotes[key].startswith("Nothing is trained in composing: the 7,372,800 parameters of its experts")
+    assert table.cell("base", PARAMETERS).footnotes == ()
+    assert table.cell("mixer", PARAMETERS).footnotes == ()
 
 
 def test_another_metric(factory: ModuleType) -> None:
