@@ -251,6 +251,17 @@ def make_crossdomain(
 
 
 @app.command()
+def docs(
+    output: Annotated[Path, typer.Option(help="Folder that methods.md and tasks.md are written to.")] = Path("docs"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is out of date.")] = False,
+) -> None:
+    """Write the pages of methods and tasks from their cards."""
+    from harness.commands.docs import docs_command
+
+    docs_command(output, check)
+
+
+@app.command()
 def fetch() -> None:
     """Fetch and convert the bundled assets, so that later runs need no network."""
     from harness.commands.maintenance import fetch_command

@@ -77,6 +77,11 @@ class Card:
     order: int
     source: Traversable = field(repr=False, compare=False)
 
+    def sentence(self) -> str:
+        """What is trained, and whether the task is known at test time."""
+        needed = "is told the task at test time" if self.task_identity == "needed" else "is not told the task"
+        return f"Trained: {self.trained}. It {needed}."
+
     def body(self) -> str:
         """The card's text below the front matter, as Markdown."""
         return _split_front_matter(self.source.read_text(encoding="utf-8"), self.source.name)[1]

@@ -105,8 +105,7 @@ def _show_method(name: str) -> None:
 
     card = registry.card(name)
     typer.echo(f"{name} ({card.track} track): {card.summary}\n")
-    needed = "is told the task at test time" if card.task_identity == "needed" else "is not told the task"
-    typer.echo(f"Trained: {card.trained}. It {needed}.")
+    typer.echo(card.sentence())
     if card.paper:
         typer.echo(f"Source: {card.paper}")
     typer.echo(f"\n{card.body().strip()}")
