@@ -1,11 +1,13 @@
 """The merges beside PEFT's `add_weighted_adapter` on equal weights (peft 0.21.2).
 
 `cat`, `svd`, `ties_svd` and both `dare_*_svd` agree within 1e-5 in float32; the latter two given the same dropped
-entries, since PEFT draws from the global generator. `linear` merges factors and is no merge of updates.
+entries, since PEFT draws from the global generator. `linear` merges factors and is no merge of updates. Merges of
+rsLoRA adapters are over-scaled by PEFT.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from methods import registry
 from methods.base import Expert, SiteFactors
-from methods.experts import save_expert
+from methods.experts import load_expert, save_expert
 from methods.merging.composed import Merged
 from methods.merging.sparse import drop
 from methods.seeding import generator
@@ -124,3 +126,18 @@ def test_merging_factors_is_something_else(
     mean = ours("svd", {"rank": 12}, experts)
     assert gap(mean, peft_update("linear")) > 0.5
     assert gap(ours("ties", {}, experts), peft_update("ties", (1.0, 1.0, 1.0), density=0.2)) > 0.5
+
+
+def test_rslora_is_scaled_once(
+    experts: list[Expert], peft_update: Callable[..., dict[str, Tensor]], tmp_path: Path
+) -> None:
+    """A bug of PEFT explains the difference: the merged adapter is rsLoRA again, so its update is multiplied by the
+    root of its new rank, here 12. Ours is the mean of the updates that the adapters have on their own."""
+    for name in NAMES:
+        path = tmp_path / name / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"use_rslora": True}))
+    rooted = [load_expert(name, tmp_path / name) for name in NAMES]
+    for before, after in zip(experts, rooted, strict=True):
+        assert all(after.sites[site].scale == pytest.approx(4**0.5 * f.scale) for site, f in before.sites.items())
+    mine, theirs = ours("svd", {"rank": 12}, rooted), peft_update("cat")
+    assert gap({site: 12**0.5 * update for site, update in mine.items()}, theirs) < 1e-5
