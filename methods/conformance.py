@@ -56,9 +56,9 @@ class Subject:
         """The architecture."""
         return ARCHITECTURES[self.architecture]
 
-    def model(self) -> Any:
-        """A fresh base model, in float64."""
-        return tiny_model(self.architecture, dtype=torch.float64)
+    def model(self, dtype: torch.dtype = torch.float64) -> Any:
+        """A fresh base model."""
+        return tiny_model(self.architecture, dtype=dtype)
 
     def method(self) -> Method:
         """The method, which accepts the tiny model and pool."""
@@ -164,6 +164,27 @@ def starts_from_the_seed(subject: Subject) -> None:
     assert one.keys() == two.keys(), f"{subject}: two installations have different states."
     for name, value in one.items():
         assert torch.equal(value, two[name]), f"{subject}: {name} does not follow from the seed."
+
+
+def parameters_have_their_own_memory(subject: Subject) -> None:
+    """No trained parameter is a view of another, of the base or of an expert, in the types that models have.
+
+    A conversion copies and its absence does not, so what is sound in one type can be shared in another.
+    """
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        model = subject.model(dtype)
+        experts = subject.experts(model)
+        taken = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
+        for expert in experts:
+            for site, factors in expert.sites.items():
+                for tensor in (factors.A, factors.B):
+                    taken[tensor.untyped_storage().data_ptr()] = f"{expert.name}'s factor at {site}"
+        composed = subject.method().install(model, experts, seed=0)
+        for group in composed.groups().values():
+            for name, parameter in group.items():
+                place = parameter.untyped_storage().data_ptr()
+                assert place not in taken, f"{subject}: {name} shares its memory with {taken[place]} in {dtype}."
+                taken[place] = name
 
 
 def trains_what_it_declares(subject: Subject) -> None:
@@ -282,6 +303,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     runs_and_reports_sizes,
     is_counted_without_weights,
     starts_from_the_seed,
+    parameters_have_their_own_memory,
     trains_what_it_declares,
     survives_a_checkpoint,
     leaves_no_trace,

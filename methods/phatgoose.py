@@ -131,6 +131,7 @@ class Phatgoose(RoutedMethod):
     """A gate for each expert and projection, trained with that expert alone on its own examples; top-2 of all."""
 
     Config: ClassVar[type[MethodConfig]] = PhatgooseConfig
+    version: ClassVar[int] = 2  # 1 trained one gate for all experts on float32 models
     config: PhatgooseConfig
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:

@@ -34,7 +34,8 @@ def wide_linear(x: Tensor, weight: Tensor) -> Tensor:
 def wide_parameter(values: Tensor, like: Tensor) -> nn.Parameter:
     """A parameter in the routing type of `like`, on its device."""
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    return nn.Parameter(values.to(like.device, dtype))
+    # Without the copy, parameters made from one tensor would share its memory wherever no conversion is needed.
+    return nn.Parameter(values.to(like.device, dtype, copy=True))
 
 
 class Provider(nn.Module):

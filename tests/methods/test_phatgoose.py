@@ -77,8 +77,10 @@ def test_two_best_are_a_softmax_over_their_scores() -> None:
     assert (w.gather(-1, best) - kept).abs().max() < 1e-12
 
 
-def compose(names: tuple[str, ...] = NAMES, overrides: dict[str, Any] | None = None) -> RoutedComposed:
-    model = tiny_llama(dtype=torch.float64)
+def compose(
+    names: tuple[str, ...] = NAMES, overrides: dict[str, Any] | None = None, dtype: torch.dtype = torch.float64
+) -> RoutedComposed:
+    model = tiny_llama(dtype=dtype)
     composed = registry.create("phatgoose", overrides).install(model, tiny_experts(model, names), seed=0)
     assert isinstance(composed, RoutedComposed)
     return composed
@@ -152,9 +154,10 @@ class Watching(TinySession):
         self.moved.append({key for key, value in composed.state().items() if not torch.equal(value, before[key])})
 
 
-def test_one_phase_for_each_expert() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_phase_for_each_expert(dtype: torch.dtype) -> None:
     """Test 29: every expert has a phase on its own examples, which moves its gates and no other's."""
-    composed, session = compose(), Watching()
+    composed, session = compose(dtype=dtype), Watching()
     registry.create("phatgoose").fit(composed, session)
     assert [phase.data for phase in session.phases] == [f"expert:{name}" for name in NAMES]
     for n, (phase, moved) in enumerate(zip(session.phases, session.moved, strict=True)):
