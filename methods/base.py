@@ -241,6 +241,17 @@ class Composed:
         """Routing diagnostics of the tokens since `task` was entered, with the fields of a record; None if static."""
         return None
 
+    def merged(self, name: str) -> Expert:
+        """The whole composition as one ordinary LoRA, where its update is the same for every token.
+
+        Args:
+            name: the new expert's.
+
+        Raises:
+            Unsupported: it depends on the input, or there is none.
+        """
+        raise Unsupported("its update depends on the input, or there is none, so that no single LoRA equals it")
+
     def uninstall(self) -> None:
         """Put every replaced module back and drop hooks."""
         raise NotImplementedError

@@ -142,6 +142,10 @@ class Merged(Composed):
             sites[site] = update
         return Expert(name, sites)
 
+    def merged(self, name: str) -> Expert:
+        """See `Composed.merged`; exact, so a dense update takes the rank of its shape."""
+        return self.expert(name)
+
     def uninstall(self) -> None:
         """See `Composed.uninstall`; a second call does nothing."""
         if self._replaced is None:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, LossTerm
+from methods.base import Composed, Expert, LossTerm, SiteFactors
 from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
-from methods.routing.groups import InputGroup, TrainedSite
+from methods.routing.groups import InputGroup, StaticGroup, TrainedSite
 from methods.routing.inject import Freeze, PassHook, replace_modules
 from methods.routing.linear import RoutedLinear
 from methods.routing.router import Router
@@ -42,6 +42,7 @@ class RoutedComposed(Composed):
         self.stats_scope = None if loss is None else loss.config.stats_scope
         self._own: int | None = None
         self._routed = {site.name: site for site in sites}
+        self._groups = tuple(groups)
         self.sites.update(self._routed)
         self._freeze: Freeze | None = Freeze(model)
         self._replaced = replace_modules(model, self.sites)
@@ -160,6 +161,19 @@ class RoutedComposed(Composed):
             factors = site.factors[index] if site.trainable is None else site.trainable.expert(index)
             if factors is not None:
                 sites[path] = factors
+        return Expert(name, sites)
+
+    def merged(self, name: str) -> Expert:
+        """See `Composed.merged`: constant weights, or one trained expert without a router."""
+        sites: dict[str, SiteFactors] = {}
+        for group in self._groups:
+            if isinstance(group, StaticGroup):
+                sites |= {site.name: group.factors(index) for index, site in enumerate(group.sites)}
+            elif isinstance(group, TrainedSite) and group.source is None and len(group.site.factors) == 1:
+                only = group.factors.expert(0)
+                sites |= {} if only is None else {group.site.name: only}
+        if self.routers or sites.keys() != self._routed.keys():
+            return super().merged(name)
         return Expert(name, sites)
 
     def uninstall(self) -> None:

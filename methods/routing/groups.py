@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.base import SiteFactors
 from methods.routing.factors import padded_A, padded_B
 from methods.routing.linear import RoutedLinear
 from methods.routing.router import HardRouting, Router, WeightSource
@@ -67,6 +68,10 @@ class StaticGroup(InputGroup):
             blocks.append(padded_A(factors, self.rank, site.weight))
             self._B.append(padded_B(factors, self.rank, site.weight, [row[n] for n in used]))
         self._A = torch.cat(blocks)
+
+    def factors(self, index: int) -> SiteFactors:
+        """The update of one site as a single LoRA of concatenated rank."""
+        return SiteFactors(self._A.unflatten(0, (len(self.sites), -1))[index], self._B[index], 1.0)
 
     def hidden(self, x: Tensor) -> Tensor:
         """See `InputGroup.hidden`."""
