@@ -14,15 +14,23 @@ if TYPE_CHECKING:
     from tasks.judge import Judge
 
 
+TRANSFER = "transfer.from"
+"""Key that every method with experts or a fit takes: the base model that these come from."""
+
+
 @dataclass(frozen=True)
 class MethodChoice:
-    """A method as chosen: its display name carries the deviations the user asked for, not the preset's."""
+    """A method as chosen: its display name carries the deviations the user asked for, not the preset's.
+
+    `origin` names the base model that its experts and its fit come from; None for the run's own.
+    """
 
     display: str
     name: str
     method: Method
     track: str
     config: dict[str, Any]
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,8 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     """The run's methods with their typed configurations.
 
     Overrides come from the preset (`method_defaults`, applied where a method has the key, not shown in the display
-    name) and from the user (shown). A key for all methods (`*`) must be a key of every one of them.
+    name) and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except
+    `transfer.from`, which does nothing for a method without experts and fit.
 
     Raises:
         UserError: unknown method or key, a value of the wrong type, or two equal choices.
@@ -58,6 +67,7 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         except ValueError as error:
             raise UserError(str(error)) from error
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
+        origin = shown.pop(TRANSFER, None)
         for key in shown:
             if key not in keys:
                 raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
@@ -66,12 +76,22 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
             method = registry.create(name, {**silent, **shown}).within(comparison(config))
         except ValueError as error:
             raise UserError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
-        display = registry.display(name, shown)
+        if origin is not None and not _has_something(method, config):
+            if TRANSFER in inline:
+                raise UserError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
+            origin = None
+        display = registry.display(name, shown if origin is None else {**shown, TRANSFER: origin})
         if any(other.display == display for other in chosen):
             raise UserError(f"The method {display} is chosen twice: leave one out.")
         resolved = method.config.model_dump(mode="json")
-        chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved))
+        chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
     return chosen
+
+
+def _has_something(method: Method, config: RunConfig) -> bool:
+    """Whether a method uses experts or is fitted, so that there is something to take from another base model."""
+    names = config.experts.names
+    return method.trains() or any(method.depends_on(names, own) for own in names)
 
 
 def comparison(config: RunConfig) -> Comparison:

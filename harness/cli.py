@@ -74,6 +74,9 @@ def run(
         list[str] | None,
         typer.Option("--set", help="key=value: of the run, of every method, or methods.NAME.key=value."),
     ] = None,
+    transfer_from: Annotated[
+        str | None, typer.Option(help="Base model of equal shapes that experts and fits are taken from.")
+    ] = None,
     tune: Annotated[bool, typer.Option(help="Choose learning rates on the dev part first.")] = False,
     executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
     device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
@@ -96,6 +99,7 @@ def run(
             shots=shots,
             limit=limit,
             sets=sets or [],
+            transfer_from=transfer_from,
             tune=tune,
             executor=executor,
             device=device,
@@ -165,6 +169,9 @@ def reproduce(
     seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
     limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
     sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for run.")] = None,
+    transfer_from: Annotated[
+        str | None, typer.Option(help="Base model of equal shapes that experts and fits are taken from.")
+    ] = None,
     format: Formats = "md,latex,csv",
     executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
     device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
@@ -182,6 +189,7 @@ def reproduce(
         seeds=_commas(seeds),
         limit=limit,
         sets=sets or [],
+        transfer_from=transfer_from,
         executor=executor,
         device=device,
         output=output,
@@ -219,6 +227,24 @@ def ablate(
         arguments=sys.argv[1:],
     )
     reproduce_command(what, request, ["md", "latex", "csv"])
+
+
+@app.command()
+def export(
+    run: RunPath,
+    method: Annotated[str, typer.Option(help="A method of the run, as its table shows it.")],
+    output: Annotated[Path, typer.Option(help="New folder.")],
+    task: Annotated[str | None, typer.Option(help="For methods fitted for each task; default all of them.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Default the run's first.")] = None,
+    form: Annotated[
+        str, typer.Option("--as", help="composed (any method) or peft (one ordinary adapter).")
+    ] = "composed",
+    refer: Annotated[bool, typer.Option("--refer", help="Keep hashes of the experts instead of copies.")] = False,
+) -> None:
+    """Write a composed model of a finished run to a folder that `methods.load` reads."""
+    from harness.commands.export import export_command
+
+    export_command(run, method, task, seed, output, form, refer)
 
 
 @app.command()

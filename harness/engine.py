@@ -7,8 +7,9 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import estimate
@@ -71,6 +72,7 @@ class Engine:
         self.device = resolve_device(plan.config.model.device)
         self._models = models
         self._data: TrainingData | None = None
+        self._origins = {name: Engine(origin, stages, run, arguments, models) for name, origin in plan.origins.items()}
 
     @property
     def base(self) -> BaseModel:
@@ -87,12 +89,32 @@ class Engine:
         return self._data
 
     def missing_experts(self) -> list[ExpertPlan]:
-        """Experts that some unfinished composition needs and no stage holds, in pool order."""
+        """Experts that some unfinished composition needs and no stage holds, in pool order, one base model after
+        the other."""
         needed: dict[str, ExpertPlan] = {}
         for cell in self.pending():
             if not self.stages.find(OUTPUTS, cell.outputs_key):
                 needed |= {expert.key: expert for expert in cell.pool if expert.path is None}
-        return [expert for key, expert in needed.items() if not self.stages.find(EXPERT, key)]
+        missing = [expert for key, expert in needed.items() if not self.stages.find(EXPERT, key)]
+        return sorted(missing, key=lambda expert: expert.origin or "")
+
+    def missing_fits(self) -> list[Cell]:
+        """Cells that take the fit of another base model, one for each that no stage holds."""
+        needed: dict[tuple[str, int], Cell] = {}
+        for cell in self.pending():
+            if cell.origin is not None and cell.refusal is None and not self.stages.find(OUTPUTS, cell.outputs_key):
+                needed.setdefault((cell.compose_key, cell.seed), cell)
+        return [cell for cell in needed.values() if self._lacks_fit(cell)]
+
+    def _lacks_fit(self, cell: Cell) -> bool:
+        return cell.method.method.trains() and not self.stages.find(COMPOSED, cell.compose_key)
+
+    def fit_origin(self, cell: Cell, progress: Progress) -> None:
+        """Fit, on the base model that a cell takes its fit from, what no stage holds."""
+        assert cell.origin is not None
+        assert cell.method.origin is not None
+        with self._origins[cell.method.origin].composed(cell.origin, progress):
+            pass
 
     def pending(self) -> list[Cell]:
         """Cells without a finished record."""
@@ -116,6 +138,9 @@ class Engine:
     def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         from harness.experts import train_expert
 
+        if expert.origin is not None:
+            self._origins[expert.origin].train_expert(replace(expert, origin=None), progress)
+            return
         section = self.plan.config.experts
         weight = self.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
         with progress.job(f"expert {expert.name} (seed {expert.seed})", weight) as on_step:
@@ -164,6 +189,8 @@ class Engine:
         """The composed model of a cell, fitted or loaded; the base is proved clean again afterwards."""
         from harness.probe import clean_base
 
+        if cell.origin is not None and self._lacks_fit(cell):
+            self.fit_origin(cell, progress)
         with clean_base(self.base):
             experts = [self.expert(plan) for plan in cell.pool]
             composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
@@ -178,17 +205,22 @@ class Engine:
             finally:
                 composed.uninstall()
 
-    def expert(self, plan: ExpertPlan) -> Any:
-        """One expert of the pool, from its stage or from outside, checked against the base."""
+    def expert_folder(self, plan: ExpertPlan) -> Path:
+        """The adapter directory of one expert of the pool: its stage, or where it lies outside."""
         from harness.experts import outside_folder
-        from methods.adapters import AdapterError
-        from methods.experts import check_fits, load_expert
 
         folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.find(EXPERT, plan.key)
         if folder is None:
             raise RuntimeError(f"the expert {plan.name} was not trained")
+        return folder
+
+    def expert(self, plan: ExpertPlan) -> Any:
+        """One expert of the pool, from its stage or from outside, checked against the base."""
+        from methods.adapters import AdapterError
+        from methods.experts import check_fits, load_expert
+
         try:
-            expert = load_expert(plan.name, folder)
+            expert = load_expert(plan.name, self.expert_folder(plan))
             check_fits(expert, self.base.model)
         except AdapterError as error:
             raise UserError(str(error)) from error
@@ -294,8 +326,7 @@ class Engine:
         for cell in self.pending():
             if cell.refusal is not None or self.stages.find(OUTPUTS, cell.outputs_key):
                 continue
-            needs_fit = cell.method.method.trains() and not self.stages.find(COMPOSED, cell.compose_key)
-            if needs_fit and cell.compose_key not in fitted:
+            if self._lacks_fit(cell) and cell.compose_key not in fitted:
                 fitted.add(cell.compose_key)
                 work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan, cell.method.method)))
             work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))

@@ -30,6 +30,9 @@ def local(engine: Engine, progress: Progress) -> None:
     """One unit after another in this process, the base model loaded once."""
     for expert in engine.missing_experts():
         engine.train_expert(expert, progress)
+    # Before the run's own model is loaded for the rest: there is room for one.
+    for cell in engine.missing_fits():
+        engine.fit_origin(cell, progress)
     for group in engine.groups():
         engine.compute(group, progress)
 

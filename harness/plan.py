@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.choices import MethodChoice, TaskChoice, choose_methods, known_experts, prepare_scoring
+from harness.choices import TRANSFER, MethodChoice, TaskChoice, choose_methods, known_experts, prepare_scoring
 from harness.config import OptimisationSection, RunConfig
 from harness.errors import UserError, unknown
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpertPlan:
-    """One expert of the pool: trained here from `tasks`, or read from `path`. `key` names its weights' content."""
+    """One expert of the pool: trained here from `tasks`, or read from `path`. `key` names its weights' content.
+
+    `origin` names the base model that it is trained on where that is not the run's.
+    """
 
     name: str
     key: str
     seed: int
     tasks: tuple[str, ...]
     path: str | None = None
+    origin: str | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so."""
+    """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so.
+
+    `origin` is the cell of another base model whose experts and fit this one takes as they are: `pool` and
+    `compose_key` are then that cell's, and only the outputs are its own.
+    """
 
     spec: CellSpec
     key: str
@@ -45,26 +53,52 @@ class Cell:
     compose_key: str
     outputs_key: str
     refusal: str | None = None
+    origin: Cell | None = None
 
 
 class Plan:
     """All cells of a run in table order, and the data they share.
 
     Raises (on construction):
-        UserError: an unknown name or key, a task the source lacks, an expert without data, a pool too small.
+        UserError: an unknown name or key, a task the source lacks, an expert without data, a pool too small, or another
+            base model whose experts and fits do not fit this one.
     """
 
-    def __init__(self, config: RunConfig, source: Source) -> None:
+    def __init__(self, config: RunConfig, source: Source, methods: Sequence[MethodChoice] | None = None) -> None:
+        """Args:
+        config: of the run.
+        source: of all tasks' rows.
+        methods: default those of the configuration.
+        """
         from harness import models
 
         self.config = config
         self.source = source
-        self.methods = choose_methods(config)
+        self.methods = choose_methods(config) if methods is None else list(methods)
         self.model_revision = models.model_revision(config.model.name, config.model.revision)
         self.model_config = models.model_config(config.model.name, config.model.revision)
         self._bound: dict[tuple[str, TaskSettings], BoundTask] = {}
         self.tasks = self._choose_tasks()
         self._check_methods()
+        self.origins = {name: self._origin(name) for name in dict.fromkeys(m.origin for m in self.methods if m.origin)}
+
+    def _origin(self, name: str) -> Plan:
+        """The plan of the same run on another base model, for the methods that take experts and fits from it.
+
+        Raises:
+            UserError: it is this run's own model, or its linear layers have other shapes.
+        """
+        from methods.shapes import config_shapes, differences
+
+        model = self.config.model.model_copy(update={"name": name, "revision": None})
+        methods = [replace(method, origin=None) for method in self.methods if method.origin == name]
+        origin = Plan(self.config.model_copy(update={"model": model}), self.source, methods)
+        here = self.config.model.name
+        if origin.model_revision == self.model_revision:
+            raise UserError(f"{TRANSFER} names the model of the run itself, {name}: leave it out or choose another.")
+        if unequal := differences(config_shapes(origin.model_config), config_shapes(self.model_config)):
+            raise UserError(f"The experts and routers of {name} do not fit {here}: {unequal}; choose another --model.")
+        return origin
 
     @cached_property
     def cells(self) -> list[Cell]:
@@ -246,6 +280,8 @@ class Plan:
         return settings
 
     def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
+        if choice.origin is not None:
+            return self._moved_cell(choice, task, seed, self.origins[choice.origin])
         config, method = self.config, choice.method
         names = method.depends_on(config.experts.names, task.own)
         refusal = None
@@ -291,17 +327,39 @@ class Plan:
             training=training,
             seed=seed,
         )
-        outputs_key = digest(
+        outputs_key = self._outputs_key(task, seed, compose_key)
+        return Cell(spec, digest(spec), choice, task, seed, pool, compose_key, outputs_key, refusal)
+
+    def _moved_cell(self, choice: MethodChoice, task: TaskChoice, seed: int, plan: Plan) -> Cell:
+        """A cell of another base model's plan, evaluated on this run's model."""
+        theirs = next(other for other in plan.tasks if other.display == task.display)
+        origin = plan._cell(replace(choice, origin=None), theirs, seed)
+        base = {"name": plan.config.model.name, **plan._model_identity()}
+        spec = origin.spec.model_copy(
+            update={
+                "model": self.config.model.name,
+                "model_revision": self.model_revision,
+                "data_fingerprint": task.bound.fingerprint,
+                "training": {**origin.spec.training, "base": base},
+            }
+        )
+        outputs_key = self._outputs_key(task, seed, digest([origin.compose_key, self._model_identity()]))
+        pool = tuple(replace(expert, origin=choice.origin) for expert in origin.pool)
+        key, refusal = digest(spec), origin.refusal
+        return Cell(spec, key, choice, task, seed, pool, origin.compose_key, outputs_key, refusal, origin)
+
+    def _outputs_key(self, task: TaskChoice, seed: int, composed: str) -> str:
+        section = task.bound.settings
+        return digest(
             {
                 "version": EVALUATION_VERSION,
-                "composed": compose_key,
+                "composed": composed,
                 "task": [task.bound.name, task.bound.version, section],
                 "own": task.own,
                 "data": task.bound.fingerprint,
                 "seed": None if section.shots == 0 else seed,
             }
         )
-        return Cell(spec, digest(spec), choice, task, seed, pool, compose_key, outputs_key, refusal)
 
 
 def _training_identity(task: BoundTask) -> list[Any]:

@@ -65,6 +65,8 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
     unscored = sum(item.metrics.get(bound.primary) is None for item in items)
     notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
+    if cell.origin is not None:
+        notes.insert(0, f"{cell.spec.method}: experts and routers of {cell.origin.spec.model}, nothing trained here.")
     if outputs["path_reason"]:
         notes.append(f"Evaluated without shared prefixes: {outputs['path_reason']}.")
     notes += outputs.get("notes", [])

@@ -26,7 +26,8 @@ class TrainingData:
 
     def __init__(self, plan: Plan, base: BaseModel) -> None:
         self.plan = plan
-        self.base = base
+        # Not the model: another one may take its place in memory.
+        self._tokenizer = base.tokenizer
         self._encoded: dict[tuple[str, Part, int], list[Pending]] = {}
 
     def pools(self, data: str, max_length: int) -> dict[str, list[Pending]]:
@@ -69,7 +70,7 @@ class TrainingData:
             names = self.plan.config.experts.names
             expert = registry.card(task.name).expert
             domain = names.index(expert) if expert in names else -1
-            self._encoded[key] = encode(self.base.tokenizer, task, part, domain, max_length)
+            self._encoded[key] = encode(self._tokenizer, task, part, domain, max_length)
         return self._encoded[key]
 
 

@@ -105,7 +105,7 @@ def _config(need: Need, missing: Any, request: RunRequest) -> Any:
     overrides = deep_merge(settings, request.overrides())
     overrides["methods"] = [method for method in need.methods if method not in missing]
     overrides["tasks"] = [task for task in need.tasks if task not in missing]
-    return resolve(request.preset, overrides, [*_applicable(method_sets, overrides["methods"]), *request.sets])
+    return resolve(request.preset, overrides, [*_applicable(method_sets, overrides["methods"]), *request.all_sets()])
 
 
 def _applicable(sets: Sequence[str], chosen: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.choices import TRANSFER
 from harness.commands.report import rendered
 from harness.config import RunConfig, resolve
 from harness.errors import UserError, unknown
@@ -35,6 +37,7 @@ class RunRequest:
     shots: int | None = None
     limit: int | None = None
     sets: list[str] = field(default_factory=list)
+    transfer_from: str | None = None
     tune: bool = False
     executor: str = "local"
     device: str | None = None
@@ -80,7 +83,12 @@ class RunRequest:
         Raises:
             UserError: a mistake in it.
         """
-        return resolve(self.preset, self.overrides(), self.sets)
+        return resolve(self.preset, self.overrides(), self.all_sets())
+
+    def all_sets(self) -> list[str]:
+        """Settings as `key=value`, those with an option of their own included."""
+        moved = [] if self.transfer_from is None else [f"{TRANSFER}={json.dumps(self.transfer_from)}"]
+        return [*moved, *self.sets]
 
 
 @dataclass(frozen=True)

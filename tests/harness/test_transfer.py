@@ -1,0 +1,287 @@
+"""Experts and routers of one base on another of equal shapes, and models taken away from a run."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import methods
+from harness.cli import main
+from harness.config import resolve
+from harness.errors import UserError
+from harness.plan import Plan
+from harness.sources import open_source
+from results.stages import Stages
+from results.store import RunFolder
+
+pytestmark = [pytest.mark.assets, pytest.mark.model]
+
+SMALL = ["--preset", "smoke", "--tasks", "sst2,arc-e", "--set", "experts.names=[sst2,mrpc,arc]", "--limit", "6"]
+METHODS = "base,lora,uniform,mixer,xlora[scope=prompt_fixed],multitask-lora"
+
+# Of the smoke preset on the bundled model, before transfer existed: moving models must not move them.
+KEYS = {
+    ("base", "sst2"): ("2b32c505e14b5742", "1e43643a3475a552", "0541d8fa87b2da32"),
+    ("lora", "arc-e"): ("109c47eeec928f97", "f372234baecf33e8", "ba42bfbaf4f9f358"),
+    ("uniform", "sst2"): ("83d19c126b5259db", "303c85e08d17edad", "208f3fff06881f24"),
+    ("mixer", "sst2"): ("e4e71216e18d85d5", "fc7ed91a05fb7f7f", "7bba7c80644443fb"),
+    ("mole", "arc-e"): ("c41324289449c613", "7eafef854e224150", "9c94a9b3886710f4"),
+}
+
+
+def plan(model: Path | str, chosen: str, **changes: Any) -> Plan:
+    overrides: dict[str, Any] = {
+        "methods": chosen.split(","), "tasks": ["sst2", "arc-e"], "model": {"name": str(model)},
+    }  # fmt: skip
+    return Plan(resolve("smoke", overrides, changes.pop("sets", [])), open_source("bundled"))
+
+
+def run(*arguments: str, stages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+    monkeypatch.setenv("HARNESS_STAGES", str(stages))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
+
+
+@pytest.fixture(scope="module")
+def other_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """Another random model of the same shapes."""
+    return reshaped(tiny_model, tmp_path_factory.mktemp("other") / "tiny-other")
+
+
+@pytest.fixture(scope="module")
+def wide_model(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A random model with other key, value and feed-forward widths."""
+    changes = {"num_key_value_heads": 4, "intermediate_size": 96}
+    return reshaped(tiny_model, tmp_path_factory.mktemp("wide") / "tiny-wide", **changes)
+
+
+def reshaped(model: Path, folder: Path, **changes: int) -> Path:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shutil.copytree(model, folder)
+    config = AutoConfig.from_pretrained(model)
+    config.update(changes)
+    torch.manual_seed(1)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A finished run on the first model, with its stages beside it."""
+    folder = tmp_path_factory.mktemp("ran")
+    arguments = ["run", "--methods", METHODS, *SMALL, "--model", str(tiny_model), "--output", str(folder / "run")]
+    with pytest.MonkeyPatch.context() as patch:
+        run(*arguments, stages=folder / "stages", monkeypatch=patch)
+    return folder
+
+
+def test_cells_that_move_nothing_keep_their_keys() -> None:
+    cells = plan("smollm2-135m", "base,lora,uniform,mixer,mole").cells
+    found = {(cell.spec.method, cell.spec.task): (cell.key, cell.compose_key, cell.outputs_key) for cell in cells}
+    assert {key: found[key] for key in KEYS} == KEYS
+
+
+def test_stages_are_keyed_by_where_they_come_from(tiny_model: Path, other_model: Path) -> None:
+    theirs = {(c.spec.method, c.spec.task): c for c in plan(tiny_model, "base,lora,uniform,mixer").cells}
+    plain = {(c.spec.method, c.spec.task): c for c in plan(other_model, "base,lora,uniform,mixer").cells}
+    moved = plan(other_model, "base,lora,uniform,mixer", sets=[f"transfer.from={tiny_model}"])
+    for cell in moved.cells:
+        key = (cell.method.name, cell.spec.task)
+        if cell.method.name == "base":
+            assert (cell.spec, cell.outputs_key) == (plain[key].spec, plain[key].outputs_key)
+            continue
+        origin = theirs[key]
+        assert cell.spec.method == f"{cell.method.name}[transfer.from={tiny_model}]"
+        assert cell.compose_key == origin.compose_key != plain[key].compose_key
+        assert cell.spec.pool == origin.spec.pool
+        assert len({cell.outputs_key, origin.outputs_key, plain[key].outputs_key}) == 3
+        assert len({cell.key, origin.key, plain[key].key}) == 3
+        assert cell.spec.training["base"]["name"] == str(tiny_model)
+        assert cell.spec.model == str(other_model)
+
+
+def test_what_cannot_be_moved_is_refused(tiny_model: Path, other_model: Path, wide_model: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        plan(wide_model, "mixer", sets=[f"transfer.from={tiny_model}"])
+    for part in (
+        "self_attn.k_proj is 16x32 there and 32x32 here (in 2 layers)",
+        "self_attn.v_proj is 16x32",
+        "mlp.gate_proj",
+        "and 2 more kinds",
+    ):
+        assert part in str(refused.value)
+    with pytest.raises(UserError, match="the model of the run itself"):
+        plan(tiny_model, "mixer", sets=[f"transfer.from={tiny_model}"])
+    with pytest.raises(UserError, match="no experts and no fit"):
+        plan(tiny_model, f"base[transfer.from={other_model}]")
+
+
+def test_shapes_of_the_papers_pair_agree_and_those_of_others_do_not() -> None:
+    from transformers import AutoConfig
+
+    from methods.architectures import architectures
+    from methods.shapes import config_shapes, differences
+
+    def shapes(name: str) -> Any:
+        values = dict(architectures()[name].config)
+        return config_shapes(AutoConfig.for_model(values.pop("model_type"), **values))
+
+    assert differences(shapes("mistral-7b"), shapes("llama3-8b")) == ""
+    assert "k_proj is 1024x4096 there and 4096x4096 here" in differences(shapes("mistral-7b"), shapes("llama2-7b"))
+
+
+def test_a_moved_run_trains_nothing_on_its_own_model(
+    ran: Path, tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = tmp_path / "stages"
+    shutil.copytree(ran / "stages", stages)
+    before = {kind: set(Stages(stages).keys(kind)) for kind in ("expert", "composed", "outputs")}
+    arguments = ["run", "--methods", METHODS, *SMALL, "--model", str(other_model), "--transfer-from", str(tiny_model)]
+    run(*arguments, "--output", str(tmp_path / "run"), stages=stages, monkeypatch=monkeypatch)
+    assert set(Stages(stages).keys("expert")) == before["expert"]
+    assert set(Stages(stages).keys("composed")) == before["composed"]
+    records = RunFolder.open(tmp_path / "run").records()
+    assert {record.status for record in records} == {"done"}
+    assert len(set(Stages(stages).keys("outputs")) - before["outputs"]) == len(records) == 12
+    for record in records:
+        said = f"experts and routers of {tiny_model}, nothing trained here."
+        assert any(said in note for note in record.notes) == (record.spec.method != "base")
+
+
+def test_what_is_missing_is_trained_on_the_first_model(
+    ran: Path, tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From empty stages the same adapters, routers and outputs come out as after a run on the first model."""
+    arguments = ["run", "--methods", f"mixer,mixer[transfer.from={tiny_model}]", *SMALL, "--model", str(other_model)]
+    run(*arguments, "--output", str(tmp_path / "run"), stages=tmp_path / "stages", monkeypatch=monkeypatch)
+    mine, theirs = Stages(tmp_path / "stages"), Stages(ran / "stages")
+    assert len(mine.keys("expert")) == 6
+    assert set(theirs.keys("expert")) < set(mine.keys("expert"))
+    (fit,) = set(mine.keys("composed")) & set(theirs.keys("composed"))
+    files = [stages.path("composed", fit) / "composed.safetensors" for stages in (mine, theirs)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    folder = RunFolder.open(tmp_path / "run")
+    sst2 = [record for record in folder.records() if record.spec.task == "sst2"]
+    one, other = ([item.outputs for item in folder.items(record.cell)] for record in sst2)
+    assert one != other
+
+
+@pytest.mark.parametrize("method", ["mixer", "xlora[scope=prompt_fixed]", "multitask-lora", "uniform", "base"])
+def test_an_exported_model_is_the_engines(
+    method: str, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from transformers import AutoTokenizer
+
+    output = tmp_path / "out"
+    arguments = ["export", str(ran / "run"), "--method", method, "--output", str(output)]
+    run(*arguments, stages=ran / "stages", monkeypatch=monkeypatch)
+    printed = capsys.readouterr().out
+    assert f"methods.load('{output}')" in printed
+    model, tokenizer = methods.load(output), AutoTokenizer.from_pretrained(output)
+    batch = tokenizer("The film is a delight from start to finish.", return_tensors="pt")
+    with torch.no_grad():
+        ours = model(**batch).logits
+    assert torch.equal(ours, engines_logits(ran, method, None, batch))
+    assert model.generate(**batch, max_new_tokens=5, min_new_tokens=5).shape[1] == batch["input_ids"].shape[1] + 5
+
+
+def engines_logits(ran: Path, method: str, task: str | None, batch: Any) -> torch.Tensor:
+    """Logits of what the engine itself composes for a cell."""
+    import io
+
+    from harness.config import validate
+    from harness.engine import Engine, LoadedModels
+    from harness.progress import Progress
+
+    folder = RunFolder.open(ran / "run")
+    config = validate(folder.info.config)
+    engine = Engine(Plan(config, open_source("bundled")), Stages(ran / "stages"), folder, [], LoadedModels())
+    cell = next(c for c in engine.plan.cells if c.spec.method == method and task in (None, c.spec.task))
+    with engine.composed(cell, Progress(1.0, io.StringIO())) as composed, torch.no_grad():
+        logits: torch.Tensor = composed.model(**batch).logits
+    return logits
+
+
+def test_fits_of_all_tasks_are_exported_together(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out"
+    run("export", str(ran / "run"), "--method", "lora", "--output", str(output), stages=ran / "stages",
+        monkeypatch=monkeypatch)  # fmt: skip
+    assert "task='sst2'" in capsys.readouterr().out
+    batch = {"input_ids": torch.arange(10)[None] + 3}
+    both = []
+    for task in ("sst2", "arc-e"):
+        model = methods.load(output, task=task)
+        with torch.no_grad():
+            both.append(model(**batch).logits)
+        assert torch.equal(both[-1], engines_logits(ran, "lora", task, batch))
+    assert not torch.equal(*both)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # inside peft
+@pytest.mark.parametrize("method", ["uniform", "multitask-lora"])
+def test_a_static_method_is_exported_as_an_adapter(
+    method: str, ran: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    output = tmp_path / "out"
+    run("export", str(ran / "run"), "--method", method, "--as", "peft", "--output", str(output),
+        stages=ran / "stages", monkeypatch=monkeypatch)  # fmt: skip
+    batch = {"input_ids": torch.arange(10)[None] + 3}
+    with torch.no_grad():
+        adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(output)).eval()
+        gap = adapted(**batch).logits - engines_logits(ran, method, None, batch)
+    assert gap.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--method", "mixr"], ["mixr", "mixer"]),
+        (["--method", "mixer", "--seed", "7"], ["seed 7", "0"]),
+        (["--method", "mixer", "--task", "sst2"], ["one fit for all tasks", "--task"]),
+        (["--method", "lora", "--task", "sst3"], ["sst3", "sst2"]),
+        (["--method", "lora", "--as", "peft"], ["--task", "sst2, arc-e"]),
+        (["--method", "mixer", "--as", "peft"], ["no ordinary adapter", "depends on the input"]),
+        (["--method", "mixer", "--as", "gguf"], ["gguf", "composed"]),
+    ],
+)
+def test_a_mistake_in_an_export_is_one_sentence(
+    arguments: list[str],
+    words: list[str],
+    ran: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", "export", str(ran / "run"), *arguments, "--output", str(tmp_path)])
+    monkeypatch.setenv("HARNESS_STAGES", str(ran / "stages"))
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+def test_stages_that_are_gone_are_named(
+    ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["harness", "export", str(ran / "run"), "--method", "mixer", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", line)
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    with pytest.raises(SystemExit):
+        main()
+    assert "is not stored: continue it with `harness run` first" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
