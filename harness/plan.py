@@ -64,11 +64,18 @@ class Plan:
             base model whose experts and fits do not fit this one.
     """
 
-    def __init__(self, config: RunConfig, source: Source, methods: Sequence[MethodChoice] | None = None) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        source: Source,
+        methods: Sequence[MethodChoice] | None = None,
+        bound: dict[tuple[str, TaskSettings], BoundTask] | None = None,
+    ) -> None:
         """Args:
         config: of the run.
         source: of all tasks' rows.
         methods: default those of the configuration.
+        bound: tasks that are joined with their rows already.
         """
         from harness import models
 
@@ -77,7 +84,7 @@ class Plan:
         self.methods = choose_methods(config) if methods is None else list(methods)
         self.model_revision = models.model_revision(config.model.name, config.model.revision)
         self.model_config = models.model_config(config.model.name, config.model.revision)
-        self._bound: dict[tuple[str, TaskSettings], BoundTask] = {}
+        self._bound = {} if bound is None else bound
         self.tasks = self._choose_tasks()
         self._check_methods()
         self.origins = {name: self._origin(name) for name in dict.fromkeys(m.origin for m in self.methods if m.origin)}
@@ -92,7 +99,9 @@ class Plan:
 
         model = self.config.model.model_copy(update={"name": name, "revision": None})
         methods = [replace(method, origin=None) for method in self.methods if method.origin == name]
-        origin = Plan(self.config.model_copy(update={"model": model}), self.source, methods)
+        # A chat template is the model's own.
+        bound = None if model.chat_template else self._bound
+        origin = Plan(self.config.model_copy(update={"model": model}), self.source, methods, bound)
         here = self.config.model.name
         if origin.model_revision == self.model_revision:
             raise UserError(f"{TRANSFER} names the model of the run itself, {name}: leave it out or choose another.")

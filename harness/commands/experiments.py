@@ -27,8 +27,10 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
     from reports import api, catalogue
 
     chosen = _entries(name)
+    if request.transfer_from is not None:
+        chosen = [one.taken_from(request.transfer_from) for one in chosen]
     base = request.config()
-    here = context(base.data, base.model.name)
+    here = context(base.data, base.model.name, request.transfer_from or "")
     variants: list[Variant] = []
     renderable: list[Entry] = []
     for one in chosen:
@@ -65,8 +67,8 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
     report_failures(records)
 
 
-def context(data: str, model: str) -> Context:
-    """What is at hand, for the catalogue: registered methods, tasks of a kind of source, the model."""
+def context(data: str, model: str, transfer_from: str = "") -> Context:
+    """What is at hand, for the catalogue: registered methods, tasks of a kind of source, the models."""
     from methods import registry as methods
     from reports.catalogue import Context
     from tasks import registry as tasks
@@ -77,6 +79,7 @@ def context(data: str, model: str) -> Context:
         methods=frozenset(methods.names()),
         tasks=available,
         model=model,
+        transfer_from=transfer_from,
         source="the bundled data" if kind == "bundled" else "the hub" if kind == "hub" else f"the directory {data}",
     )
 

@@ -34,6 +34,7 @@ def build(
         context: what is at hand, for the reasons of missing cells.
     """
     variants = variants or {}
+    entry = entry.as_run(record.spec.method for record in records)
     missing = availability(entry, context).missing if context else {}
     tables: dict[str, Callable[[], Table]] = {
         "grid": lambda: grid(entry, select(entry, records, variants), items, missing),

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from reports.catalogue.model import Availability, Context, Entry
+from reports.catalogue.model import Availability, Context, Entry, moves
 
 
 class UnknownEntryError(ValueError):
@@ -73,6 +73,12 @@ def availability(one: Entry, context: Context) -> Availability:
         for method in one.methods
         if method.split("[")[0] not in context.methods
     }
+    if not context.transfer_from and context.model != one.model:
+        missing |= {
+            method: "It takes experts of another base model of equal shapes: name one with --transfer-from."
+            for method in one.methods
+            if moves(method)
+        }
     missing |= {
         task: f"{context.source} has no {task.split('@')[0]}."
         for task in one.tasks
@@ -84,11 +90,16 @@ def availability(one: Entry, context: Context) -> Availability:
         return Availability("not", " ".join(dict.fromkeys(missing.values())), missing)
     if missing:
         cells = f"{len(methods)} of {len(one.methods)} methods on {len(tasks)} of {len(one.tasks)} tasks"
-        without = ", ".join(dict.fromkeys(name.split("[")[0] for name in missing))
+        without = ", ".join(dict.fromkeys(_short(name) for name in missing))
         return Availability("partly", f"{cells}; without {without}", missing)
     if one.model and one.model != context.model:
         return Availability("partly", f"in shape only: published for {one.model}")
     return Availability("runnable")
+
+
+def _short(missing: str) -> str:
+    name = missing.split("[")[0]
+    return f"{name} from another model (--transfer-from MODEL)" if moves(missing) else name
 
 
 def listing(context: Context | None = None) -> list[tuple[str, ...]]:

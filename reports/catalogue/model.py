@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -18,6 +20,9 @@ FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance")
 
 JOINT = ("mixlora", "mixer-joint", "mola", "hydralora", "loramoe", "multitask-lora")
 """Methods that train experts; everything else keeps them frozen."""
+
+
+_ORIGIN = re.compile(r"""transfer\.from=("(?:[^"\\]|\\.)*"|[^,\]]*)""")
 
 
 class _Data(BaseModel):
@@ -75,6 +80,17 @@ class Entry(_Data):
         """Track of each of its methods."""
         return {method: track_of(method) for method in self.methods}
 
+    def taken_from(self, model: str) -> Entry:
+        """The entry with another base model in the place of the one that its methods take experts and fits from."""
+        value = f"transfer.from={json.dumps(model, ensure_ascii=False)}"
+        return self.model_copy(update={"methods": tuple(_ORIGIN.sub(lambda _: value, m) for m in self.methods)})
+
+    def as_run(self, methods: Iterable[str]) -> Entry:
+        """The entry with its methods as they stand in records that took experts and fits from whatever base model."""
+        found = {_ORIGIN.sub("", method): method for method in methods if moves(method)}
+        named = (found.get(_ORIGIN.sub("", m), m) if moves(m) else m for m in self.methods)
+        return self.model_copy(update={"methods": tuple(named)})
+
     def needs(self, *, scaled: bool) -> list[Need]:
         """The cells it needs, one `Need` per configuration of the run.
 
@@ -120,11 +136,13 @@ class Context:
         model: name of the base model.
         architecture: `decoder`, `encoder-decoder` or `mamba`.
         source: the data source in words.
+        transfer_from: base model whose experts and fits are to be moved, if one was named.
     """
 
     methods: frozenset[str]
     tasks: frozenset[str]
     model: str = ""
+    transfer_from: str = ""
     architecture: str = "decoder"
     source: str = "this source"
 
@@ -140,6 +158,11 @@ class Availability:
     state: Literal["runnable", "partly", "not"]
     reason: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def moves(method: str) -> bool:
+    """Whether a method, by its display name, takes experts and fit from another base model."""
+    return _ORIGIN.search(method) is not None
 
 
 def track_of(method: str) -> Track:

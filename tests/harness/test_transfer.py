@@ -174,6 +174,25 @@ def test_what_is_missing_is_trained_on_the_first_model(
     assert one != other
 
 
+def test_the_papers_table_of_moved_parameters_is_planned(
+    tiny_model: Path,
+    other_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["reproduce", "t5", "--preset", "smoke", "--model", str(other_model), "--limit", "2", "--plan"]
+    output = ["--output", str(tmp_path / "run")]
+    run(*arguments, "--transfer-from", str(tiny_model), *output, stages=tmp_path / "stages", monkeypatch=monkeypatch)
+    printed = capsys.readouterr().out
+    assert "10 cells" in printed
+    # Scores of two-shot prompts differ, of experts and the fit they do not: three experts and one fit for five cells.
+    assert printed.count("  expert ") == 3
+    assert printed.count("  fit mixer[transfer.from=") == 1
+    run(*arguments, *output, stages=tmp_path / "stages", monkeypatch=monkeypatch)
+    assert "5 cells" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("method", ["mixer", "xlora[scope=prompt_fixed]", "multitask-lora", "uniform", "base"])
 def test_an_exported_model_is_the_engines(
     method: str, ran: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

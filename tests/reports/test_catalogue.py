@@ -68,6 +68,32 @@ def test_availability_names_what_stands_in_the_way() -> None:
     assert "in shape only" in availability(entry("f5"), everything()).reason
 
 
+def test_moved_methods_need_a_model_to_move_from() -> None:
+    t5, here = entry("t5"), everything()
+    assert availability(t5, here).state == "partly"
+    assert "1 of 2 methods on 5 of 5 tasks; without mixer from another model (--transfer-from MODEL)" in (
+        availability(t5, here).reason
+    )
+    named = Context(here.methods, here.tasks, transfer_from="./other, one")
+    moved = t5.taken_from("./other, one")
+    assert moved.methods == ("base", 'mixer[transfer.from="./other, one"]')
+    assert availability(moved, named).missing == {}
+    assert availability(t5, Context(here.methods, here.tasks, t5.model or "")).state == "runnable"
+
+
+def test_a_moved_row_is_found_whatever_it_was_moved_from(factory: ModuleType) -> None:
+    records, items = [], {}
+    for method in ("base", "mixer", "mixer[transfer.from=./other]"):
+        record = factory.make_record(method, "arc-e", n=10, task_config={"shots": 0})
+        records.append(record)
+        items[record.cell] = factory.make_items([1.0] * 4 + [0.0] * 6)
+    table = build(entry("t5"), records, items)
+    rows = [row.key for _, row in table.rows() if row.kind in ("method", "reference")]
+    assert rows == ["base", "mixer[transfer.from=./other]"]
+    assert table.cell("mixer[transfer.from=./other]", "arc-e@0-shot").value == 40.0
+    assert table.cell("published/mixer-from-mistral-7b", "arc-e@0-shot").value == 85.89
+
+
 def test_needs_are_configurations_of_runs() -> None:
     small, full = entry("t9").needs(scaled=True), entry("t9").needs(scaled=False)
     assert [need.settings["routers.examples"] for need in small] == [32, 64, 128, 256]
