@@ -40,6 +40,7 @@ def export_command(
     Raises:
         UserError: something is not in the run or no longer stored, or the method is no single adapter.
     """
+    from harness import models
     from harness.config import validate
     from harness.engine import Engine, LoadedModels
     from harness.plan import Plan
@@ -67,7 +68,9 @@ def export_command(
             _write_composed(engine, cells, output, progress, refer)
     except SavedModelError as error:
         raise UserError(str(error)) from error
-    typer.echo(_how_to_load(cells, output, form))
+    kind = "AutoModelForSeq2SeqLM" if plan.model_config.is_encoder_decoder else "AutoModelForCausalLM"
+    base = f"{kind}.from_pretrained({models.resolve(config.model.name)[0]!r})"
+    typer.echo(_how_to_load(cells, output, form, base))
 
 
 def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cell]:
@@ -149,15 +152,19 @@ def _write_adapter(engine: Engine, cells: list[Cell], output: Path, progress: Pr
         save_expert(merged, output, base_model=base, task_type=kind)
 
 
-def _how_to_load(cells: list[Cell], output: Path, form: str) -> str:
+def _how_to_load(cells: list[Cell], output: Path, form: str, base: str) -> str:
+    """What was written, and the lines that load it.
+
+    Args:
+        base: an expression that loads the base model.
+    """
     cell = cells[0]
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file()) / 1e6
     said = f"{cell.spec.method} (seed {cell.seed}) is in {output}, {size:.1f} MB."
     if form == "peft":
         lines = [
-            "from transformers import AutoModelForCausalLM",
-            "from peft import PeftModel",
-            f"model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(BASE), {str(output)!r})",
+            f"from peft import PeftModel; from transformers import {base.partition('.')[0]}",
+            f"model = PeftModel.from_pretrained({base}, {str(output)!r})",
         ]
     else:
         task = f", task={cell.task.bound.name!r}" if len(cells) > 1 else ""

@@ -249,7 +249,12 @@ def test_fits_of_all_tasks_are_exported_together(
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # inside peft
 @pytest.mark.parametrize("method", ["uniform", "multitask-lora"])
 def test_a_static_method_is_exported_as_an_adapter(
-    method: str, ran: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str,
+    ran: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -257,6 +262,9 @@ def test_a_static_method_is_exported_as_an_adapter(
     output = tmp_path / "out"
     run("export", str(ran / "run"), "--method", method, "--as", "peft", "--output", str(output),
         stages=ran / "stages", monkeypatch=monkeypatch)  # fmt: skip
+    assert f"PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained('{tiny_model}'), '{output}')" in (
+        capsys.readouterr().out
+    )
     batch = {"input_ids": torch.arange(10)[None] + 3}
     with torch.no_grad():
         adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(output)).eval()
