@@ -19,6 +19,7 @@ PANEL_TITLES: dict[str, str] = {
     "compose": "Frozen experts: only routers, gates or merge weights are learned",
     "joint": "Experts trained too",
 }
+SHORT_TITLES: dict[str, str] = {"compose": "Frozen experts", "joint": "Experts trained too"}
 PARAMETERS, TRAINING, EVALUATION = "trainable", "fit seconds", "eval seconds"
 
 
@@ -74,19 +75,25 @@ def comparison(
                 continue
             builder = _PanelBuilder(model, methods, tasks, groups, scores, footnotes, options)
             several = len({key.model for key in groups}) > 1
-            heading = f"{model}: {PANEL_TITLES[track]}" if several else PANEL_TITLES[track]
+            heading, short = (
+                f"{model}: {titles[track]}" if several else titles[track] for titles in (PANEL_TITLES, SHORT_TITLES)
+            )
             panels.append(Panel(f"{model}/{track}", heading, builder.rows()))
-            families.append(builder)
+            families.append((short, builder))
     if len(panels) == 1 and len({key.model for key in groups}) == 1:
         panels = [replace(panels[0], title="")]
+        families = [("", builder) for _, builder in families]
     done = [record for record in records if record.status == "done"]
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
-    for builder in families:
+    measured = measured_tasks(scores, tasks)
+    if options.mean and 1 < len(measured) < len(tasks):
+        under.append(f"Means are over {', '.join(measured)}.")
+    for short, builder in families:
         under += [
             sentence
             for sentence in (
-                notes.test_sentence(builder.tests),
-                notes.power_sentence(builder.tests, builder.columns),
+                notes.marks_sentence(builder.tests, short),
+                notes.power_sentence(builder.tests, builder.columns, short),
             )
             if sentence
         ]
@@ -100,6 +107,12 @@ def comparison(
         notes=tuple(notes.distinct(under)),
         footnotes=footnotes.texts(),
     )
+
+
+def measured_tasks(scores: Iterable[Key], tasks: Sequence[str]) -> list[str]:
+    """Tasks with a finished cell of any method, in the order of columns: those that the mean is over."""
+    found = {key.task for key in scores}
+    return [task for task in tasks if task in found]
 
 
 def _methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
@@ -167,8 +180,9 @@ class _PanelBuilder:
         }
         found = [one for column in self.columns.values() for one in column.values()]
         self.comparable = len({(one.unit, one.higher_is_better) for one in found}) == 1
-        complete = self.comparable and all(self.columns.values()) and options.mean
-        self.tests: Family = family(self.columns, tasks if complete else ())
+        self.measured = measured_tasks(scores, tasks)
+        complete = self.comparable and all(self.columns[task] for task in self.measured) and options.mean
+        self.tests: Family = family(self.columns, self.measured if complete else ())
 
     def rows(self) -> tuple[Row, ...]:
         """Chance, majority, then the methods."""
@@ -222,12 +236,15 @@ class _PanelBuilder:
             reasons.append(self.footnotes.key(f"Without {one.unscored} items that have no verdict."))
         _, factor = display_unit(one.unit)
         runs = tuple(record.cell for record in one.records)
-        return interval_cell(mean_interval(one.values), factor, runs, tuple(notes.distinct(reasons)))
+        interval = mean_interval(one.values)
+        if interval.note and one.values.size:
+            reasons.append(self.footnotes.key(f"{interval.note[0].upper()}{interval.note[1:]}."))
+        return interval_cell(interval, factor, runs, tuple(notes.distinct(reasons)))
 
     def _mean_cell(self, method: str) -> Cell:
-        found = [self.columns[task].get(method) for task in self.tasks]
+        found = [self.columns[task].get(method) for task in self.measured]
         present = [one for one in found if one is not None and one.values.shape[1]]
-        if len(present) < len(found) or not self.comparable:
+        if len(present) < len(found) or len(found) < 2 or not self.comparable:
             return Cell()
         seeds = max(one.values.shape[0] for one in present)
         if any(one.values.shape[0] not in (1, seeds) for one in present):
@@ -243,7 +260,6 @@ class _PanelBuilder:
             one = next(iter(self.columns[task].values()), None)
             level = None if one is None else getattr(one.records[0], name)
             if one is None or level is None or one.metric != one.records[0].primary:
-                cells[task] = Cell()
                 continue
             cells[task] = Cell(level * display_unit(one.unit)[1], n=one.values.shape[1])
         shown = any(cell.value is not None for cell in cells.values())

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from reports.ranking import Family
 from reports.scores import Scores
-from reports.statistics import detectable
+from reports.statistics import detectable, detectable_mean, is_binary
+from reports.tables import display_unit
 from results.schema import Record
 
 
@@ -22,7 +23,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
         return []
     notes = [
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
-        f"Budget: {'; '.join(distinct(budget_sentence(record) for record in records))}.",
+        f"Budget: {budget_sentence(records)}.",
         *tuning_sentences(records),
         f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}.",
         f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}.",
@@ -41,18 +42,42 @@ def model_sentence(record: Record) -> str:
     return f"{record.model.label} ({record.model.parameters / 1e6:,.1f} M parameters, {record.model.dtype})"
 
 
-def budget_sentence(record: Record) -> str:
-    """Preset with its numbers; a budget of 0 tokens means the whole training part."""
-    budget = record.budget
-    experts = f"{budget.expert_tokens:,} training tokens" if budget.expert_tokens else "all training rows"
-    routers = f"{budget.router_tokens:,} tokens" if budget.router_tokens else "all rows"
-    if budget.router_examples:
-        routers = f"{budget.router_examples:,} examples"
-    items = "all" if budget.eval_items is None else f"at most {budget.eval_items:,}"
-    return (
-        f"preset {budget.preset}: {experts} an expert, {routers} for routers, {items} items a task, "
-        f"at most {budget.max_new_tokens} new tokens"
+def budget_sentence(records: Sequence[Record]) -> str:
+    """Presets with their numbers; 0 tokens means the whole training part. Where cells differ all numbers are listed."""
+    return "; ".join(
+        _budget(preset, [record for record in records if record.budget.preset == preset])
+        for preset in distinct(record.budget.preset for record in records)
     )
+
+
+def _budget(preset: str, records: Sequence[Record]) -> str:
+    budgets = [record.budget for record in records]
+    experts = _joined((b.expert_tokens for b in budgets), "training tokens", "all training rows")
+    examples = [b.router_examples for b in budgets if b.router_examples]
+    routers = _joined(examples, "examples", "") if examples else ""
+    if len(examples) < len(budgets):
+        tokens = _joined((b.router_tokens for b in budgets if not b.router_examples), "tokens", "all rows")
+        routers = " or ".join(filter(None, (routers, tokens)))
+    new = _joined((b.max_new_tokens for b in budgets), "new tokens", "")
+    return f"preset {preset}: {experts} an expert, {routers} for routers, {_items(records)}, at most {new}"
+
+
+def _joined(numbers: Iterable[int], unit: str, none: str) -> str:
+    """Distinct numbers in ascending order with their unit; 0 is spelled out."""
+    found = sorted(set(numbers))
+    listed = ", ".join(f"{number:,}" for number in found if number)
+    return " or ".join(filter(None, (f"{listed} {unit}" if listed else "", none if 0 in found else "")))
+
+
+def _items(records: Sequence[Record]) -> str:
+    """Limits of items; the tasks with the usual limit are not named."""
+    limits: dict[int | None, list[str]] = {}
+    for record in records:
+        limits.setdefault(record.budget.eval_items, []).append(record.spec.task)
+    usual = max(limits, key=lambda limit: (len(set(limits[limit])), limit or 0))
+    shown = {limit: "all" if limit is None else f"at most {limit:,}" for limit in limits}
+    others = [f"{shown[limit]} of {', '.join(distinct(tasks))}" for limit, tasks in limits.items() if limit != usual]
+    return f"{shown[usual]} items a task" + (f" ({'; '.join(others)})" if others else "")
 
 
 def tuning_sentences(records: Sequence[Record]) -> list[str]:
@@ -112,35 +137,50 @@ def seeds_sentence(scores: Iterable[Scores]) -> str:
     return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds."
 
 
-def test_sentence(tests: Family) -> str | None:
-    """Tests behind the marks, and the family they were corrected over."""
+def marks_sentence(tests: Family, panel: str = "") -> str | None:
+    """Tests behind the marks, and the family they were corrected over; the panel is named where there are several."""
     real = [test for test in tests.tests.values() if test.p_holm is not None]
     if not real:
         return None
     kinds = " / ".join(distinct(test.method for test in real))
-    return (
+    return _of(panel) + (
         f"Bold: best of its panel; underlined: not distinguishable from it ({kinds}; "
         f"Holm-corrected over the panel's {len(real)} pairs, 5 %)."
     )
 
 
-def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]]) -> str | None:
-    """Smallest difference that each task's items could have shown, at the corrected level."""
+def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> str | None:
+    """Smallest difference that each column's items could have shown, at the corrected level.
+
+    Right-or-wrong scores: from the share of items that two methods answer differently, for one seed. Other scores
+    and the mean over tasks: from the spread of the items' differences, averaged over seeds.
+    """
     family_size = sum(test.p_holm is not None for test in tests.tests.values())
     parts = []
-    for column, scores in columns.items():
+    for column in distinct(name for name, _, _ in tests.tests):
         found = [test for (name, _, _), test in tests.tests.items() if name == column and test.discordant > 0]
-        fractions = all(one.unit == "fraction" for one in scores.values())
-        if not found or not fractions:
+        if not found:
             continue
-        discordant = st.median(test.discordant for test in found)
+        scores = list((columns.get(column) or next(filter(None, columns.values()))).values())
         items = min(test.n_items for test in found)
-        difference = detectable(items, discordant, 0.05 / family_size)
-        shown = "too few items" if difference != difference else f"{100 * difference:.1f}"
-        parts.append(f"{column} {shown} ({items} items, {100 * discordant:.0f} % answered differently)")
+        if column in columns and all(one.unit == "fraction" and is_binary(one.values) for one in scores):
+            discordant = st.median(test.discordant for test in found)
+            difference = detectable(items, discordant, 0.05 / family_size)
+            basis = f"{100 * discordant:.0f} % answered differently"
+        else:
+            sd = st.median(test.sd for test in found)
+            difference = detectable_mean(items, sd, 0.05 / family_size)
+            seeds = f", mean of {found[0].n_seeds} seeds" if found[0].n_seeds > 1 else ""
+            basis = f"differences with standard deviation {display_unit(scores[0].unit)[1] * sd:.0f}{seeds}"
+        shown = "too few items" if difference != difference else f"{display_unit(scores[0].unit)[1] * difference:.1f}"
+        parts.append(f"{column} {shown} ({items} items, {basis})")
     if not parts:
         return None
-    return (
+    return _of(panel) + (
         "Smallest difference in points that one seed's items would show with 80 % power at the corrected level: "
         f"{'; '.join(parts)}."
     )
+
+
+def _of(panel: str) -> str:
+    return f"{panel}. " if panel else ""

@@ -41,6 +41,9 @@ class Cell:
     footnotes: tuple[str, ...] = ()
 
 
+BLANK = Cell(text="")
+
+
 @dataclass(frozen=True)
 class Column:
     """`unit` is `%`, `score`, `bits/byte`, `count`, `s`, `p`, ... and decides the number of decimals."""
@@ -62,6 +65,10 @@ class Row:
     cells: dict[str, Cell]
     kind: RowKind = "method"
     dagger: bool = False
+
+    def cell(self, column: str) -> Cell:
+        """The cell of a column: blank where a level or a published row has none, not run where a method has none."""
+        return self.cells.get(column, BLANK if self.kind in ("level", "paper") else Cell())
 
 
 @dataclass(frozen=True)

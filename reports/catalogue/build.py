@@ -39,7 +39,7 @@ def build(
     tables: dict[str, Callable[[], Table]] = {
         "grid": lambda: grid(entry, select(entry, records, variants), items, missing),
         "series": lambda: series.by_axis_table(entry, records, items, variants),
-        "alpha-lambda": lambda: series.alpha_lambda(entry, select(entry, records, variants), items),
+        "alpha-lambda": lambda: series.alpha_lambda(entry, select(entry, records, variants), items, missing),
         "facts": lambda: facts(entry),
         "sizes": lambda: cost.sizes(entry, records),
         "latency": lambda: cost.latency(entry, records),
@@ -49,14 +49,14 @@ def build(
     }
     own = select(entry, records, variants)
     done = [record for record in own if record.status == "done"]
+    scale = scale_notes(entry, done)
+    title = heading(entry, scaled=bool(scale))
+    under = [*notes.provenance(done), *scale, *open_notes(entry)]
     if entry.is_figure:
         drawn = figures.build(entry, done, items)
-        under = (*drawn.notes, *notes.provenance(done), *scale_notes(entry, done), *open_notes(entry))
-        return replace(drawn, name=entry.name, title=heading(entry), notes=tuple(notes.distinct(under)))
-    table = replace(tables[entry.layout](), name=entry.name, title=heading(entry))
-    if done and entry.layout not in ("grid", "series", "alpha-lambda"):
-        table = with_notes(table, notes.provenance(done))
-    return with_notes(table, [*scale_notes(entry, done), *open_notes(entry)])
+        return replace(drawn, name=entry.name, title=title, notes=_without_repetition([*drawn.notes, *under]))
+    table = with_notes(replace(tables[entry.layout](), name=entry.name, title=title), under)
+    return replace(table, notes=_without_repetition(table.notes))
 
 
 def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping[str, str]) -> Table:
@@ -68,8 +68,10 @@ def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping
         reasons=missing,
     )
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
+    table = published.under_measured(table)
     model = next((record.spec.model for record in records), "")
-    return published.beside(table, entry, model)
+    done = {record.spec.task for record in records if record.status == "done"}
+    return published.beside(table, entry, model, [task for task in entry.tasks if task in done])
 
 
 def facts(entry: Entry) -> Table:
@@ -86,28 +88,42 @@ def facts(entry: Entry) -> Table:
     return Table(entry.name, entry.title, columns, (Panel("published", title, lines),), "setting")
 
 
-def heading(entry: Entry) -> str:
-    """Title with the paper's number."""
-    if entry.name[0] in "tf" and entry.name[1:].isdigit():
-        kind = "Figure" if entry.name[0] == "f" else "Table"
-        return f"{kind} {entry.name[1:]} of LoRA-Mixer: {entry.title}"
-    return f"Appendix A.4 of LoRA-Mixer: {entry.title}" if entry.name == "a4" else entry.title
+def heading(entry: Entry, *, scaled: bool = False) -> str:
+    """Title with the paper's number, and whether the measured budget is far below the published one."""
+    number = entry.name[1:]
+    place = {"t": f"Table {number}", "f": f"Figure {number}", "a": f"Appendix A.{number}"}.get(entry.name[0])
+    where = f"{place} of LoRA-Mixer" if place and number.isdigit() else ""
+    remark = ", ".join(filter(None, (where, "scaled" if scaled else "")))
+    return f"{entry.title} ({remark})" if remark else entry.title
+
+
+SETTINGS = {
+    "rank": "rank", "lora_alpha": "alpha", "top_k": "top-k", "lora_dropout": "dropout",
+    "target_modules": "LoRA on", "routing_examples": "routing examples",
+}  # fmt: skip
+"""Published settings in words."""
 
 
 def scale_notes(entry: Entry, records: Sequence[Record]) -> list[str]:
     """A sentence that sets the measured budget against the published one, where it is smaller."""
     scaled = [record for record in records if not record.budget.preset.startswith("paper")]
-    if not scaled or not entry.paper:
+    if not scaled:
         return []
-    at = {
-        **{f"{key}": value for key, value in entry.paper.get("settings", {}).items()},
-        **{key.split(".")[-1]: value for key, value in entry.settings.items() if not isinstance(value, dict)},
-    }
-    published_at = ", ".join(f"{key} {_text(value)}" for key, value in at.items()) or "settings of the paper"
+    seeds = len({record.spec.seed for record in scaled})
+    note = f"Scaled: {notes.budget_sentence(scaled)}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
+    known = entry.paper.get("settings", {}).items()
+    at = ", ".join(f"{SETTINGS[key]} {_text(value)}" for key, value in known)
     models = ", ".join(published.MODELS.get(name, name) for name in entry.paper.get("blocks", {}))
-    where = f" on {models}" if models else ""
-    budgets = "; ".join(notes.distinct(notes.budget_sentence(record) for record in scaled))
-    return [f"Scaled: measured with {budgets}. Published with {published_at}{where}."]
+    if at or models:
+        note += f" Published{f' with {at}' if at else ''}{f' on {models}' if models else ''}."
+    return [note]
+
+
+def _without_repetition(sentences: Sequence[str]) -> tuple[str, ...]:
+    """Each sentence once; the budget is left out where the scaled one repeats it."""
+    scaled = any(sentence.startswith("Scaled:") for sentence in sentences)
+    kept = (sentence for sentence in sentences if not (scaled and sentence.startswith("Budget:")))
+    return tuple(dict.fromkeys(kept))
 
 
 def open_notes(entry: Entry) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from reports.catalogue import published
 from reports.catalogue.model import Entry
-from reports.comparison import interval_cell
+from reports.comparison import PANEL_TITLES, interval_cell
 from reports.notes import distinct
 from reports.statistics import t_interval
 from reports.tables import Cell, Column, Panel, Row, Table
-from results.schema import Record
+from results.schema import Record, Track
 
 GIB = 2**30
 
@@ -34,7 +34,7 @@ def memory(entry: Entry, records: Sequence[Record]) -> Table:
     return _by_method(
         entry,
         _done(records),
-        Column("memory", "peak memory", "GB", False),
+        Column("memory", "peak memory", "GiB", False),
         lambda r: None if r.cost.peak_memory_bytes is None else r.cost.peak_memory_bytes / GIB,
     )
 
@@ -69,7 +69,7 @@ def training_time(entry: Entry, records: Sequence[Record]) -> Table:
             }
             rows.append(Row(f"{phase}/{method}", f"{label}, {method}", cells, "data"))
     paper = tuple(
-        Row(name, name, {key: Cell(float(value)) for key, value in values.items()}, "paper")
+        Row(f"published/{name}", name, {key: Cell(float(value)) for key, value in values.items()}, "paper")
         for name, values in entry.paper["rows"].items()
     )
     return Table(entry.name, entry.title, columns, _panels(rows, paper), "stage")
@@ -97,7 +97,7 @@ def parameters(entry: Entry, records: Sequence[Record]) -> Table:
         }
         rows.append(Row(method, method, cells))
     paper = tuple(
-        Row(f"published/{name}", name, {"percent": Cell(float(value))}, "paper")
+        Row(f"published/{name}", name, {"percent": Cell(float(value), text=str(value))}, "paper")
         for name, value in entry.paper["rows"].items()
     )
     return Table(entry.name, entry.title, columns, _panels(rows, paper))
@@ -130,7 +130,7 @@ def sizes(entry: Entry, records: Sequence[Record]) -> Table:
 def _by_method(
     entry: Entry, records: Sequence[Record], column: Column, value: Callable[[Record], float | None]
 ) -> Table:
-    rows = []
+    rows: dict[str, tuple[Track, Row]] = {}
     for method in distinct(record.spec.method for record in records):
         own = [record for record in records if record.spec.method == method]
         by_seed: dict[int, list[float]] = {}
@@ -140,18 +140,25 @@ def _by_method(
                 by_seed.setdefault(record.spec.seed, []).append(found)
         means = [sum(values) / len(values) for values in by_seed.values()]
         runs = tuple(record.cell for record in own)
-        rows.append(Row(method, method, {column.key: interval_cell(t_interval(means), 1.0, runs)}))
-    table = Table(entry.name, entry.title, (column,), (Panel("measured", "Measured", tuple(rows)),))
+        cells = {column.key: interval_cell(t_interval(means), 1.0, runs)}
+        rows[method] = own[0].track, Row(method, method, cells)
+    measured = _by_track(rows) or (Panel("measured", "Measured", ()),)
+    seeds = {record.spec.seed for record in records}
+    spread = "Intervals over seeds." if len(seeds) > 1 else "One seed: the spread over repetitions is not known."
     hardware = distinct(record.environment.hardware for record in records)
-    if hardware:
-        table = Table(
-            table.name,
-            table.title,
-            table.columns,
-            table.panels,
-            notes=(f"Hardware: {'; '.join(hardware)}. Intervals over seeds.",),
-        )
-    return published.beside(table, entry)
+    under = (f"Hardware: {'; '.join(hardware)}. {spread}",) if hardware else ()
+    return published.beside(Table(entry.name, entry.title, (column,), measured, notes=under), entry)
+
+
+def _by_track(rows: dict[str, tuple[Track, Row]]) -> tuple[Panel, ...]:
+    """A panel for frozen experts and one for methods that train them; the base model stands in both."""
+    joint = [row for track, row in rows.values() if track == "joint"]
+    frozen = [row for track, row in rows.values() if track != "joint"]
+    if not joint:
+        return (Panel("compose", "Measured", tuple(frozen)),) if frozen else ()
+    base = [row for row in frozen if row.key == "base"]
+    panels = [("compose", frozen), ("joint", [*base, *joint])]
+    return tuple(Panel(track, f"Measured. {PANEL_TITLES[track]}", tuple(own)) for track, own in panels if own)
 
 
 def _panels(rows: Sequence[Row], paper: Sequence[Row]) -> tuple[Panel, ...]:

@@ -43,8 +43,21 @@ def ablations() -> tuple[Entry, ...]:
         if "entry" in fields:
             found.append(entry(fields["entry"]).model_copy(update={"name": name}))
         else:
-            found.append(_entry(name, fields, {}, data))
+            published = {"ranks": _ranks(), **paper()["tables"]}.get(fields.get("published"), {})
+            own = {key: value for key, value in fields.items() if key != "published"}
+            found.append(_entry(name, own, published, data))
     return tuple(found)
+
+
+def _ranks() -> dict[str, Any]:
+    """Published means over the seven tasks by rank, from Tables 18, 19, 2 and 20."""
+    tables = {16: "t18", 32: "t19", 64: "t2", 128: "t20"}
+    blocks = {rank: paper()["tables"][name]["blocks"]["llama3-8b"] for rank, name in tables.items()}
+    rows = {
+        method: [round(sum(block[method]) / len(block[method]), 2) for block in blocks.values()]
+        for method in ("lora", "mixer")
+    }
+    return {"columns": list(tables), "blocks": {"llama3-8b": rows}}
 
 
 def entry(name: str) -> Entry:
@@ -119,7 +132,10 @@ def listing(context: Context | None = None) -> list[tuple[str, ...]]:
 def _entry(name: str, fields: dict[str, Any], published: dict[str, Any], data: dict[str, Any]) -> Entry:
     sentences = tuple(" ".join(data["notes"][key].split()) for key in fields.get("notes", ()))
     title = fields.get("title") or published["title"]
-    return Entry.model_validate({**fields, "name": name, "title": title, "paper": published, "notes": sentences})
+    settings = {**data["protocol"], **fields.get("settings", {})} if fields.get("methods") else {}
+    return Entry.model_validate(
+        {**fields, "name": name, "title": title, "settings": settings, "paper": published, "notes": sentences}
+    )
 
 
 def _yaml(package: str, name: str) -> Any:

@@ -53,7 +53,6 @@ class Entry(_Data):
         settings: keys of the run at the paper's scale; `scaled` replaces them under a small preset.
         model: the base model it is about, where another would be another experiment.
         paper: the published values as they stand in `reports/paper/tables.yaml`.
-        paper_rows: published row of a method that goes by another name there.
         notes: what the paper leaves open, in sentences.
     """
 
@@ -68,7 +67,6 @@ class Entry(_Data):
     axis: Axis | None = None
     model: str | None = None
     paper: dict[str, Any] = {}
-    paper_rows: dict[str, str] = {}
     notes: tuple[str, ...] = ()
 
     @property

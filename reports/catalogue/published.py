@@ -22,37 +22,51 @@ MODELS = {
 }
 
 
-def panels(entry: Entry, columns: Sequence[Column], model: str = "") -> tuple[Panel, ...]:
+def panels(entry: Entry, columns: Sequence[Column], model: str = "", mean_of: Sequence[str] = ()) -> tuple[Panel, ...]:
     """Published blocks of a table, in its own column order; those of the measured model where it has one.
 
     Args:
         columns: of the measured table; those that the paper lacks stay empty.
         model: name of the measured base model.
+        mean_of: columns that the mean is over; all by default.
     """
     blocks = entry.paper.get("blocks", {})
     places = [str(place) for place in entry.paper.get("columns", [])]
     chosen = {name: rows for name, rows in blocks.items() if _same(name, model)} or blocks
     found = []
     for name, rows in chosen.items():
-        lines = tuple(_row(method, dict(zip(places, values, strict=True)), columns) for method, values in rows.items())
+        lines = tuple(
+            _row(method, dict(zip(places, values, strict=True)), columns, mean_of or places)
+            for method, values in rows.items()
+        )
         title = f"Published for {MODELS.get(name, name)} ({SOURCE}), not measured here"
         found.append(Panel(f"published/{name}", title, lines))
     return tuple(found)
 
 
-def beside(table: Table, entry: Entry, model: str = "") -> Table:
-    """The table with the published panels under the measured ones."""
+def beside(table: Table, entry: Entry, model: str = "", mean_of: Sequence[str] = ()) -> Table:
+    """The table with the published panels under the measured ones; see `panels`."""
     from dataclasses import replace
 
-    extra = panels(entry, table.columns, model)
+    extra = panels(entry, table.columns, model, mean_of)
     notes = (*table.notes, NOTE) if extra else table.notes
     return replace(table, panels=(*table.panels, *extra), notes=notes)
 
 
-def _row(method: str, values: dict[str, float | None], columns: Sequence[Column]) -> Row:
+def under_measured(table: Table) -> Table:
+    """The table with panels that say that they were measured, since published ones follow."""
+    from dataclasses import replace
+
+    measured = tuple(
+        replace(panel, title=f"Measured. {panel.title}" if panel.title else "Measured") for panel in table.panels
+    )
+    return replace(table, panels=measured)
+
+
+def _row(method: str, values: dict[str, float | None], columns: Sequence[Column], mean_of: Sequence[str]) -> Row:
     cells = {column.key: cell(values[column.key]) for column in columns if column.key in values}
-    numbers = [value for value in values.values() if value is not None]
-    if any(column.key == MEAN for column in columns) and len(numbers) == len(values) > 1:
+    numbers = [value for place in mean_of if (value := values.get(place)) is not None]
+    if any(column.key == MEAN for column in columns) and len(numbers) == len(mean_of) > 1:
         cells[MEAN] = Cell(sum(numbers) / len(numbers))
     return Row(f"published/{method}", method, cells, "paper")
 

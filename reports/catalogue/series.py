@@ -31,13 +31,14 @@ def by_axis_table(entry: Entry, records: Sequence[Record], items: Items, variant
     chosen = by_axis(entry, records, variants)
     grid, tasks = common_grid(entry, chosen, items)
     values = sorted(chosen) or list(entry.axis.paper)
-    measured = _measured_panel(entry, grid, tasks, values)
+    measured, tested = _measured_panel(entry, grid, tasks, values)
     columns = tuple(Column(str(value), f"{value:,}", "%", True) for value in values)
     done = [r for group in chosen.values() for r in group if r.status == "done"]
     under = [f"Columns: {entry.axis.label}.", *notes.provenance(done)]
     if tasks:
         scores = [one for by in grid.values() for column in by.values() for one in column.values()]
         under += [f"Mean over {', '.join(tasks)}.", notes.seeds_sentence(scores)]
+        under += tested
         under += efficiency_notes(entry, grid, tasks)
     table = Table(entry.name, entry.title, columns, (measured,), notes=tuple(under))
     if not entry.paper:
@@ -112,9 +113,9 @@ def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str
     ]
 
 
-def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items) -> Table:
+def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items, reasons: Mapping[str, str]) -> Table:
     """Score, variance of the load over experts, and routing entropy in nats by the two weights (Table 15)."""
-    options = Options(cost=False, tasks=entry.tasks, expected=entry.tracks())
+    options = Options(cost=False, tasks=entry.tasks, expected=entry.tracks(), reasons=reasons)
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
     columns = [
         *table.columns,
@@ -129,7 +130,7 @@ def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items) -> Table
             if row.kind != "level"
         ]
         panels.append(replace(panel, rows=tuple(rows)))
-    table = replace(table, columns=tuple(columns), panels=tuple(panels))
+    table = published.under_measured(replace(table, columns=tuple(columns), panels=tuple(panels)))
     return _with_published_rows(table, entry) if entry.paper else table
 
 
@@ -158,7 +159,7 @@ def _with_published_rows(table: Table, entry: Entry) -> Table:
             Row(
                 f"published/{name}",
                 name,
-                {places[key]: Cell(float(value)) for key, value in by.items()},
+                {places[key]: Cell(float(value), text=str(value)) for key, value in by.items()},
                 "paper",
             )
         )
@@ -166,11 +167,12 @@ def _with_published_rows(table: Table, entry: Entry) -> Table:
     return replace(
         table,
         panels=(*table.panels, Panel("published", title, tuple(rows))),
-        notes=(*table.notes, published.NOTE),
+        notes=(*table.notes, published.NOTE, "The published score is the mean over the paper's seven tasks."),
     )
 
 
-def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int]) -> Panel:
+def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int]) -> tuple[Panel, list[str]]:
+    """The panel, and the sentences on its tests."""
     columns: dict[str, dict[str, Scores]] = {str(value): {} for value in values}
     cells: dict[str, dict[str, Cell]] = {method: {} for method in entry.methods}
     for method, by in grid.items():
@@ -190,7 +192,9 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
         for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
     rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
-    return Panel("measured", "Measured", rows)
+    filled = {column: by for column, by in columns.items() if by}
+    sentences = [notes.marks_sentence(tests), notes.power_sentence(tests, filled) if filled else None]
+    return Panel("measured", "Measured", rows), [sentence for sentence in sentences if sentence]
 
 
 def _method(key: Key, entry: Entry) -> str:

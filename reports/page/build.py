@@ -38,7 +38,7 @@ def page(
 
     done = [record for record in records if record.status == "done"]
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(Cell=Cell, fmt=fmt, sort_key=_sort_key)
+    environment.globals.update(fmt=fmt, sort_key=_sort_key)
     tables = [
         ("comparison", comparison),
         ("tests", differences),
@@ -53,7 +53,7 @@ def page(
     return template.render(
         info=info,
         models=distinct(model_sentence(record) for record in done),
-        budgets=[*distinct(budget_sentence(record) for record in done), *tuning_sentences(done)],
+        budgets=[budget_sentence(done), *tuning_sentences(done)] if done else [],
         tables=[(key, table) for key, table in tables if table is not None],
         pictures=[(figure, _data_url(figure)) for figure in pictures],
         failed=[record for record in records if record.status != "done"],

@@ -90,7 +90,7 @@ def cost(records: Sequence[Record], items: Items) -> Table:
         Column("fit seconds", "fit", "s", None),
         Column("eval seconds", "evaluation", "s", None),
         Column("rate", "evaluation per 1,000 tokens", "s", None, decimals=2),
-        Column("memory", "peak memory", "GB", None),
+        Column("memory", "peak memory", "GiB", None),
     )
     hardware = "; ".join(distinct(record.environment.hardware for record in records))
     notes = (f"Hardware: {hardware}. Seconds are means over seeds; fits and experts are shared by tasks.",)

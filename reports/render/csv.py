@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from io import StringIO
 
-from reports.tables import Cell, Table
+from reports.tables import Table
 
 FIELDS = (
     "panel", "row", "kind", "knows_task", "column", "unit", "higher_is_better", "value", "low", "high", "std", "n",
@@ -20,7 +20,7 @@ def render(table: Table) -> str:
     writer.writeheader()
     for panel, row in table.rows():
         for column in table.columns:
-            cell = row.cells.get(column.key, Cell())
+            cell = row.cell(column.key)
             writer.writerow(
                 {
                     "panel": panel.key,

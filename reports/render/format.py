@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.tables import NOT_RUN, Cell, Column
 
-DECIMALS = {"%": 1, "score": 1, "bits/byte": 3, "mcc": 3, "count": 0, "s": 1, "p": 3, "points": 1, "GB": 2}
+DECIMALS = {"%": 1, "score": 1, "bits/byte": 3, "mcc": 3, "count": 0, "s": 1, "p": 3, "points": 1, "GiB": 2}
 
 
 def number(value: float, column: Column) -> str:

@@ -45,9 +45,7 @@ def render(table: Table) -> str:
     """A `table` environment to be input into a paper; it shrinks to the line where it is wider."""
     labels = [row.label for _, row in table.rows()]
     columns = _alignment(labels, "l") + "".join(
-        _alignment([row.cells.get(column.key, Cell()).text or "" for _, row in table.rows()], "r")
-        if column.unit == "text"
-        else "r"
+        _alignment([row.cell(column.key).text or "" for _, row in table.rows()], "r") if column.unit == "text" else "r"
         for column in table.columns
     )
     lines = [
@@ -121,7 +119,7 @@ def _head(column: Column) -> str:
 
 def _row(row: Row, columns: tuple[Column, ...]) -> str:
     label = escape(row.label) + (escape(DAGGER) if row.dagger else "")
-    return _line([label, *(_cell(row.cells.get(column.key, Cell()), column) for column in columns)])
+    return _line([label, *(_cell(row.cell(column.key), column) for column in columns)])
 
 
 def _cell(cell: Cell, column: Column) -> str:

@@ -18,7 +18,7 @@ def render(table: Table) -> str:
         lines = [_line(head), _line(["---", *["---:"] * len(table.columns)])]
         for row in panel.rows:
             label = escape(row.label) + (f" {DAGGER}" if row.dagger else "")
-            cells = [_cell(row.cells.get(column.key, Cell()), column) for column in table.columns]
+            cells = [_cell(row.cell(column.key), column) for column in table.columns]
             lines.append(_line([label, *cells]))
         parts.append("\n".join(lines))
     if table.footnotes:

@@ -60,7 +60,7 @@ def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:
             grid.add_row(Text(panel.title, style="italic" if color else ""))
         for row in panel.rows:
             label = Text(row.label + (f" {DAGGER}" if row.dagger else ""))
-            grid.add_row(label, *[_cell(row.cells.get(column.key, Cell()), column, color) for column in columns])
+            grid.add_row(label, *[_cell(row.cell(column.key), column, color) for column in columns])
     return grid
 
 
@@ -71,7 +71,7 @@ def _blocks(table: Table, width: int | None) -> list[list[Column]]:
     blocks: list[list[Column]] = [[]]
     used = first
     for column in table.columns:
-        cells = [_cell(row.cells.get(column.key, Cell()), column, False).plain for _, row in table.rows()]
+        cells = [_cell(row.cell(column.key), column, False).plain for _, row in table.rows()]
         needed = 3 + max(len(line) for text in [_heading(column), *cells] for line in text.split("\n"))
         needed = min(needed, TEXT_WIDTH + 3) if column.unit == "text" else needed
         if width is not None and blocks[-1] and used + needed > width:

@@ -28,6 +28,22 @@ def detectable(n: int, discordant: float, alpha: float = 0.05, power: float = PO
     return difference if difference <= discordant else float("nan")
 
 
+def detectable_mean(n: int, sd: float, alpha: float = 0.05, power: float = POWER) -> float:
+    """Smallest true mean difference that a paired test of scores of any kind finds with the given power.
+
+    Args:
+        n: items.
+        sd: standard deviation of the per-item differences.
+        alpha: two-sided level of one comparison.
+
+    Returns:
+        NaN without a spread to judge by.
+    """
+    if n < 2 or not sd > 0:
+        return float("nan")
+    return sum(_quantiles(alpha, power)) * sd / math.sqrt(n)
+
+
 def items_needed(difference: float, sd: float, alpha: float = 0.05, power: float = POWER) -> float:
     """Items with which a difference of this size would be found; infinite for none.
 
