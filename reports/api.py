@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 DEFAULT_FORMATS = ("latex", "md", "csv")
 HTML = "html"
 REPRODUCTION = "reproduction"
+PLOTS = ("pareto", "load", "load-by-task", "entropy", "balance")
 
 
 class ReportError(ValueError):
@@ -76,7 +77,8 @@ def render(
 
     Args:
         table: `comparison`, `reproduction` (the paper's claims; its page holds all
-            tables), or a table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
+            tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a table, figure or ablation of
+            the catalogue (`t2`, `f4`, `data-size`, ...).
         formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it).
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
@@ -95,7 +97,7 @@ def render(
     opened = Run.open(run)
     made = build_report(opened, table, order, context)
     paths = write(made, opened.folder.reports, [name for name in formats if name != HTML])
-    picture = _companion(table, made)
+    picture = _companion(opened, table, made)
     if picture is not None:
         from reports.plots.draw import save
 
@@ -105,13 +107,14 @@ def render(
     return paths
 
 
-def _companion(name: str, made: Table | Figure) -> Figure | None:
+def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     """The picture that comes with a table of the catalogue, if it shows anything."""
-    from reports.catalogue import companion, entry
+    from reports.catalogue import companion, entry, select
 
     if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
         return None
-    picture = companion(entry(name), made)
+    own = [record for record in select(entry(name), run.records, run.variants) if record.status == "done"]
+    picture = companion(entry(name), made, own)
     return None if picture is None or picture.empty() else picture
 
 
@@ -182,11 +185,24 @@ def build_report(
         from reports import claims
 
         return claims.table(claims.claims(run.records, run.items, run.variants), run.records)
+    if table in PLOTS:
+        return _plot(run, table)
     try:
         chosen = entry(table)
     except UnknownEntryError as error:
         raise ReportError(str(error)) from None
     return build(chosen, run.records, run.items, variants=run.variants, context=context)
+
+
+def _plot(run: Run, name: str) -> Figure:
+    """One of the pictures that a run's page shows."""
+    from reports.page.sections import plots
+
+    done = [record for record in run.records if record.status == "done"]
+    drawn = {figure.name: figure for figure in plots(done, cast(Table, build_report(run)))}
+    if name not in drawn:
+        raise ReportError(f"This run has nothing for the plot '{name}'; it has {', '.join(drawn) or 'none'}.")
+    return drawn[name]
 
 
 def comparison_text(run: Path, order: Sequence[str] = ()) -> str:

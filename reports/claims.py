@@ -13,10 +13,11 @@ from reports.catalogue import entry
 from reports.catalogue.model import Entry
 from reports.catalogue.select import Variants, by_axis, select
 from reports.catalogue.series import common_grid, efficiency, pooled
+from reports.decisions import items_for_fraction, items_to_decide, seeds_text, seeds_to_decide
 from reports.notes import distinct, model_sentence
 from reports.ranking import MEAN, family
 from reports.scores import Items, gather
-from reports.statistics import PairedTest, holm, items_needed, paired_test, t_interval
+from reports.statistics import PairedTest, holm, paired_test, t_interval
 from reports.tables import Cell, Column, Panel, Row, Table
 from results.schema import Record
 
@@ -123,7 +124,7 @@ def table(found: Sequence[Claim], records: Sequence[Record]) -> Table:
 
 
 def _gains(evidence: Evidence) -> list[Claim]:
-    tested: list[tuple[Claim, PairedTest | None, int]] = []
+    tested: list[tuple[Claim, PairedTest | None, float | None, int]] = []
     for name, method, baseline, published_row in GAINS:
         one = entry(name)
         gain = _published_gain(one, published_row or method, baseline)
@@ -137,19 +138,22 @@ def _gains(evidence: Evidence) -> list[Claim]:
         if test is not None:
             ran = f"{method} and {baseline} on {', '.join(tasks)}"
             claim = replace(claim, ran=f"{ran} ({test.n_items} items, {_seeds(test.n_seeds)})", runs=runs)
-            claim = replace(claim, decides=_items_to_decide(test, gain, len(tasks)))
-        tested.append((claim, test, len(tasks)))
-    corrected = iter(holm([test for _, test, _ in tested if test is not None]))
-    return [claim if test is None else _judged(claim, next(corrected)) for claim, test, _ in tested]
+        tested.append((claim, test, gain, len(tasks)))
+    corrected = iter(holm([test for _, test, _, _ in tested if test is not None]))
+    alpha = 0.05 / max(1, sum(test is not None for _, test, _, _ in tested))
+    return [
+        claim if test is None else _judged(claim, next(corrected), items_to_decide(test, gain, tasks, alpha))
+        for claim, test, gain, tasks in tested
+    ]
 
 
-def _judged(claim: Claim, test: PairedTest) -> Claim:
+def _judged(claim: Claim, test: PairedTest, decides: str) -> Claim:
     verdict: Verdict = "undetermined"
     if test.significant:
         verdict = "supported" if test.difference > 0 else "contradicted"
     corrected = test.p if test.p_holm is None else test.p_holm
     measured = f"{100 * test.difference:+.1f} points{_bounds(100 * test.low, 100 * test.high)}, p = {corrected:.3f}"
-    decides = claim.decides if verdict == "undetermined" else ""
+    decides = decides if verdict == "undetermined" else ""
     return replace(claim, verdict=verdict, measured=measured.replace("-", "−"), decides=decides)
 
 
@@ -183,14 +187,6 @@ def _published_gain(one: Entry, method: str, baseline: str) -> float | None:
     return float(np.mean(np.array(rows[method]) - np.array(rows[baseline])))
 
 
-def _items_to_decide(test: PairedTest, gain: float | None, tasks: int) -> str:
-    """Items per task that would show a difference as large as published with 80 % power."""
-    if gain is None or gain <= 0 or math.isnan(test.sd) or test.sd == 0:
-        return "more items or seeds"
-    needed = items_needed(gain / 100, test.sd)
-    return f"about {math.ceil(needed / tasks):,} items a task, if the true gain is the published {gain:.2f} points"
-
-
 def _parameters(evidence: Evidence) -> Claim:
     claim = Claim("parameters", "joint LoRA-Mixer trains 48 % of MixLoRA's parameters", "Appendix A.4")
     counts = {}
@@ -218,6 +214,8 @@ def _data(evidence: Evidence) -> Claim:
     if not usable:
         return claim
     last = usable[-1]
+    first = next(iter(next(iter(grid.values())).values()))
+    items = sum(first[task].values.shape[1] for task in tasks)
     shown = "not reached" if last.fraction is None else f"{100 * last.fraction:.0f} %"
     if last.low is not None and last.high is not None:
         shown += _bounds(100 * last.low, 100 * last.high)
@@ -231,7 +229,7 @@ def _data(evidence: Evidence) -> Claim:
         verdict=verdict,
         measured=f"{shown} of {last.examples:,} examples",
         ran=f"{', '.join(grid)} on {', '.join(tasks)}",
-        decides="more items: the interval must leave 51.62 %" if verdict == "undetermined" else "",
+        decides=items_for_fraction(last, DATA_FRACTION, items) if verdict == "undetermined" else "",
     )
 
 
@@ -255,12 +253,22 @@ def _load(evidence: Evidence) -> Claim:
     elif any(i.high < low or i.low > high for i in intervals):
         verdict = "contradicted"
     means = shares.mean(axis=0)
+    decides = ""
+    if verdict == "undetermined":
+        inside = all(low <= mean <= high for mean in means)
+        distances = [min(abs(mean - low), abs(mean - high)) for mean in means]
+        needed = [
+            seeds_to_decide(distance, i.std)
+            for distance, i, mean in zip(distances, intervals, means, strict=True)
+            if inside or not low <= mean <= high
+        ]
+        decides = seeds_text(len(seeds), max(needed) if inside else min(needed))
     return replace(
         claim,
         verdict=verdict,
         measured=f"{means.min():.2f} to {means.max():.2f} of an even share",
         ran=f"mixer over {len({r.spec.task for r, _ in own})} tasks, {_seeds(len(seeds))}, pool of {shares.shape[1]}",
-        decides="at least 3 seeds" if verdict == "undetermined" and len(seeds) < 3 else _more(verdict),
+        decides=decides,
         runs=tuple(r.cell for r, _ in own),
     )
 
@@ -287,7 +295,9 @@ def _sharp(evidence: Evidence) -> Claim:
         verdict=verdict,
         measured=f"{interval.value:+.3f} of the mass{_bounds(interval.low, interval.high, 3)}",
         ran=f"{rsl} and {plain} on {', '.join(distinct(r.spec.task for r in own))}, {_seeds(len(seeds))}",
-        decides="at least 3 seeds" if verdict == "undetermined" and len(seeds) < 3 else _more(verdict),
+        decides=seeds_text(len(seeds), seeds_to_decide(abs(interval.value), interval.std))
+        if verdict == "undetermined"
+        else "",
         runs=tuple(r.cell for r in own),
     )
 
@@ -315,15 +325,13 @@ def _top_k(evidence: Evidence) -> Claim:
     elif any(test.significant and test.difference < 0 for test in tests):
         verdict = "contradicted"
     differences = ", ".join(f"{100 * test.difference:+.1f} to k={k}" for k, test in zip(others, tests, strict=True))
-    least = min(tests, key=lambda test: abs(test.difference))
+    least = min(tests, key=lambda test: test.difference)
     return replace(
         claim,
         verdict=verdict,
         measured=f"k=3: {differences}".replace("-", "−"),
         ran=f"k = {', '.join(map(str, sorted(joined)))} on {', '.join(tasks)} ({_seeds(least.n_seeds)})",
-        decides=_items_to_decide(least, 1.0, len(tasks)).replace("published", "assumed")
-        if verdict == "undetermined"
-        else "",
+        decides=items_to_decide(least, None, len(tasks), 0.05 / len(tests)) if verdict == "undetermined" else "",
         runs=tuple(r.cell for scores in joined.values() for r in scores.records),
     )
 
@@ -331,13 +339,17 @@ def _top_k(evidence: Evidence) -> Claim:
 def _rank(evidence: Evidence) -> Claim:
     claim = Claim("rank", "LoRA-Mixer beats the single LoRA at every rank", "Tables 2, 18 to 20")
     outcomes: list[tuple[str, PairedTest]] = []
+    gains: list[tuple[float | None, int]] = []
     runs: tuple[str, ...] = ()
     for name, rank in (("t18", 16), ("t19", 32), ("t2", 64), ("t20", 128)):
         labelled = {r.cell for r in evidence.records if any(v.split(":")[0] == name for v in _labels(evidence, r))}
         own = Evidence([r for r in evidence.records if r.cell in labelled], evidence.items, evidence.variants)
-        test, _, used = _mean_difference(entry(name), own, "mixer", "lora")
+        if name == "t2":  # a small preset keeps its own rank there
+            own = replace(own, records=[r for r in own.records if r.budget.preset.startswith("paper")])
+        test, tasks, used = _mean_difference(entry(name), own, "mixer", "lora")
         if test is not None:
             outcomes.append((f"rank {rank}", test))
+            gains.append((_published_gain(entry(name), "mixer", "lora"), len(tasks)))
             runs += used
     if len(outcomes) < 2:
         return claim
@@ -355,7 +367,13 @@ def _rank(evidence: Evidence) -> Claim:
         verdict=verdict,
         measured=shown.replace("-", "−"),
         ran=f"lora and mixer at {', '.join(label for label, _ in outcomes)}",
-        decides=_more(verdict),
+        decides="; ".join(
+            f"{label}: {items_to_decide(test, *gain, 0.05 / len(tests))}"
+            for (label, _), test, gain in zip(outcomes, tests, gains, strict=True)
+            if not test.significant
+        )
+        if verdict == "undetermined"
+        else "",
         runs=runs,
     )
 
@@ -377,7 +395,3 @@ def _seeds(count: int) -> str:
 
 def _bounds(low: float, high: float, decimals: int = 1) -> str:
     return "" if math.isnan(low) else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
-
-
-def _more(verdict: Verdict) -> str:
-    return "more seeds: the intervals are too wide" if verdict == "undetermined" else ""

@@ -21,6 +21,8 @@ ALL = "all"
 def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> None:
     """Plan the missing cells of one entry (or of all), run them, render.
 
+    All entries together end in one page, the reproduction report, rather than in one each.
+
     Raises:
         UserError: no such entry, or nothing of it can be measured here.
     """
@@ -51,12 +53,13 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
     records = compute(variants, request, folder)
     if records is None:
         return
+    single = [form for form in formats if form != api.HTML] if name == ALL else formats
     try:
         paths = []
         for one in renderable:
-            paths += api.render(folder, one.name, formats, _order(), here)
+            paths += api.render(folder, one.name, single, _order(), here)
         if name == ALL:
-            paths += api.render(folder, "reproduction", formats, _order(), here)
+            paths += api.render(folder, api.REPRODUCTION, formats, _order(), here)
     except api.ReportError as error:
         raise UserError(str(error)) from error
     for path in paths:

@@ -12,6 +12,7 @@ from reports.catalogue.entries import (
 )
 from reports.catalogue.figures import companion
 from reports.catalogue.model import Availability, Context, Entry, Need
+from reports.catalogue.select import select
 
 __all__ = [
     "Availability",
@@ -27,4 +28,5 @@ __all__ = [
     "entry",
     "listing",
     "paper",
+    "select",
 ]

@@ -73,7 +73,11 @@ def entry(name: str) -> Entry:
     if name in known:
         return known[name]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: comparison, {', '.join(known)}."
+    hint = (
+        f"did you mean '{close[0]}'?"
+        if close
+        else f"known: comparison, reproduction, pareto, load, load-by-task, entropy, balance, {', '.join(known)}."
+    )
     raise UnknownEntryError(f"Unknown table '{name}': {hint}")
 
 
@@ -92,27 +96,23 @@ def availability(one: Entry, context: Context) -> Availability:
             for method in one.methods
             if moves(method)
         }
-    missing |= {
-        task: f"{context.source} has no {task.split('@')[0]}."
-        for task in one.tasks
-        if task.split("@")[0] not in context.tasks
-    }
+    absent = [task for task in one.tasks if task.split("@")[0] not in context.tasks]
+    source = context.source[:1].upper() + context.source[1:]
+    missing |= {task: f"{source} has no {task.split('@')[0]}." for task in absent}
     methods = [method for method in one.methods if method not in missing]
     tasks = [task for task in one.tasks if task not in missing]
+    why = [text for name, text in missing.items() if name not in absent]
+    if absent:
+        without = ", ".join(dict.fromkeys(task.split("@")[0] for task in absent))
+        why.append(" ".join(filter(None, (f"{source} has no {without}.", one.hint))))
     if not methods or not tasks:
-        return Availability("not", " ".join(dict.fromkeys(missing.values())), missing)
+        return Availability("not", " ".join(why), missing)
+    if one.model and one.model != context.model:
+        why.append(f"In shape only: published for {one.model}.")
     if missing:
         cells = f"{len(methods)} of {len(one.methods)} methods on {len(tasks)} of {len(one.tasks)} tasks"
-        without = ", ".join(dict.fromkeys(_short(name) for name in missing))
-        return Availability("partly", f"{cells}; without {without}", missing)
-    if one.model and one.model != context.model:
-        return Availability("partly", f"in shape only: published for {one.model}")
-    return Availability("runnable")
-
-
-def _short(missing: str) -> str:
-    name = missing.split("[")[0]
-    return f"{name} from another model (--transfer-from MODEL)" if moves(missing) else name
+        why.insert(0, f"{cells}.")
+    return Availability("partly", " ".join(why), missing) if why else Availability("runnable")
 
 
 def listing(context: Context | None = None) -> list[tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reports.catalogue.model import Entry
 from reports.plots import routing, scores
@@ -13,12 +14,25 @@ from reports.tables import Table
 from results.schema import Record
 
 
-def companion(entry: Entry, table: Table) -> Figure | None:
-    """The picture that belongs to a table over a setting; None for other tables."""
+def companion(entry: Entry, table: Table, records: Sequence[Record] = ()) -> Figure | None:
+    """The picture that belongs to a table over a setting or of variants; None for other tables.
+
+    Args:
+        records: the entry's finished ones, for the pictures that show routing.
+    """
+    name = f"{entry.name}-plot"
     if entry.layout == "alpha-lambda":
-        return scores.heat_map(table, MEAN, f"{entry.name}-plot")
+        return replace(scores.heat_map(table, MEAN, name), title=table.title)
     if entry.axis is not None:
-        return scores.curve(table, entry.axis.label, f"{entry.name}-plot", entry.title)
+        return scores.curve(table, entry.axis.label, name, table.title)
+    if entry.variants:
+        drawn = (scores.by_task(table), routing.entropy_by_layer(records))
+        return Figure(
+            name,
+            table.title,
+            tuple(axes for one in drawn for axes in one.axes),
+            tuple(note for one in drawn for note in one.notes),
+        )
     return None
 
 

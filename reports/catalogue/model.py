@@ -53,6 +53,8 @@ class Entry(_Data):
         settings: keys of the run at the paper's scale; `scaled` replaces them under a small preset.
         model: the base model it is about, where another would be another experiment.
         paper: the published values as they stand in `reports/paper/tables.yaml`.
+        variants: whether its methods are settings of one, to be plotted side by side.
+        hint: how to come by what is usually missing.
         notes: what the paper leaves open, in sentences.
     """
 
@@ -67,6 +69,8 @@ class Entry(_Data):
     axis: Axis | None = None
     model: str | None = None
     paper: dict[str, Any] = {}
+    variants: bool = False
+    hint: str = ""
     notes: tuple[str, ...] = ()
 
     @property

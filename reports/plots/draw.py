@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX*"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+LUMINANCE = (0.2126, 0.7152, 0.0722)
 STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -34,28 +35,54 @@ STYLE: Any = {
 
 
 def draw(figure: Figure) -> Drawing:
-    """A matplotlib figure; one legend for all coordinate systems where they share their series."""
+    """A matplotlib figure: coordinate systems in rows of three, one legend under them, one style per series name."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
 
+    styles = _styles(figure)
     with matplotlib.rc_context(STYLE):
-        width = max(4.6, 3.7 * len(figure.axes), *(0.62 * _columns(axes) + 1.6 for axes in figure.axes))
-        drawing = Drawing(figsize=(min(width, 11), 3.4), layout="constrained")
+        across = min(3, max(1, len(figure.axes)))
+        rows = max(1, -(-len(figure.axes) // across))
+        width = min(11, max(4.6, 3.6 * across, *(across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes)))
+        drawing = Drawing(figsize=(width, 0.6 + 2.8 * rows), layout="constrained")
         FigureCanvasAgg(drawing)
-        grid = drawing.subplots(1, len(figure.axes), squeeze=False)[0]
-        shared = len({tuple(series.name for series in axes.series) for axes in figure.axes}) == 1
-        for index, (axes, panel) in enumerate(zip(figure.axes, grid, strict=True)):
-            {"bars": _bars, "lines": _lines, "scatter": _scatter, "heat": _heat}[axes.kind](panel, axes)
+        grid = drawing.subplots(rows, across, squeeze=False).flatten()
+        for index, (axes, panel) in enumerate(zip(figure.axes, grid, strict=False)):
+            {"bars": _bars, "lines": _lines, "scatter": _scatter, "heat": _heat}[axes.kind](panel, axes, styles)
             panel.set_xlabel(axes.xlabel)
-            panel.set_ylabel(axes.ylabel if index == 0 or axes.ylabel != figure.axes[0].ylabel else "")
+            repeated = index % across and axes.ylabel == figure.axes[index - 1].ylabel
+            panel.set_ylabel("" if repeated else axes.ylabel)
             panel.set_title(axes.title, fontsize=9, loc="left")
             _references(panel, axes)
-            named = len(axes.series) > 1 or axes.references
-            if axes.kind != "heat" and named and (index == len(grid) - 1 or not shared):
-                panel.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-        drawing.suptitle("\n".join(textwrap.wrap(figure.title, int(12 * drawing.get_figwidth()))), fontsize=10)
+        for panel in grid[len(figure.axes) :]:
+            panel.set_visible(False)
+        _legend(drawing, grid, width)
+        drawing.suptitle("\n".join(textwrap.wrap(figure.title, int(12 * width), break_on_hyphens=False)), fontsize=10)
     return drawing
+
+
+def _styles(figure: Figure) -> dict[str, int]:
+    """Number of the style of each series, by name: the same in all coordinate systems."""
+    names = dict.fromkeys(series.name for axes in figure.axes for series in axes.series)
+    return {name: number for number, name in enumerate(names)}
+
+
+def _legend(drawing: Drawing, grid: Any, width: float) -> None:
+    """One legend for all coordinate systems; heat maps have none."""
+    handles: dict[str, Any] = {}
+    for panel in grid:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        columns = max(1, int(13 * width / (max(map(len, handles)) + 7)))
+        drawing.legend(
+            list(handles.values()),
+            list(handles),
+            loc="outside lower center",
+            ncols=min(columns, len(handles)),
+            fontsize=8,
+        )
 
 
 def save(figure: Figure, folder: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
@@ -102,12 +129,13 @@ def _errors(series: Series) -> tuple[list[int], Any, Any]:
     return places, y, bounds
 
 
-def _bars(panel: Any, axes: Axes) -> None:
+def _bars(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     labels = axes.series[0].x
     width = 0.8 / len(axes.series)
-    for number, series in enumerate(axes.series):
+    for place, series in enumerate(axes.series):
+        number = styles[series.name]
         places, y, bounds = _errors(series)
-        x = np.array(places) + (number - (len(axes.series) - 1) / 2) * width
+        x = np.array(places) + (place - (len(axes.series) - 1) / 2) * width
         panel.bar(
             x,
             y,
@@ -115,17 +143,18 @@ def _bars(panel: Any, axes: Axes) -> None:
             color=PALETTE[number % 8],
             hatch=HATCHES[number % 8],
             edgecolor="white",
+            linewidth=0,
             label=series.name,
         )
-        panel.bar(x, y, width * 0.92, fill=False, edgecolor=PALETTE[number % 8], linewidth=0.8)
         if np.isfinite(bounds).any():
             panel.errorbar(x, y, bounds, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2)
     panel.set_xticks(range(len(labels)), labels)
     panel.grid(axis="y", alpha=0.3)
 
 
-def _lines(panel: Any, axes: Axes) -> None:
-    for number, series in enumerate(axes.series):
+def _lines(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
+    for series in axes.series:
+        number = styles[series.name]
         places, y, _ = _errors(series)
         x = [series.x[index] for index in places]
         dense = len(x) > 30
@@ -152,8 +181,9 @@ def _lines(panel: Any, axes: Axes) -> None:
     panel.grid(alpha=0.3)
 
 
-def _scatter(panel: Any, axes: Axes) -> None:
-    for number, series in enumerate(axes.series):
+def _scatter(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
+    for series in axes.series:
+        number = styles[series.name]
         _, y, bounds = _errors(series)
         color = PALETTE[(number + number // 8) % 8]
         panel.errorbar(
@@ -179,10 +209,9 @@ def _scatter(panel: Any, axes: Axes) -> None:
     panel.grid(alpha=0.3)
 
 
-def _heat(panel: Any, axes: Axes) -> None:
+def _heat(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     matrix = np.array([[np.nan if v is None else v for v in series.y] for series in axes.series], dtype=np.float64)
     image = panel.imshow(matrix, cmap="cividis", aspect="auto")
-    middle = (np.nanmin(matrix) + np.nanmax(matrix)) / 2
     for (row, column), value in np.ndenumerate(matrix):
         if not np.isnan(value):
             panel.text(
@@ -192,12 +221,12 @@ def _heat(panel: Any, axes: Axes) -> None:
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white" if value < middle else "black",
+                color="white" if np.dot(image.cmap(image.norm(value))[:3], LUMINANCE) < 0.5 else "black",
             )
     panel.set_xticks(range(len(axes.series[0].x)), [str(x) for x in axes.series[0].x])
     panel.set_yticks(range(len(axes.series)), [series.name for series in axes.series])
     panel.spines[:].set_visible(False)
-    panel.figure.colorbar(image, ax=panel, shrink=0.85)
+    panel.figure.colorbar(image, ax=panel, label=axes.zlabel)
 
 
 def _references(panel: Any, axes: Axes) -> None:

@@ -30,7 +30,10 @@ class Reference:
 
 @dataclass(frozen=True)
 class Axes:
-    """One coordinate system. For `heat`: one series per row, its `x` the columns and its `y` the values."""
+    """One coordinate system. For `heat`: one series per row, its `x` the columns, its `y` the values.
+
+    `zlabel` says what the colours of a heat map mean.
+    """
 
     kind: Kind
     xlabel: str
@@ -39,6 +42,7 @@ class Axes:
     title: str = ""
     references: tuple[Reference, ...] = ()
     log_x: bool = False
+    zlabel: str = ""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float,
     """Share of each expert over all tasks (mean over tasks), with intervals over seeds (Figure 3).
 
     Args:
-        band: published range, in per cent.
+        band: published range for six experts, in per cent.
     """
     routed = _routed(records)
     series = []
@@ -32,9 +32,11 @@ def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float,
     if series:
         references.append(Reference("even share", 100 / len(series[0].x)))
     if band:
-        references.append(Reference(f"published range {band[0]:g}–{band[1]:g} %", *band))
+        references.append(Reference(f"published range, {band[0]:g}–{band[1]:g} % (six experts)", *band))
     axes = Axes("bars", "expert", "share of applied weight, %", tuple(series), references=tuple(references))
-    return Figure(name, "Expert load over all tasks", (axes,) if series else ())
+    tasks = distinct(record.spec.task for record, _ in routed)
+    notes = (f"Mean over {', '.join(tasks)}. {_spread(routed)}",)
+    return Figure(name, "Expert load over all tasks", (axes,) if series else (), notes if series else ())
 
 
 def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: str = "f4") -> Figure:
@@ -51,7 +53,7 @@ def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: s
         if series:
             even = Reference("even share", 100 / len(series[0].x))
             axes.append(Axes("bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)))
-    return Figure(name, "Expert load by task", tuple(axes))
+    return Figure(name, "Expert load by task", tuple(axes), (_spread(routed),) if axes else ())
 
 
 def entropy_by_layer(records: Sequence[Record], name: str = "entropy") -> Figure:
@@ -94,18 +96,31 @@ def balance_curve(records: Sequence[Record], name: str = "f6", term: str = "aux"
         curves = [[float(step[term]) for step in log if term in step] for log in by_seed.values()]
         length = min(len(curve) for curve in curves)
         matrix = np.array([curve[:length] for curve in curves])
+        log = next(iter(by_seed.values()))
+        steps = [float(step["step"]) for step in log if term in step and "step" in step]
+        if len(steps) < length or steps != sorted(set(steps)):  # several phases count anew
+            steps = [float(place) for place in range(length)]
         many = len(curves) > 1
         series.append(
             Series(
                 method,
-                tuple(float(step + 1) for step in range(length)),
+                tuple(steps[:length]),
                 tuple(matrix.mean(axis=0).tolist()),
                 tuple(matrix.min(axis=0).tolist()) if many else (),
                 tuple(matrix.max(axis=0).tolist()) if many else (),
             )
         )
-    axes = Axes("lines", "optimiser step", "balance loss", tuple(series))
-    notes = ("Bands: range over seeds.",) if any(one.low for one in series) else ()
+    sizes = sorted({len(record.routing.experts) for record in routed if record.routing is not None})
+    balanced = tuple(Reference(f"perfect balance, 1/{size}", 1 / size) for size in sizes)
+    axes = Axes("lines", "optimiser step", "balance loss (no unit)", tuple(series), references=balanced)
+    seeds = sorted({record.spec.seed for record in routed})
+    notes = (
+        ("Bands: range over seeds.",)
+        if any(one.low for one in series)
+        else (f"One seed ({seeds[0]}).",)
+        if seeds
+        else ()
+    )
     return Figure(name, "Balance loss during router training", (axes,) if series else (), notes)
 
 
@@ -117,6 +132,14 @@ def layer_of(module: str) -> int:
 
 def _routed(records: Sequence[Record]) -> list[tuple[Record, RoutingDiagnostics]]:
     return [(record, record.routing) for record in records if record.routing is not None]
+
+
+def _spread(routed: Sequence[tuple[Record, RoutingDiagnostics]]) -> str:
+    """What the error bars of a load say."""
+    seeds = sorted({record.spec.seed for record, _ in routed})
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}): no interval over seeds exists."
+    return f"Error bars: 95 % intervals over {len(seeds)} seeds."
 
 
 def _share(diagnostics: RoutingDiagnostics) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from reports.comparison import PARAMETERS
+from reports.comparison import PARAMETERS, interval_cell
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN
 from reports.scores import Items, gather
@@ -29,6 +29,23 @@ def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence
     return Figure(name, title, (axes,) if keys else (), ("Bands: 95 % intervals.",))
 
 
+def by_task(table: Table, name: str = "by-task") -> Figure:
+    """Score of every method on every task and their mean, with intervals."""
+    rows = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    columns = [
+        column
+        for column in table.columns
+        if column.unit == "%" and any(row.cell(column.key).value is not None for row in rows)
+    ]
+    series = []
+    for row in rows:
+        cells = [row.cell(column.key) for column in columns]
+        values = (tuple(cell.value for cell in cells), tuple(c.low for c in cells), tuple(c.high for c in cells))
+        series.append(Series(row.label, tuple(column.label for column in columns), *values))
+    axes = Axes("bars", "task", "score, %", tuple(series))
+    return Figure(name, table.title, (axes,) if columns else (), ("Error bars: 95 % intervals.",) if columns else ())
+
+
 def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
     """Score by the number of experts kept, one line per task (Figure 5)."""
     points: dict[str, dict[float, Cell]] = {}
@@ -36,12 +53,12 @@ def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
         k = one.records[0].spec.method_config.get("route", {}).get("eval_k")
         if k is not None:
             interval, factor = mean_interval(one.values), display_unit(one.unit)[1]
-            points.setdefault(key.task, {})[float(k)] = Cell(
-                interval.value * factor, interval.low * factor, interval.high * factor
-            )
+            points.setdefault(key.task, {})[float(k)] = interval_cell(interval, factor)
     series = [_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in points.items()]
+    items_of = [f"{task} {max(cell.n for cell in by.values()):,}" for task, by in points.items()]
+    notes = (f"Bands: 95 % intervals over items and seeds. Items: {', '.join(items_of)}.",) if series else ()
     axes = Axes("lines", "experts kept per token (k)", "score, %", tuple(series))
-    return Figure(name, "Score by top-k", (axes,) if series else (), ("Bands: 95 % intervals over items and seeds.",))
+    return Figure(name, "Score by top-k", (axes,) if series else (), notes)
 
 
 def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
@@ -55,8 +72,9 @@ def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
     series = [
         Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas)) for a in alphas
     ]
-    axes = Axes("heat", "λ (entropy)", "α (balance)", tuple(series))
-    return Figure(name, "Mean score by the two weights of RSL, %", (axes,) if series else ())
+    label = "mean over tasks, %" if column == MEAN else f"{column}, %"
+    axes = Axes("heat", "λ (weight of entropy)", "α (weight of balance)", tuple(series), zlabel=label)
+    return Figure(name, "Score by the two weights of RSL", (axes,) if series else ())
 
 
 def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Figure:
@@ -81,15 +99,17 @@ def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Fig
     axes = [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
     if any(value is not None for value in seconds.values()):
         axes.append(Axes("scatter", "evaluation seconds per 1,000 tokens", label, points(seconds)))
-    return Figure(name, "Score against cost", tuple(axes) if ready else (), ("Bars: 95 % intervals.",))
+    return Figure(name, "Score against cost", tuple(axes) if ready else (), ("Error bars: 95 % intervals.",))
 
 
 def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float | None:
-    """Evaluation time of a method over all its cells; None where tokens were not counted."""
+    """Evaluation time of a method over all its cells per token read or generated; None where none were counted.
+
+    Tokens that share a prefix count each time they stand in a prompt, so that methods that cannot share it show it.
+    """
     own = [record for record in records if record.spec.method == method and record.status == "done"]
-    tokens = sum(
-        count for record in own for phase, count in record.cost.tokens.items() if phase not in ("experts", "fit")
-    )
+    phases = ("evaluation_input", "evaluation_generated")
+    tokens = sum(record.cost.tokens.get(phase, 0) for record in own for phase in phases)
     seconds = sum(record.cost.seconds.get("evaluate", 0.0) for record in own)
     return 1000 * seconds / tokens if tokens else None
 

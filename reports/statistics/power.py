@@ -57,6 +57,24 @@ def items_needed(difference: float, sd: float, alpha: float = 0.05, power: float
     return math.ceil(((two_sided + one_sided) * sd / difference) ** 2)
 
 
+def seeds_needed(distance: float, sd: float, level: float = 0.95, most: int = 1000) -> int | None:
+    """Seeds with which Student's interval of a mean ends closer to it than `distance`.
+
+    Args:
+        distance: from the mean to the value that the interval must leave out.
+        sd: standard deviation over seeds.
+
+    Returns:
+        None where even `most` seeds do not suffice.
+    """
+    from scipy import special
+
+    for seeds in range(2, most + 1):
+        if special.stdtrit(seeds - 1, 0.5 + level / 2) * sd / math.sqrt(seeds) < distance:
+            return seeds
+    return None
+
+
 def _quantiles(alpha: float, power: float) -> tuple[float, float]:
     from scipy import special
 

@@ -116,7 +116,12 @@ def make_record(
                 "evaluate": float(generator.uniform(8, 12)),
                 "score": 0.1,
             },
-            tokens={"fit": 8_000, "evaluate": 9_000},
+            tokens={
+                "fit": 8_000,
+                "evaluation_input": 9_000,
+                "evaluation_computed": 4_000,
+                "evaluation_generated": 1_000,
+            },
             peak_memory_bytes=1_900_000_000,
         ),
         routing=routing,

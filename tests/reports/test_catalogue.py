@@ -32,7 +32,7 @@ from results.schema import PlannedCell, RunInfo
 from results.store import RunFolder
 
 NAMES = [f"t{number}" for number in range(1, 23)] + [f"f{number}" for number in range(3, 7)]
-T9 = ("mixer", "mixer[loss.entropy.sign=0]")
+T9 = ("mixer", "mixer-aux")
 
 
 def everything() -> Context:
@@ -62,10 +62,12 @@ def test_availability_names_what_stands_in_the_way() -> None:
     found = availability(entry("t2"), small)
     assert found.state == "partly"
     assert "2 of 8 methods on 2 of 7 tasks" in found.reason
-    assert found.missing["medqa"] == "the bundled data has no medqa."
+    assert found.missing["medqa"] == "The bundled data has no medqa."
+    assert "The bundled data has no medqa, cola, arc-e, arc-c, humaneval." in found.reason
     assert found.missing["mole"] == "mole is not a method of this installation."
     assert availability(entry("t16"), small).state == "not"
-    assert "in shape only" in availability(entry("f5"), everything()).reason
+    assert "make-crossdomain" in availability(entry("t10"), small).reason
+    assert "In shape only" in availability(entry("f5"), everything()).reason
 
 
 def test_moved_methods_need_a_model_to_move_from() -> None:

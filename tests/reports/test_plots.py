@@ -36,7 +36,7 @@ def test_pareto_has_every_method_against_both_costs(factory: ModuleType) -> None
     assert mixer.x == (table.cell("mixer", PARAMETERS).value,)
     assert mixer.y == (table.cell("mixer", MEAN).value,)
     own = [r for r in records if r.spec.method == "mixer"]
-    rate = 1000 * sum(r.cost.seconds["evaluate"] for r in own) / sum(r.cost.tokens["evaluate"] for r in own)
+    rate = 1000 * sum(r.cost.seconds["evaluate"] for r in own) / sum(10_000 for _ in own)
     assert seconds.series[3].x == (pytest.approx(rate),)
 
 
@@ -80,8 +80,14 @@ def test_all_kinds_are_drawn_without_text_outside(factory: ModuleType, tmp_path:
         drawing = draw(figure)
         drawing.canvas.draw()
         box = drawing.bbox
+        unseen = {
+            id(tick.label1)
+            for panel in drawing.axes
+            for tick in panel.xaxis.get_major_ticks()
+            if not min(panel.get_xlim()) <= tick.get_loc() <= max(panel.get_xlim())
+        }
         for text in drawing.findobj(lambda artist: hasattr(artist, "get_text")):
-            if text.get_visible() and text.get_text():
+            if text.get_visible() and text.get_text() and id(text) not in unseen:
                 extent = text.get_window_extent()
                 assert extent.x0 >= box.x0 - 1, (figure.name, text.get_text())
                 assert extent.x1 <= box.x1 + 1, (figure.name, text.get_text())
