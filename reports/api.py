@@ -6,15 +6,16 @@ import difflib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from reports.comparison import Options, comparison, paired
+from reports.comparison import PANEL_TITLES, Options, comparison, paired, panel_methods
+from reports.notes import distinct
 from reports.plots.figure import Figure
-from reports.ranking import MEAN
+from reports.ranking import MEAN, Family
 from reports.render import FIGURE_FORMATS, FORMATS, text
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
@@ -225,7 +226,7 @@ def compare(run: Path, methods: Sequence[str] | None = None) -> Table:
     """Differences between methods with paired tests over items and seeds, Holm-corrected per model.
 
     Args:
-        methods: display names, at least two; all of the run by default.
+        methods: display names, at least two; all of the run by default, then those of each track by themselves.
 
     Returns:
         One row per pair and task: difference, interval, p, corrected p, items, seeds, share of items that differ.
@@ -241,15 +242,14 @@ def difference_table(records: Sequence[Record], items: Items, methods: Sequence[
     """`compare` on records and items at hand."""
     done = [record for record in records if record.status == "done"]
     known = list(dict.fromkeys(key.method for key in grouped(done)))
-    methods = known if methods is None else methods
-    for method in methods:
+    for method in methods or ():
         if method not in known:
             raise ReportError(_unknown("method", method, known))
-    if len(set(methods)) < 2:
+    if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
     panels: list[Panel] = []
     kinds: dict[str, None] = {}
-    for model, tests in paired(done, items, list(dict.fromkeys(methods))).items():
+    for key, heading, tests in _families(done, items, methods):
         rows = []
         for (task, a, b), test in tests.tests.items():
             metric = next((r.metrics[r.primary].unit for r in done if r.spec.task == task), "fraction")
@@ -272,7 +272,7 @@ def difference_table(records: Sequence[Record], items: Items, methods: Sequence[
                 "discordant": Cell(100 * test.discordant),
             }
             rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
-        panels.append(Panel(model, model, tuple(rows)))
+        panels.append(Panel(key, heading, tuple(rows)))
     columns = (
         Column("task", "task", "text", None),
         Column("difference", "difference", "points", None),
@@ -285,9 +285,28 @@ def difference_table(records: Sequence[Record], items: Items, methods: Sequence[
     )
     notes = [
         f"Tests: {'; '.join(kinds)}.",
-        "p (Holm) is corrected over all rows of a model; intervals (95 %, uncorrected) cover items and seeds.",
+        "p (Holm) is corrected over all rows of a panel; intervals (95 %, uncorrected) cover items and seeds.",
     ]
     return Table("compare", "Paired comparison", columns, tuple(panels), "pair", tuple(notes))
+
+
+def _families(done: Sequence[Record], items: Items, methods: Sequence[str] | None) -> Iterator[tuple[str, str, Family]]:
+    """Key, title and tests of each panel: the named methods, or those of one track, on one model."""
+    groups = grouped(done)
+    models = distinct(key.model for key in groups)
+    for model in models:
+        own = [record for record in done if record.model.label == model]
+        if methods is not None:
+            chosen = [("", "", list(dict.fromkeys(methods)))]
+        else:
+            chosen = [
+                (f"/{track}", f": {title}", panel_methods(groups, model, track, Options()))
+                for track, title in PANEL_TITLES.items()
+            ]
+        for key, title, names in chosen:
+            tests = paired(own, items, names).get(model)
+            if tests is not None and tests.tests:
+                yield f"{model}{key}", f"{model}{title}", tests
 
 
 def _verdict(significant: bool, difference: float, a: str, b: str, note: str | None) -> str:

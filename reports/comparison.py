@@ -70,7 +70,7 @@ def comparison(
     models = notes.distinct(key.model for key in groups) or ([""] if options.expected else [])
     for model in models:
         for track in ("compose", "joint"):
-            methods = _methods(groups, model, track, options)
+            methods = panel_methods(groups, model, track, options)
             if not methods:
                 continue
             builder = _PanelBuilder(model, methods, tasks, groups, scores, footnotes, options)
@@ -115,7 +115,7 @@ def measured_tasks(scores: Iterable[Key], tasks: Sequence[str]) -> list[str]:
     return [task for task in tasks if task in found]
 
 
-def _methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
+def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
     """Display names of a panel's rows: base, lora, then the track's methods. A panel needs one of its own track."""
     tracks: dict[str, Track] = {}
     names: dict[str, str] = {}

@@ -107,11 +107,11 @@ class Table:
         """The cell of a row and column key.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such row.
         """
         for candidate, line in self.rows():
             if line.key == row and panel in (None, candidate.key):
-                return line.cells[column]
+                return line.cell(column)
         raise KeyError(row)
 
     def empty(self) -> bool:

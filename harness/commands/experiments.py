@@ -43,10 +43,7 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
         renderable.append(one)
         if found.reason and one.methods:
             typer.echo(f"{one.name}: {found.reason}", err=True)
-        variants += [
-            Variant(_config(need, found.missing, request), need.variant)
-            for need in one.needs(scaled=_is_scaled(request.preset))
-        ]
+        variants += configurations(one, request, here)
     folder = request.output or Path("results/runs") / f"{name}-{request.preset}"
     if not variants:
         raise UserError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
@@ -68,6 +65,15 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
     for path in paths:
         typer.echo(str(path))
     report_failures(records)
+
+
+def configurations(one: Entry, request: RunRequest, here: Context) -> list[Variant]:
+    """What an entry needs of what is at hand: one configuration for each value that it varies."""
+    from reports import catalogue
+
+    missing = catalogue.availability(one, here).missing
+    needs = one.needs(scaled=_is_scaled(request.preset))
+    return [Variant(_config(need, missing, request), need.variant) for need in needs]
 
 
 def context(data: str, model: str, transfer_from: str = "") -> Context:

@@ -36,18 +36,18 @@ def build(
     variants = variants or {}
     entry = entry.as_run(record.spec.method for record in records)
     missing = availability(entry, context).missing if context else {}
+    own = select(entry, records, variants)
     tables: dict[str, Callable[[], Table]] = {
-        "grid": lambda: grid(entry, select(entry, records, variants), items, missing),
+        "grid": lambda: grid(entry, own, items, missing),
         "series": lambda: series.by_axis_table(entry, records, items, variants),
-        "alpha-lambda": lambda: series.alpha_lambda(entry, select(entry, records, variants), items, missing),
+        "alpha-lambda": lambda: series.alpha_lambda(entry, own, items, missing),
         "facts": lambda: facts(entry),
         "sizes": lambda: cost.sizes(entry, records),
-        "latency": lambda: cost.latency(entry, records),
-        "training-time": lambda: cost.training_time(entry, records),
-        "memory": lambda: cost.memory(entry, records),
-        "parameters": lambda: cost.parameters(entry, records),
+        "latency": lambda: cost.latency(entry, own),
+        "training-time": lambda: cost.training_time(entry, own),
+        "memory": lambda: cost.memory(entry, own),
+        "parameters": lambda: cost.parameters(entry, own),
     }
-    own = select(entry, records, variants)
     done = [record for record in own if record.status == "done"]
     scale = scale_notes(entry, done)
     title = heading(entry, scaled=bool(scale))

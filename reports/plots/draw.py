@@ -75,7 +75,7 @@ def _legend(drawing: Drawing, grid: Any, width: float) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        columns = max(1, int(13 * width / (max(map(len, handles)) + 7)))
+        columns = max(1, int(16 * width / (max(map(len, handles)) + 8)))
         drawing.legend(
             list(handles.values()),
             list(handles),

@@ -17,6 +17,7 @@ from reports.catalogue import (
     ablations,
     availability,
     build,
+    companion,
     entries,
     entry,
     listing,
@@ -106,6 +107,14 @@ def test_needs_are_configurations_of_runs() -> None:
     assert (need.variant, need.settings) == ("t2", {"eval.generative_limit": 20})
     assert entry("t2").needs(scaled=False)[0].settings["experts.rank"] == 64
     assert entry("t17").needs(scaled=False) == []
+
+
+def test_the_papers_scale_lists_options_and_gives_no_examples() -> None:
+    for one in entries():
+        for need in one.needs(scaled=False):
+            assert need.settings["eval.prompt"] == "letters"
+            assert need.settings["eval.shots"] == 0
+    assert "eval.prompt" not in entry("t2").needs(scaled=True)[0].settings
 
 
 def test_top_k_always_leaves_an_expert_out() -> None:
@@ -210,6 +219,35 @@ def test_data_size_table_and_its_reading(factory: ModuleType, labelled: bool) ->
     assert "256: 50 %" in reading
 
 
+def test_scaled_labels_give_the_numbers(factory: ModuleType) -> None:
+    records, items, variants = data_size_run(factory, True)
+    budgets = {cell: int(labels[0].split("=")[1]) for cell, labels in variants.items()}
+    records = [
+        r.model_copy(update={"budget": r.budget.model_copy(update={"router_examples": budgets[r.cell]})})
+        for r in records
+    ]
+    table = build(entry("t9"), records, items, variants=variants)
+    (scaled,) = [note for note in table.notes if note.startswith("Scaled:")]
+    assert "32, 64, 128, 256 examples for routers, at most 100 items a task" in scaled
+    assert "one seed. Published on LLaMA-3-8B." in scaled
+    assert any("Bold: best" in note for note in table.notes)
+    assert any("80 % power" in note for note in table.notes)
+    records, items = factory.make_grid(tasks=("sst2", "arc-e", "humaneval"), seeds=(0, 1), n=20)
+    records = [
+        r.model_copy(update={"budget": r.budget.model_copy(update={"eval_items": 20})})
+        if r.spec.task == "humaneval"
+        else r
+        for r in records
+    ]
+    (scaled,) = [note for note in build(entry("t2"), records, items).notes if note.startswith("Scaled:")]
+    assert "at most 100 items a task (at most 20 of humaneval), at most 128 new tokens, 2 seeds." in scaled
+    assert "Published with rank 64, alpha 128, top-k 3 on Falcon-Mamba-7B, Mistral-7B, LLaMA-3-8B." in scaled
+    full = [r.model_copy(update={"budget": r.budget.model_copy(update={"preset": "paper-llama3-8b"})}) for r in records]
+    table = build(entry("t2"), full, items)
+    assert "scaled" not in table.title
+    assert any(note.startswith("Budget:") for note in table.notes)
+
+
 def test_reach_interpolates_in_log_examples() -> None:
     assert reach([1000, 4000], np.array([0.0, 1.0]), 0.5) == pytest.approx(2000)
     assert reach([10, 20], np.array([0.9, 1.0]), 0.5) == 10
@@ -228,9 +266,10 @@ def test_published_reading_of_the_data_fraction() -> None:
 
 
 def test_cost_tables(factory: ModuleType) -> None:
-    records, items = factory.make_grid(methods=("mole", "mixer"), tasks=("sst2",), seeds=(0, 1, 2), n=20)
+    records, items = factory.make_grid(methods=("mole", "mixer"), tasks=("sst2", "gsm8k"), seeds=(0, 1, 2), n=20)
     time_table = build(entry("t12"), records, items)
-    expected = np.mean([r.cost.seconds["evaluate"] / 20 for r in records if r.spec.method == "mole"])
+    generated = [r for r in records if (r.spec.method, r.spec.task) == ("mole", "gsm8k")]
+    expected = np.mean([r.cost.seconds["evaluate"] / 20 for r in generated])
     assert time_table.cell("mole", "time").value == pytest.approx(expected)
     assert time_table.cell("published/mole", "time").value == 0.563
     assert build(entry("t14"), records, items).cell("mixer", "memory").value == pytest.approx(1.9e9 / 2**30)
@@ -243,6 +282,16 @@ def test_cost_tables(factory: ModuleType) -> None:
     sizes = build(entry("t11"), records, items)
     assert sizes.cell("sst2", "expert-train").value == 400
     assert sizes.cell("sst2", "published train").value == 10000
+
+
+def test_cost_tables_part_the_tracks(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=entry("t12").methods, tasks=("sst2", "gsm8k"), seeds=(0,), n=20)
+    for name in ("t12", "t14"):
+        frozen, joint, _ = build(entry(name), records, items).panels
+        base = ["base"] if "base" in entry(name).methods else []
+        assert [row.key for row in joint.rows] == [*base, "mixlora", "mixer-joint"]
+        assert not {"mixlora", "mixer-joint"} & {row.key for row in frozen.rows}
+        assert "mixer" in {row.key for row in frozen.rows}
 
 
 def test_weights_of_rsl(factory: ModuleType) -> None:
@@ -271,10 +320,62 @@ def test_figures_from_records(factory: ModuleType) -> None:
     assert "mixer,1.0," in balance.csv()
 
 
+def test_ablations_have_pictures(factory: ModuleType) -> None:
+    variants = next(one for one in ablations() if one.name == "entropy-sign")
+    records, items = factory.make_grid(methods=variants.methods, n=10)
+    table = build(variants, records, items)
+    bars, entropy = companion(variants, table, records).axes
+    assert [series.name for series in bars.series] == [
+        row.label for row in table.panels[0].rows if row.kind == "method"
+    ]
+    mixer = next(series for series in bars.series if series.name == "mixer")
+    assert mixer.y[0] == table.cell("mixer", "sst2").value
+    assert mixer.x == ("sst2", "mrpc", "arc-e", "mean")
+    assert {series.name for series in entropy.series} == set(variants.methods) - {"uniform"}
+    ranks = next(one for one in ablations() if one.name == "rank")
+    assert build(ranks, [], {}).cell("published/mixer", "64").value == pytest.approx(79.31, abs=0.005)
+
+
+def one_item_changed(records, items):
+    target = next(r for r in records if (r.spec.method, r.spec.task, r.spec.seed) == ("mixer", "gsm8k", 1))
+    first, *rest = items[target.cell]
+    other = first.model_copy(update={"metrics": {"acc": 1.0 - first.metrics["acc"]}})
+    return {**items, target.cell: [other, *rest]}
+
+
+def test_one_item_moves_its_tables_and_no_other(factory: ModuleType) -> None:
+    """The outcome of one gsm8k item of `mixer` moves each table that holds that cell, in its row alone."""
+    methods = sorted({m for name in ("t2", "t18", "t8", "t14") for m in entry(name).methods})
+    records, items = factory.make_grid(methods, ("sst2", "gsm8k", "arc-e"), (0, 1), n=20)
+    changed = one_item_changed(records, items)
+    moved = {}
+    for one in entries():
+        before, after = build(one, records, items), build(one, records, changed)
+        if isinstance(before, Figure):
+            moved[one.name] = {"f"} if before != after else set()
+            continue
+        moved[one.name] = {
+            (row.key, column.key)
+            for panel, row in before.rows()
+            for column in before.columns
+            for old, new in [(row.cell(column.key), after.cell(row.key, column.key, panel.key))]
+            if column.key in row.cells
+            and (old.value, old.low, old.high, old.std) != (new.value, new.low, new.high, new.std)
+        }
+    holders = {name for name, cells in moved.items() if cells}
+    assert holders == {
+        one.name
+        for one in entries()
+        if one.layout == "grid" and "mixer" in one.methods and any(task.split("@")[0] == "gsm8k" for task in one.tasks)
+    }
+    assert all(cells == {("mixer", "gsm8k"), ("mixer", MEAN)} for name, cells in moved.items() if cells)
+
+
 def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, stored) -> None:
     records, items = factory.make_grid(methods=("base", "mixer"), tasks=("sst2", "gsm8k"), seeds=(0,), n=10)
     run = stored(records, items)
     assert [path.name for path in render(run, "t2")] == ["t2.tex", "t2.md", "t2.csv"]
+    assert [path.name for path in render(run, "pareto", ["md"])] == ["pareto.pdf", "pareto.png", "pareto.md"]
     names = [path.name for path in render(run, "f3", ["latex", "csv"])]
     assert names == ["f3.pdf", "f3.png", "f3.tex", "f3.csv"]
     records, items, _ = data_size_run(factory, False)
@@ -284,6 +385,8 @@ def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, 
         render(run, "t3x")
     with pytest.raises(UnknownEntryError):
         entry("nothing-like-it")
+    with pytest.raises(ReportError, match="nothing for the plot 'load'; it has pareto"):
+        render(stored(*factory.make_grid(methods=("base", "lora"), n=5)), "load")
 
 
 def test_planned_labels_keep_entries_apart(factory: ModuleType, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -219,6 +220,51 @@ def test_a_row_without_trained_parameters_says_where_its_experts_come_from(facto
     assert table.footnotes[key].startswith("Nothing is trained in composing: the 7,372,800 parameters of its experts")
     assert table.cell("base", PARAMETERS).footnotes == ()
     assert table.cell("mixer", PARAMETERS).footnotes == ()
+
+
+def test_the_detectable_difference_covers_every_column_and_the_mean(factory: ModuleType) -> None:
+    records, items = factory.make_grid(seeds=(0,), n=50)
+    table = comparison(records, items)
+    (power,) = [note for note in table.notes if "80 % power" in note]
+    for column in ("sst2", "mrpc", "arc-e", "mean"):
+        assert re.search(rf"{column} (\d+\.\d|too few items) \(\d+ items", power), power
+
+
+def test_degenerate_cells_are_named(factory: ModuleType) -> None:
+    records, items = [], {}
+    for task, values in (("sst2", [1.0]), ("mrpc", [1.0, 1.0, 1.0]), ("arc-e", [0.0, 0.0])):
+        record = factory.make_record("mixer", task, n=len(values))
+        records.append(record)
+        items[record.cell] = factory.make_items(values, task)
+    for seed in (0, 1):
+        record = factory.make_record("mixer", "rte", seed, n=4)
+        records.append(record)
+        items[record.cell] = factory.make_items([1.0, 0.0, 1.0, 0.0], "rte")
+    table = comparison(records, items)
+    named = {task: [table.footnotes[key] for key in table.cell("mixer", task).footnotes] for task in ("mrpc", "arc-e")}
+    assert named == {"mrpc": ["All items right."], "arc-e": ["All items wrong."]}
+    assert table.footnotes[table.cell("mixer", "rte").footnotes[0]] == "Equal for every seed."
+    assert table.footnotes[table.cell("mixer", "sst2").footnotes[0]] == "All items right."
+
+
+def test_the_mean_is_over_the_tasks_that_were_run(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "mixer"), tasks=("sst2", "mrpc"), seeds=(0,), n=40)
+    wanted = comparison(records, items)
+    wider = comparison(records, items, options=Options(tasks=("sst2", "cola", "mrpc")))
+    assert wider.cell("mixer", MEAN).value == wanted.cell("mixer", MEAN).value
+    assert wider.cell("mixer", MEAN).mark is not None
+    assert "Means are over sst2, mrpc." in wider.notes
+    assert wider.cell("mixer", "cola").value is None
+
+
+def test_compare_keeps_the_tracks_apart_unless_asked(factory: ModuleType) -> None:
+    methods = ("base", "mixer", "mole", "mixlora", "mixer-joint")
+    records, items = factory.make_grid(methods=methods, tasks=("sst2",), seeds=(0,), n=40)
+    frozen, joint = difference_table(records, items).panels
+    assert [row.label for row in frozen.rows] == ["base − mixer", "base − mole", "mixer − mole"]
+    assert [row.label for row in joint.rows] == ["base − mixlora", "base − mixer-joint", "mixlora − mixer-joint"]
+    (asked,) = difference_table(records, items, ["mixer", "mixlora"]).panels
+    assert [row.label for row in asked.rows] == ["mixer − mixlora"]
 
 
 def test_another_metric(factory: ModuleType) -> None:

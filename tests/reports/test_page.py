@@ -160,6 +160,38 @@ def test_the_list_holds_only_what_is_seen(driver: Any, page: Path) -> None:
 
 
 @pytest.mark.system
+def test_ten_thousand_items_stay_fluid(driver: Any, factory: ModuleType, stored_once: Callable[..., Path]) -> None:
+    records, items = factory.make_grid(methods=METHODS, tasks=TASKS, seeds=(0,), n=850)
+    opened(driver, render(stored_once(records, items), "comparison", ["html"])[0])
+    assert count(driver) == 4 * 3 * 850
+    timed = (
+        "const took = (act) => { const start = performance.now(); act(); return performance.now() - start; };"
+        "const list = document.getElementById('list'), field = document.getElementById('f-text');"
+        "const fire = (e, name) => e.dispatchEvent(new Event(name, {bubbles: true}));"
+        "const key = (k) => list.dispatchEvent(new KeyboardEvent('keydown', {key: k}));"
+        "const best = (act) => Math.min(...[1, 2, 3, 4, 5].map(() => took(act)));"
+        "return [best(() => { list.scrollTop += 3000; draw(); }), best(() => key('ArrowDown')),"
+        " best(() => { field.value = 'question 7'; fire(field, 'input'); })]"
+    )
+    scrolled, chosen, filtered = driver.execute_script(timed)
+    assert scrolled < 50, scrolled
+    assert chosen < 50, chosen
+    assert filtered < 250, filtered
+
+
+@pytest.mark.system
+def test_nothing_is_wider_than_a_narrow_screen(driver: Any, page: Path) -> None:
+    screen = {"width": 390, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    try:
+        opened(driver, page)
+        driver.execute_script("document.querySelector('.item').click()")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 390
+    finally:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.system
 def test_cells_show_their_configuration(driver: Any, page: Path) -> None:
     opened(driver, page)
     text = driver.execute_script(

@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 from reports.statistics import (
     bootstrap,
     detectable,
+    detectable_mean,
     holm,
     items_needed,
     mcnemar,
@@ -192,6 +193,16 @@ def test_detectable_difference_has_the_promised_power() -> None:
     draws = generator.multinomial(n, [only_a, discordant - only_a, 1 - discordant], 2000)
     found = np.mean([mcnemar(a, b) < 0.05 for a, b, _ in draws])
     assert found == pytest.approx(0.8, abs=0.04)
+
+
+def test_detectable_mean_equals_statsmodels() -> None:
+    from statsmodels.stats.power import NormalIndPower
+
+    effect = NormalIndPower(ddof=0).solve_power(nobs1=250, alpha=0.01, power=0.8, ratio=0)
+    assert detectable_mean(250, 0.4, alpha=0.01) == pytest.approx(0.4 * effect, rel=1e-4)
+    assert items_needed(0.4 * effect, 0.4, alpha=0.01) == pytest.approx(250, abs=1)
+    assert math.isnan(detectable_mean(1, 0.4))
+    assert math.isnan(detectable_mean(250, 0.0))
 
 
 def test_items_needed_inverts_the_power_of_the_normal_test() -> None:

@@ -1,0 +1,87 @@
+"""`harness reproduce` and `harness ablate`: what they plan, and a run on a tiny model from plan to picture."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.commands.experiments import configurations, context
+from harness.commands.run import RunRequest
+from harness.errors import UserError
+from reports.catalogue import availability, entries, entry
+from results.store import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BUNDLED = context("bundled", "smollm2-135m")
+
+
+def test_a_table_plans_what_is_at_hand_below_what_the_user_sets() -> None:
+    (variant,) = configurations(entry("t2"), RunRequest(), BUNDLED)
+    config = variant.config
+    assert variant.label == "t2"
+    assert config.tasks == ("sst2", "gsm8k", "arc-e", "arc-c", "humaneval")
+    assert config.methods == entry("t2").methods
+    assert (config.eval.limit, config.eval.generative_limit) == (100, 20)
+    (variant,) = configurations(entry("t2"), RunRequest(limit=5, sets=["tasks=[sst2]"]), BUNDLED)
+    assert variant.config.tasks == ("sst2",)
+    assert (variant.config.eval.limit, variant.config.eval.generative_limit) == (5, 5)
+
+
+def test_the_papers_preset_takes_the_papers_settings() -> None:
+    (variant,) = configurations(entry("t2"), RunRequest(preset="paper-llama3-8b"), context("hub", ""))
+    config = variant.config
+    assert config.tasks == entry("t2").tasks
+    assert (config.experts.rank, config.experts.lora_alpha, config.routers.examples) == (64, 128, 2000)
+    assert (config.eval.prompt, config.eval.shots) == ("letters", 0)
+
+
+def test_a_setting_makes_one_configuration_for_each_value() -> None:
+    found = configurations(entry("t9"), RunRequest(), BUNDLED)
+    assert [variant.config.routers.examples for variant in found] == [32, 64, 128, 256]
+    assert {variant.config.routers.tokens for variant in found} == {None}
+    assert {variant.config.seeds for variant in found} == {(0,)}
+    assert [variant.label for variant in found] == [f"t9:examples={n}" for n in (32, 64, 128, 256)]
+    assert [v.config.experts.rank for v in configurations(entry("rank"), RunRequest(), BUNDLED)] == [2, 4, 8, 16]
+
+
+def test_every_entry_that_is_said_to_run_can_be_configured() -> None:
+    for one in entries():
+        if availability(one, BUNDLED).state != "not":
+            for variant in configurations(one, RunRequest(), BUNDLED):
+                assert variant.config.methods
+                assert variant.config.tasks
+
+
+def test_unknown_names_offer_the_nearest() -> None:
+    from harness.commands.experiments import reproduce_command
+
+    with pytest.raises(UserError, match="did you mean"):
+        reproduce_command("t222", RunRequest(), ["md"])
+
+
+@pytest.mark.assets
+@pytest.mark.model
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        (["ablate", "entropy-sign", "--set", "tasks=[sst2]"], ["entropy-sign.tex", "entropy-sign-plot.png"]),
+        (["ablate", "data-size", "--set", "tasks=[sst2,arc-e]"], ["data-size.md", "data-size-plot.pdf"]),
+        (["reproduce", "f6", "--format", "latex,html"], ["f6.tex", "f6.pdf", "f6.html"]),
+    ],
+)
+def test_one_command_runs_and_renders(line: list[str], written: list[str], tiny_model: Path, tmp_path: Path) -> None:
+    rest = ["--preset", "smoke", "--limit", "3", "--model", str(tiny_model), "--output", str(tmp_path / "run")]
+    environment = os.environ | {"HARNESS_STAGES": str(tmp_path / "stages"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "harness.cli", *line, *rest]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    run = RunFolder.open(tmp_path / "run")
+    assert {record.status for record in run.records()} == {"done"}
+    for name in written:
+        path = run.reports / name
+        assert path.stat().st_size > 500
+        assert str(path) in done.stdout
