@@ -36,7 +36,7 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage{array}
 \usepackage{booktabs}
 \usepackage{graphicx}
-\usepackage[paperwidth=320mm,paperheight=320mm,margin=15mm]{geometry}
+\usepackage[paperwidth=320mm,paperheight=360mm,margin=15mm]{geometry}
 \pagestyle{empty}
 """
 
