@@ -156,7 +156,8 @@ class XloraComposed(RoutedComposed):
                 )
             return
         with self.bypassed(), torch.no_grad():
-            whole = {**kwargs, "use_cache": False, "past_key_values": None}
+            caches = {"past_key_values", "cache_params"} & kwargs.keys()
+            whole = {**kwargs, "use_cache": False, **dict.fromkeys(caches)}
             hidden: Tensor = inner.forward(*args, **whole).last_hidden_state
         if self.fixed:
             prompt = context.prompt(hidden.shape[:2], hidden.device)

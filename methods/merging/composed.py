@@ -12,7 +12,7 @@ from methods.base import Composed, Expert, SiteFactors
 from methods.merging.lowrank import truncate_dense
 from methods.merging.updates import dense, wide_type
 from methods.routing.context import RoutingContext
-from methods.routing.inject import replace_modules
+from methods.routing.inject import Injection
 
 Update = SiteFactors | Tensor
 """What a merge makes of one site: factors, or a dense `[d_out, d_in]` matrix."""
@@ -110,7 +110,7 @@ class Merged(Composed):
             self._layers[site] = MergedLinear(base, fold)
         self.refresh()
         self.sites.update(self._layers)
-        self._replaced: dict[str, nn.Module] | None = replace_modules(model, self._layers)
+        self._injection: Injection | None = Injection(model, self._layers)
 
     def refresh(self) -> None:
         """Merge all sites again, after what the merge depends on has changed."""
@@ -148,9 +148,9 @@ class Merged(Composed):
 
     def uninstall(self) -> None:
         """See `Composed.uninstall`; a second call does nothing."""
-        if self._replaced is None:
+        if self._injection is None:
             return
-        replace_modules(self.model, self._replaced)
-        self._replaced = None
+        self._injection.undo()
+        self._injection = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

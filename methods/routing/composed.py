@@ -14,9 +14,10 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
 from methods.routing.groups import InputGroup, StaticGroup, TrainedSite
-from methods.routing.inject import Freeze, PassHook, replace_modules
+from methods.routing.inject import Freeze, Injection, PassHook
 from methods.routing.linear import RoutedLinear
 from methods.routing.router import Router
+from methods.routing.states import StateCounts
 from methods.routing.statistics import RoutingBatch
 
 
@@ -45,9 +46,10 @@ class RoutedComposed(Composed):
         self._groups = tuple(groups)
         self.sites.update(self._routed)
         self._freeze: Freeze | None = Freeze(model)
-        self._replaced = replace_modules(model, self.sites)
+        self._injection = Injection(model, self.sites)
         self._collector = Collector(self.routers, context)
         self._hook = PassHook(model, context, (self._collector, *groups, *routers))
+        self._states = StateCounts(model, context)
         context.listeners.append(self)
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
@@ -180,8 +182,9 @@ class RoutedComposed(Composed):
         """See `Composed.uninstall`; a second call does nothing."""
         if self._freeze is None:
             return
+        self._states.remove()
         self._hook.remove()
-        replace_modules(self.model, self._replaced)
+        self._injection.undo()
         self._freeze.undo()
         self._freeze = None
         self.context.listeners.remove(self)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from methods.base import Unsupported
 from methods.routing.context import RoutingContext
+from methods.routing.mamba import ProjectionCalls, is_state_space
 
 # Projections of one module that read the same tensor, by the last part of their path.
 _SHARED_INPUTS = (
@@ -47,14 +48,29 @@ def replace_modules(model: nn.Module, modules: Mapping[str, nn.Module]) -> dict[
     return replaced
 
 
+class Injection:
+    """Modules in the place of a model's own, where its forward calls them; `undo` gives back what was there."""
+
+    def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        self._model = model
+        self._replaced = replace_modules(model, modules)
+        self._calls = ProjectionCalls(model)
+
+    def undo(self) -> None:
+        """Take the modules out."""
+        self._calls.undo()
+        replace_modules(self._model, self._replaced)
+
+
 def check_architecture(model_config: Any) -> None:
     """Refuse base models in which an injected layer would be bypassed or meet inputs of two sequences.
 
     Raises:
-        Unsupported: a state-space or an encoder-decoder model.
+        Unsupported: an encoder-decoder model, or a state-space model (jamba, mamba2, zamba, ...) of unknown mixers.
     """
     kind = getattr(model_config, "model_type", "unknown")
-    if "mamba" in kind or getattr(model_config, "is_encoder_decoder", False):
+    unknown = "amba" in kind and not is_state_space(model_config)
+    if unknown or getattr(model_config, "is_encoder_decoder", False):
         raise Unsupported(f"Models of type {kind} are not supported yet: choose a decoder-only transformer.")
 
 
