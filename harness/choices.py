@@ -104,7 +104,7 @@ def comparison(config: RunConfig) -> Comparison:
         rank=section.rank,
         alpha=section.alpha,
         dropout=section.lora_dropout,
-        targets=section.target_modules,
+        targets=section.targets,
         lr=section.lr,
     )
 

@@ -53,7 +53,16 @@ class ExpertsSection(OptimisationSection):
     rank: int = Field(gt=0)
     lora_alpha: float | None = None
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...]
+    target_modules: tuple[str, ...] | None = Field(
+        default=None, min_length=1, description="Last parts of the paths that get a LoRA; null: by the model's type."
+    )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Target modules, filled in by `models.with_targets` where they are null."""
+        if self.target_modules is None:
+            raise ValueError("target modules are not resolved: use models.with_targets")
+        return self.target_modules
 
     @property
     def alpha(self) -> float:

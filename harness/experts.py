@@ -109,6 +109,13 @@ def trainable_lora(
     Raises:
         UserError: the model has no module of the target names.
     """
+    from methods.routing.mamba import is_state_space
+
+    if is_state_space(base.model.config):
+        with _own_lora(base, section, seed) as made:
+            yield made
+        return
+
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -120,7 +127,7 @@ def trainable_lora(
         r=section.rank,
         lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,  # type: ignore[arg-type]
         lora_dropout=section.lora_dropout,
-        target_modules=list(section.target_modules),
+        target_modules=list(section.targets),
         bias="none",
         task_type="SEQ_2_SEQ_LM" if base.model.config.is_encoder_decoder else "CAUSAL_LM",
     )
@@ -132,7 +139,7 @@ def trainable_lora(
             wrapped: Any = get_peft_model(base.model, config)
         except ValueError as error:
             raise UserError(
-                f"The model {base.name} has no modules named {', '.join(section.target_modules)}: "
+                f"The model {base.name} has no modules named {', '.join(section.targets)}: "
                 "set experts.target_modules."
             ) from error
     wrapped.peft_config["default"].base_model_name_or_path = base.name
@@ -152,6 +159,40 @@ def trainable_lora(
         wrapped.unload()
         if hasattr(base.model, "peft_config"):
             del base.model.peft_config
+        base.model.requires_grad_(False)
+        base.model.eval()
+
+
+@contextmanager
+def _own_lora(
+    base: BaseModel, section: ExpertsSection, seed: int
+) -> Iterator[tuple[Composed, Callable[[Path], None]]]:
+    """`trainable_lora` without PEFT, which refuses `out_proj` of state-space models, and whose layer at `dt_proj` their
+    mixers would bypass."""
+    from methods.adapters import AdapterError
+    from methods.experts import new_expert, save_expert
+    from methods.routing.build import install_hard
+
+    targets = section.targets
+    try:
+        fresh = new_expert("expert", base.model, targets, r=section.rank, lora_alpha=section.alpha, seed=seed)
+    except AdapterError as error:
+        raise UserError(f"{error} Set experts.target_modules.") from error
+    composed = install_hard(base.model, [fresh], dropout=section.lora_dropout)
+
+    def save(folder: Path) -> None:
+        save_expert(
+            composed.expert("expert"),
+            folder,
+            base_model=base.name,
+            target_modules=targets,
+            lora_dropout=section.lora_dropout,
+        )
+
+    try:
+        yield composed, save
+    finally:
+        composed.uninstall()
         base.model.requires_grad_(False)
         base.model.eval()
 

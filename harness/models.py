@@ -16,6 +16,7 @@ from harness.errors import UserError, unknown
 from results.digest import digest, file_sha256
 
 if TYPE_CHECKING:
+    from harness.config import RunConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -124,6 +125,19 @@ def model_config(name: str, revision: str | None = None) -> Any:
         ) from error
 
 
+def with_targets(config: RunConfig) -> RunConfig:
+    """A configuration whose target modules are named: where they are null, those that are usual for the model's type.
+
+    Everything that depends on them, hashes included, sees the names alone.
+    """
+    from methods.architectures import usual_targets
+
+    if config.experts.target_modules is not None:
+        return config
+    targets = usual_targets(model_config(config.model.name, config.model.revision).model_type)
+    return config.model_copy(update={"experts": config.experts.model_copy(update={"target_modules": targets})})
+
+
 def model_revision(name: str, revision: str | None = None) -> str:
     """What identifies the weights: the hub's commit, or a hash over the local files' hashes."""
     if name in BUNDLED:
@@ -219,4 +233,5 @@ __all__ = [
     "model_config",
     "model_revision",
     "resolve",
+    "with_targets",
 ]

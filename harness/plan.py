@@ -79,6 +79,7 @@ class Plan:
         """
         from harness import models
 
+        config = models.with_targets(config)
         self.config = config
         self.source = source
         self.methods = choose_methods(config) if methods is None else list(methods)

@@ -70,7 +70,7 @@ def _methods(chosen: list[str] | None) -> list[tuple[str, str, Any]]:
 def _skeleton(model: str, rank: int, experts: int, targets: list[str] | None) -> tuple[str, Skeleton]:
     """Label and skeleton of a shipped architecture, a bundled model, a folder or a hub id."""
     from methods.adapters import AdapterError
-    from methods.architectures import architectures
+    from methods.architectures import architectures, usual_targets
     from methods.counting import Skeleton
 
     shipped: Architecture | None = architectures().get(model)
@@ -82,8 +82,9 @@ def _skeleton(model: str, rank: int, experts: int, targets: list[str] | None) ->
 
         if model not in BUNDLED and "/" not in model and not Path(model).is_dir():
             raise unknown("model", model, [*architectures(), *BUNDLED])
-        usual = targets or ["q_proj", "k_proj", "v_proj", "o_proj"]
-        return resolve(model)[1], Skeleton(model_config(model), targets=usual, rank=rank, pool=pool)
+        config = model_config(model)
+        usual = targets or usual_targets(config.model_type)
+        return resolve(model)[1], Skeleton(config, targets=usual, rank=rank, pool=pool)
     except AdapterError as error:
         raise UserError(str(error)) from error
 

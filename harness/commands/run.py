@@ -101,7 +101,9 @@ class Variant:
 
 def run_command(request: RunRequest) -> None:
     """Run what was asked for and print its comparison; exit code 1 when a cell failed."""
-    config = request.config()
+    from harness.models import with_targets
+
+    config = with_targets(request.config())
     folder = request.output or Path("results/runs") / default_name(config)
     records = compute([Variant(config)], request, folder)
     if records is None:
@@ -135,7 +137,7 @@ def compute(variants: Sequence[Variant], request: RunRequest, folder: Path) -> l
         name=folder.name,
         started=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         arguments=request.arguments,
-        config=variants[0].config.model_dump(mode="json"),
+        config=plans[0][0].config.model_dump(mode="json"),
         cells=[
             PlannedCell(cell=c.key, method=c.spec.method, task=c.spec.task, seed=c.seed, variant=label)
             for plan, label in plans

@@ -35,6 +35,18 @@ class Architecture:
     config: Mapping[str, Any]
 
 
+_TARGETS = {
+    "mamba": ("in_proj", "x_proj", "dt_proj", "out_proj"),
+    "falcon_mamba": ("in_proj", "x_proj", "dt_proj", "out_proj"),
+    "t5": ("q", "v"),
+}
+
+
+def usual_targets(model_type: str) -> tuple[str, ...]:
+    """Last parts of the module paths where LoRAs of a model's type usually go (LoRA-Mixer, sections 4.1 and A.11)."""
+    return _TARGETS.get(model_type, ("q_proj", "k_proj", "v_proj", "o_proj"))
+
+
 @cache
 def architectures() -> dict[str, Architecture]:
     """All shipped architectures by name."""
