@@ -139,8 +139,7 @@ def trainable_lora(
             wrapped: Any = get_peft_model(base.model, config)
         except ValueError as error:
             raise UserError(
-                f"The model {base.name} has no modules named {', '.join(section.targets)}: "
-                "set experts.target_modules."
+                f"The model {base.name} has no modules named {', '.join(section.targets)}: set experts.target_modules."
             ) from error
     wrapped.peft_config["default"].base_model_name_or_path = base.name
 
@@ -164,9 +163,7 @@ def trainable_lora(
 
 
 @contextmanager
-def _own_lora(
-    base: BaseModel, section: ExpertsSection, seed: int
-) -> Iterator[tuple[Composed, Callable[[Path], None]]]:
+def _own_lora(base: BaseModel, section: ExpertsSection, seed: int) -> Iterator[tuple[Composed, Callable[[Path], None]]]:
     """`trainable_lora` without PEFT, which refuses `out_proj` of state-space models, and whose layer at `dt_proj` their
     mixers would bypass."""
     from methods.adapters import AdapterError

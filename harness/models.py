@@ -16,8 +16,9 @@ from harness.errors import UserError, unknown
 from results.digest import digest, file_sha256
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from harness.config import RunConfig
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from methods.routing.mamba import PROJECTIONS
 from methods.seeding import seed_from
 
 VOCABULARY = 64
@@ -22,6 +23,17 @@ _DECODER: Mapping[str, Any] = {
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+_STATE_SPACE: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "state_size": 8,
+    "time_step_rank": 6,
+    "num_hidden_layers": 2,
     "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
@@ -66,6 +78,8 @@ ARCHITECTURES: Mapping[str, TinyArchitecture] = {
     "qwen2": TinyArchitecture("qwen2", _DECODER),
     # Heads are wider than width / heads here, as in the published models.
     "qwen3": TinyArchitecture("qwen3", {**_DECODER, "head_dim": 16}),
+    "mamba": TinyArchitecture("mamba", _STATE_SPACE, PROJECTIONS),
+    "falcon-mamba": TinyArchitecture("falcon_mamba", _STATE_SPACE, PROJECTIONS),
 }
 """Architectures by name; a new one needs nothing but its entry here."""
 
@@ -91,9 +105,11 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
         # The library's initial scale makes layers this narrow nearly linear, its biases start at zero and its norms of
         # queries and keys at one; other values make tests mean something.
         for name, parameter in model.named_parameters():
-            if parameter.dim() == 2 or name.endswith("_proj.bias"):
+            if name.endswith("A_log"):
+                continue  # logarithms of decay rates
+            if parameter.dim() == 2 or name.endswith(("_proj.bias", "conv1d.bias")):
                 nn.init.normal_(parameter, std=0.15)
-            elif name.endswith(("q_norm.weight", "k_norm.weight")):
+            elif name.endswith(("q_norm.weight", "k_norm.weight", "mixer.D")):
                 nn.init.uniform_(parameter, 0.5, 1.5)
     model.to(dtype=dtype)
     return model.eval()

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
-from methods import registry
+from methods import conformance, registry
 from methods.architectures import architectures
 from methods.base import Composed, Expert, SiteFactors, Unsupported
-from methods.counting import Skeleton, library_config
+from methods.counting import Skeleton
 from methods.experts import load_expert, save_expert
 from methods.routing.context import RoutingContext
 from methods.routing.mamba import PROJECTIONS
-from methods.tiny import tiny_batch, tiny_experts
+from methods.tiny import ARCHITECTURES, tiny_batch, tiny_experts, tiny_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 SITES = [f"backbone.layers.{layer}.mixer.{name}" for layer in range(2) for name in PROJECTIONS]
+BLOCKS = [name for name in ("mixlora", "gmoe-graph", "loramoe") if name in registry.names()]
 CACHED = ("uniform", "mixer", "mole", "arrow", "phatgoose", "random")
 
 
 def install(model: Any, name: str, overrides: dict[str, Any] | None = None, n: int = 4) -> Composed:
-    experts = tiny_experts(model, "abcdef"[:n], targets=PROJECTIONS)
+    experts = tiny_experts(model, "abcdef"[:n])
     return registry.create(name, overrides or {}).install(model, experts, seed=0)
 
 
@@ -39,11 +38,11 @@ def logits(model: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("method", ["lora", "mixer", "svd"])
-def test_every_projection_is_alive(mamba: Callable[..., Any], kind: str, method: str) -> None:
+def test_every_projection_is_alive(kind: str, method: str) -> None:
     """Test 28: B of one site alone is other than zero, and the logits are not the base's."""
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     expected = logits(model)
-    pool = tiny_experts(model, "a" if method == "lora" else "abcd", targets=PROJECTIONS)
+    pool = tiny_experts(model, "a" if method == "lora" else "abcd")
     assert sorted(pool[0].sites) == sorted(SITES)
     for site in [None, *SITES]:
         alone = [
@@ -59,11 +58,11 @@ def test_every_projection_is_alive(mamba: Callable[..., Any], kind: str, method:
     assert torch.equal(logits(model), expected)
 
 
-def test_a_merge_equals_its_expert_added_to_the_weights(mamba: Callable[..., Any], kind: str) -> None:
+def test_a_merge_equals_its_expert_added_to_the_weights(kind: str) -> None:
     """The bias of dt_proj counts once, beside an update and in a folded weight."""
-    model = mamba(kind)
-    assert model.backbone.layers[0].mixer.dt_proj.bias.abs().max() > 1
-    (expert,) = tiny_experts(model, "a", targets=PROJECTIONS)
+    model = tiny_model(kind, dtype=torch.float64)
+    assert model.backbone.layers[0].mixer.dt_proj.bias.abs().max() > 0.1
+    (expert,) = tiny_experts(model, "a")
     outcomes = []
     for name, overrides in (("lora", {}), ("svd", {"fold": True}), ("svd", {"fold": False})):
         composed = registry.create(name, overrides).install(model, [expert], seed=0)
@@ -90,16 +89,35 @@ def test_counts_of_falcon_mamba_7b() -> None:
     composed.uninstall()
 
 
-@pytest.mark.parametrize("name", ["mixlora", "loramoe"])
+@pytest.mark.parametrize("name", BLOCKS)
 def test_methods_for_feed_forward_blocks_are_refused(kind: str, name: str) -> None:
-    config = AutoConfig.for_model(kind) if kind == "mamba" else library_config(architectures()["falcon-mamba-7b"])
-    with pytest.raises(Unsupported, match=rf"{name} .*gate_proj.* type {kind}"):
-        registry.create(name, {"n_experts": 4}).check(config, ["a", "b", "c", "d"])
+    with pytest.raises(Unsupported, match=rf"{name} .*gate_proj.* type {ARCHITECTURES[kind].model_type}"):
+        registry.create(name, {"n_experts": 4}).check(ARCHITECTURES[kind].config(), ["a", "b", "c", "d"])
 
 
-def test_steps_of_generation_know_their_positions(mamba: Callable[..., Any], kind: str) -> None:
+@pytest.mark.parametrize("name", [name for name in registry.names() if name not in BLOCKS])
+def test_all_other_methods_are_checked_here(kind: str, name: str) -> None:
+    assert kind in conformance.architectures(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("xlora", {"scope": "prompt_fixed"}),
+        ("mixer", {"router.scope": "per_layer"}),
+        ("mixer", {"loss.stats_scope": "accum"}),
+        ("mole", {"gate.form": "input"}),
+        ("svd", {"fold": False}),
+    ],
+    ids=str,
+)
+def test_variants_conform(kind: str, name: str, overrides: dict[str, Any]) -> None:
+    conformance.check(name, overrides, kind)
+
+
+def test_steps_of_generation_know_their_positions(kind: str) -> None:
     """A cache of states neither counts nor tells of left padding, and generation passes no mask after the prompt."""
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     composed = install(model, "mixer")
     context = composed.context
     assert isinstance(context, RoutingContext)
@@ -127,9 +145,9 @@ def test_steps_of_generation_know_their_positions(mamba: Callable[..., Any], kin
 
 
 @pytest.mark.parametrize("name", CACHED)
-def test_cached_steps_equal_a_whole_pass(mamba: Callable[..., Any], kind: str, name: str) -> None:
+def test_cached_steps_equal_a_whole_pass(kind: str, name: str) -> None:
     """Test 27, with padding on the left."""
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     composed = install(model, name)
     ids = tiny_batch(3, length=9).input_ids.clamp(min=3)
     mask = torch.ones_like(ids)
@@ -145,11 +163,11 @@ def test_cached_steps_equal_a_whole_pass(mamba: Callable[..., Any], kind: str, n
     assert gap < 2e-6  # norms are computed in float32
 
 
-def test_own_adapters_load_in_plain_peft(mamba: Callable[..., Any], kind: str, tmp_path: Path) -> None:
+def test_own_adapters_load_in_plain_peft(kind: str, tmp_path: Path) -> None:
     """Where peft injects at all: it refuses out_proj, and the library bypasses its dt_proj."""
     from peft import PeftModel
 
-    model = mamba(kind, torch.float32)
+    model = tiny_model(kind)
     outcomes: dict[str, tuple[Tensor, Tensor]] = {}
     for targets in (("in_proj", "x_proj"), ("dt_proj",)):
         (expert,) = tiny_experts(model, "a", targets=targets)
@@ -158,7 +176,7 @@ def test_own_adapters_load_in_plain_peft(mamba: Callable[..., Any], kind: str, t
         composed = registry.create("lora").install(model, [again], seed=0)
         ours = logits(model)
         composed.uninstall()
-        wrapped = PeftModel.from_pretrained(mamba(kind, torch.float32), str(tmp_path / targets[0]))
+        wrapped = PeftModel.from_pretrained(tiny_model(kind), str(tmp_path / targets[0]))
         outcomes[targets[0]] = ours, logits(wrapped.eval())
     ours, theirs = outcomes["in_proj"]
     assert (ours - theirs).abs().max() < 1e-4
@@ -168,13 +186,11 @@ def test_own_adapters_load_in_plain_peft(mamba: Callable[..., Any], kind: str, t
     assert (ours - theirs).abs().max() > 1e-3
 
 
-def test_adapters_on_out_proj_load_although_peft_refuses_them(
-    mamba: Callable[..., Any], kind: str, tmp_path: Path
-) -> None:
+def test_adapters_on_out_proj_load_although_peft_refuses_them(kind: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
-    model = mamba(kind)
-    (expert,) = tiny_experts(model, "a", targets=PROJECTIONS)
+    model = tiny_model(kind, dtype=torch.float64)
+    (expert,) = tiny_experts(model, "a")
     save_expert(expert, tmp_path, base_model="tiny", target_modules=PROJECTIONS)
     again = load_expert("a", tmp_path)
     assert again.sites.keys() == expert.sites.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from transformers import DynamicCache
 
 from methods.routing import mamba as mixers
 from methods.routing.mamba import PROJECTIONS, ProjectionCalls, selective_scan
+from methods.tiny import tiny_model
 
 
 def inputs(b: int = 3, t: int = 11, d: int = 32) -> Tensor:
@@ -36,7 +36,6 @@ def run(mixer: Any, x: Tensor, cuts: list[int], cache: Any = None, mask: Tensor 
 @pytest.mark.parametrize("cuts", [None, [11], [10, 1], [5, *[1] * 6], [2, *[1] * 9]], ids=str)
 @pytest.mark.parametrize("rounding", [True, False])
 def test_equals_the_library(
-    mamba: Callable[..., Any],
     kind: str,
     cuts: list[int] | None,
     masked: bool,
@@ -49,7 +48,7 @@ def test_equals_the_library(
     """
     if not rounding:
         monkeypatch.setattr(Tensor, "float", lambda self: self)
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     mask = left_mask() if masked else None
     for mixer in (block.mixer for block in model.backbone.layers):
         ours, theirs = (None if cuts is None else DynamicCache(config=model.config) for _ in range(2))
@@ -68,8 +67,8 @@ def test_equals_the_library(
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_equals_the_library_in_other_types(mamba: Callable[..., Any], kind: str, dtype: torch.dtype) -> None:
-    model = mamba(kind, dtype)
+def test_equals_the_library_in_other_types(kind: str, dtype: torch.dtype) -> None:
+    model = tiny_model(kind, dtype=dtype)
     ids = torch.arange(3, 23)[None]
     with torch.no_grad():
         expected = model(input_ids=ids).logits
@@ -80,9 +79,9 @@ def test_equals_the_library_in_other_types(mamba: Callable[..., Any], kind: str,
     assert (found - expected).abs().max() < {torch.float32: 1e-4, torch.bfloat16: 0.1}[dtype] * expected.abs().max()
 
 
-def test_gradients_equal_the_librarys(mamba: Callable[..., Any], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_equal_the_librarys(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Tensor, "float", lambda self: self)
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     mixer = model.backbone.layers[0].mixer
     gradients = []
     for own in (False, True):
@@ -98,11 +97,11 @@ def test_gradients_equal_the_librarys(mamba: Callable[..., Any], kind: str, monk
 
 @pytest.mark.parametrize("cuts", [[5, 6], [1, 2, 8], [4, 1, 6]], ids=str)
 def test_a_cache_can_be_continued_by_several_tokens(
-    mamba: Callable[..., Any], kind: str, cuts: list[int], monkeypatch: pytest.MonkeyPatch
+    kind: str, cuts: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What the library's own pass over several tokens does not do: it starts its state at zero again."""
     monkeypatch.setattr(Tensor, "float", lambda self: self)
-    model = mamba(kind)
+    model = tiny_model(kind, dtype=torch.float64)
     mixer = model.backbone.layers[0].mixer
     with torch.no_grad():
         expected = mixer(inputs())
@@ -147,8 +146,8 @@ class Shouting(nn.Module):
         return self.base(x)
 
 
-def test_the_library_bypasses_a_module_and_the_own_forward_does_not(mamba: Callable[..., Any], kind: str) -> None:
-    model = mamba(kind)
+def test_the_library_bypasses_a_module_and_the_own_forward_does_not(kind: str) -> None:
+    model = tiny_model(kind, dtype=torch.float64)
     mixer = model.backbone.layers[0].mixer
     said: list[str] = []
     for name in PROJECTIONS:
@@ -163,8 +162,8 @@ def test_the_library_bypasses_a_module_and_the_own_forward_does_not(mamba: Calla
     assert said == list(PROJECTIONS)
 
 
-def test_undo_leaves_nothing(mamba: Callable[..., Any], kind: str) -> None:
-    model = mamba(kind)
+def test_undo_leaves_nothing(kind: str) -> None:
+    model = tiny_model(kind, dtype=torch.float64)
     ids = torch.arange(3, 13)[None]
     before = [dict(module.__dict__) for module in model.modules()]
     with torch.no_grad():
