@@ -17,6 +17,7 @@ from harness.evaluation.likelihood import Likelihood, Sums
 from harness.evaluation.sampling import next_tokens
 from harness.evaluation.stopping import Stops
 from harness.forward import logits_at
+from methods.routing.mamba import is_state_space
 
 if TYPE_CHECKING:
     from methods.routing.context import RoutingContext
@@ -55,6 +56,8 @@ class PlainRunner:
         self.context = context
         self.device = next(model.parameters()).device
         self.seq2seq = bool(model.config.is_encoder_decoder)  # type: ignore[union-attr]
+        # State-space models hide padding before a projection, whose bias their convolution then sees.
+        self.pads_show = is_state_space(model.config) and bool(model.config.use_bias)  # type: ignore[union-attr]
         self.tokens = 0
 
     def score(self, items: Sequence[Scored], on_done: Callable[[int], None] = lambda done: None) -> list[Likelihood]:
@@ -111,12 +114,17 @@ class PlainRunner:
         while order:
             longest = len(jobs[order[0]].prompt) + jobs[order[0]].max_new_tokens
             count = max(1, min(self.rows, self.batch_tokens // longest))
-            batch = [i for i in order[:count] if jobs[i].max_new_tokens == jobs[order[0]].max_new_tokens]
+            batch = [i for i in order[:count] if self._together(jobs[i], jobs[order[0]])]
             order = order[len(batch) :]
             for i, row in zip(batch, self._continue([jobs[i] for i in batch]), strict=True):
                 made[i] = row
             on_done(len(batch))
         return made
+
+    def _together(self, job: Generation, other: Generation) -> bool:
+        """Whether two jobs may be rows of one batch."""
+        equal = len(job.prompt) == len(other.prompt)
+        return job.max_new_tokens == other.max_new_tokens and (equal or not self.pads_show)
 
     def _continue(self, jobs: Sequence[Generation]) -> list[list[int]]:
         ids, real = self._pad([job.prompt for job in jobs], left=True)

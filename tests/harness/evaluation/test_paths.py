@@ -41,8 +41,7 @@ def test_state_space_models_take_the_plain_path(tokenizer: Any) -> None:
         bos_token_id=0, eos_token_id=1, pad_token_id=2,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config).eval()
-    # Its convolution sees padding on the left: rows of one length are compared.
-    lm = EvaluationLM(model, tokenizer, batch_rows=1)
+    lm = EvaluationLM(model, tokenizer)
     compare(model, tokenizer, lm, 1e-4)
     assert lm.path == "plain"
     assert "mamba" in lm.reason
