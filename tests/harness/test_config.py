@@ -17,6 +17,16 @@ def test_every_preset_resolves_and_says_what_it_is(name: str) -> None:
     assert config.summary
 
 
+def test_target_modules_are_open_until_the_model_is_known() -> None:
+    experts = resolve("smoke", {}).experts
+    assert experts.target_modules is None
+    with pytest.raises(ValueError, match="not resolved"):
+        experts.targets  # noqa: B018
+    assert resolve("smoke", {"experts": {"target_modules": ["q_proj"]}}).experts.targets == ("q_proj",)
+    with pytest.raises(UserError, match=r"experts\.target_modules"):
+        resolve("smoke", {"experts": {"target_modules": []}})
+
+
 def test_extends_merges_section_by_section() -> None:
     smoke, quick = load_preset("smoke"), load_preset("quick")
     assert smoke["experts"]["rank"] == 4

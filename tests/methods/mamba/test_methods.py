@@ -105,6 +105,7 @@ def test_all_other_methods_are_checked_here(kind: str, name: str) -> None:
     [
         ("xlora", {"scope": "prompt_fixed"}),
         ("mixer", {"router.scope": "per_layer"}),
+        ("mixer", {"router.scope": "global"}),
         ("mixer", {"loss.stats_scope": "accum"}),
         ("mole", {"gate.form": "input"}),
         ("svd", {"fold": False}),
@@ -199,3 +200,15 @@ def test_adapters_on_out_proj_load_although_peft_refuses_them(kind: str, tmp_pat
         assert torch.equal(factors.B, expert.sites[path].B)
     with pytest.raises(ValueError, match="out_proj"):
         PeftModel.from_pretrained(model, str(tmp_path))
+
+
+def test_adapters_made_by_peft_are_experts(kind: str, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=4, lora_alpha=6, target_modules=["in_proj", "x_proj"], init_lora_weights=False)
+    wrapped = get_peft_model(tiny_model(kind), config).eval()
+    wrapped.save_pretrained(str(tmp_path))
+    model = tiny_model(kind)
+    composed = registry.create("lora").install(model, [load_expert("a", tmp_path)], seed=0)
+    assert len(composed.sites) == 4
+    assert (logits(model) - logits(wrapped)).abs().max() < 1e-4
