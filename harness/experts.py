@@ -174,7 +174,7 @@ def _own_lora(base: BaseModel, section: ExpertsSection, seed: int) -> Iterator[t
     try:
         fresh = new_expert("expert", base.model, targets, r=section.rank, lora_alpha=section.alpha, seed=seed)
     except AdapterError as error:
-        raise UserError(f"{error} Set experts.target_modules.") from error
+        raise UserError(f"{str(error).removesuffix('.')}, in experts.target_modules.") from error
     composed = install_hard(base.model, [fresh], dropout=section.lora_dropout)
 
     def save(folder: Path) -> None:
