@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics as st
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from reports.ranking import Family
 from reports.scores import Scores
@@ -33,7 +33,25 @@ def provenance(records: Sequence[Record]) -> list[str]:
         for record in records
         for deviation in record.data.deviations
     )
-    notes += distinct(sentence for record in records for sentence in record.notes)
+    return notes + record_notes(records)
+
+
+def record_notes(records: Sequence[Record]) -> list[str]:
+    """What records say of themselves, each sentence once, with the methods and tasks that it holds for if not all."""
+    of: dict[str, list[Record]] = {}
+    for record in records:
+        for sentence in record.notes:
+            of.setdefault(sentence, []).append(record)
+
+    def some(values: Callable[[Record], str], chosen: Sequence[Record]) -> str:
+        named = distinct(map(values, chosen))
+        return "" if len(named) == len({values(record) for record in records}) else ", ".join(named)
+
+    notes = []
+    for sentence, chosen in of.items():
+        methods, tasks = some(lambda r: r.spec.method, chosen), some(lambda r: r.spec.task, chosen)
+        where = " on ".join(filter(None, (methods, tasks)))
+        notes.append(f"{where}: {sentence}" if where else sentence)
     return notes
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from reports.api import ReportError, compare, difference_table, render
 from reports.comparison import EVALUATION, PARAMETERS, TRAINING, Options, comparison
-from reports.notes import provenance
+from reports.notes import provenance, record_notes
 from reports.ranking import MEAN
 from reports.scores import UnknownMetricError
 from results.schema import Item
@@ -325,3 +325,17 @@ def test_importing_reports_is_light() -> None:
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
+
+
+def test_notes_of_records_name_what_they_hold_for(factory: ModuleType) -> None:
+    records, _ = factory.make_grid(methods=("base", "mole", "xlora"), tasks=("sst2", "mrpc"), seeds=(0,), n=4)
+    said = {
+        ("base", "sst2"): ["All.", "One task."],
+        ("mole", "sst2"): ["All.", "One task.", "One cell."],
+        ("xlora", "sst2"): ["All.", "One task.", "One method."],
+        ("base", "mrpc"): ["All."],
+        ("mole", "mrpc"): ["All."],
+        ("xlora", "mrpc"): ["All.", "One method."],
+    }
+    records = [r.model_copy(update={"notes": said[r.spec.method, r.spec.task]}) for r in records]
+    assert record_notes(records) == ["All.", "sst2: One task.", "mole on sst2: One cell.", "xlora: One method."]
