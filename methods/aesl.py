@@ -21,6 +21,7 @@ from methods.routing.linear import RoutedLinear
 from methods.routing.method import LinearlyRouted, LinearRoutingConfig
 from methods.routing.providers import wide
 from methods.routing.router import WeightSource
+from methods.routing.sides import reads_encoder
 from methods.routing.statistics import RoutingBatch, expand_at
 
 _EPS = 1e-8
@@ -52,6 +53,7 @@ class Overlaps:
     h_j^T (s_j s_m B_j^T B_m) h_m, N r x N r work instead of N d_out for each token.
 
     Attributes:
+        encoder: whether the sites read the encoder's tokens of an encoder-decoder model.
         latest: L_o of each token at each site, `[b, t, G]`, of the latest training pass.
     """
 
@@ -61,6 +63,7 @@ class Overlaps:
         self.source = source
         self.context = context
         self.weighted = weighted
+        self.encoder = reads_encoder(sites[0].name)
         self.latest: Tensor | None = None
         rank, n_experts = max(site.rank for site in sites), len(sites[0].factors)
         each = [wide(padded_B(site.factors, rank, site.weight)) for site in sites]
@@ -142,7 +145,7 @@ class AeslLosses(AuxiliaryLoss):
 
     def ortho(self, batch: RoutingBatch) -> Tensor:
         """L_o, averaged over tokens and sites."""
-        parts = [overlap.latest for overlap in self.overlaps if overlap.latest is not None]
+        parts = [(overlap.latest, overlap.encoder) for overlap in self.overlaps if overlap.latest is not None]
         return batch.average(parts).mean()
 
     def variance(self, batch: RoutingBatch) -> Tensor:

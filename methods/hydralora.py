@@ -120,6 +120,6 @@ class HydraLora(JointMethod):
             base = model.get_submodule(path)
             assert isinstance(base, nn.Linear)
             provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=base.weight)
-            routers.append(Router([path], [provider], DENSE, context))
+            routers.append(Router([path], [provider], DENSE, context.side(path)))
             sites.append(HydraLinear(path, base, factors, len(names), routers[-1], config.lora.dropout or 0.0))
         return HydraComposed(model, context, names, sites, (), routers)

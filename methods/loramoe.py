@@ -127,6 +127,8 @@ class LoraMoe(JointMethod):
                 "Localized balance needs tasks of two types: name those of the first type, but not all of the pool, in "
                 "balance.types."
             )
+        if balance.coef and getattr(model_config, "is_encoder_decoder", False):
+            raise Unsupported("Localized balance needs one sequence for all layers: leave balance.coef at 0 with T5.")
         if balance.coef and len(self.names(pool)) < 2:
             raise Unsupported("Localized balance needs two groups of experts: set n_experts to 2 or more.")
 

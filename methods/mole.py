@@ -15,7 +15,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.build import Routing
 from methods.routing.composed import RoutedComposed
 from methods.routing.config import StatisticsConfig
-from methods.routing.context import RoutingContext
+from methods.routing.context import RoutingContext, Side
 from methods.routing.linear import RoutedLinear
 from methods.routing.losses import negative_log_product
 from methods.routing.method import RoutedMethod
@@ -73,7 +73,7 @@ class MoleGate(Provider):
         self,
         config: GateConfig,
         site: RoutedLinear,
-        context: RoutingContext,
+        context: Side,
         *,
         name: str,
         seed: int,
@@ -137,7 +137,7 @@ class MoleBank(Bank):
     def __init__(self, providers: Sequence[Any]) -> None:
         super().__init__(providers)
         self.config: GateConfig = providers[0].config
-        self.context: RoutingContext = providers[0].context
+        self.context: Side = providers[0].context
         self.n_rows = len(providers) * providers[0].n_experts if self.config.form == "input" else 0
         self._readouts: dict[bool, tuple[tuple[int, ...], Tensor]] = {}
         self._gram: Tensor | None = None
@@ -261,7 +261,7 @@ class Mole(RoutedMethod):
         masked = [index for index, name in enumerate(pool) if name in config.masked]
 
         def provider(name: str, site: RoutedLinear) -> MoleGate:
-            return MoleGate(config.gate, site, context, name=name, seed=seed, masked=masked)
+            return MoleGate(config.gate, site, context.side(name), name=name, seed=seed, masked=masked)
 
         def loss(n_routers: int, n_experts: int, like: Tensor) -> MoleBalance:
             return MoleBalance(n_routers, n_experts, config.loss, like)

@@ -49,6 +49,6 @@ class Random(RoutedMethod):
         k = None if route.dense else route.eval_k
 
         def provider(name: str, site: RoutedLinear) -> RandomRouter:
-            return RandomRouter(len(pool), context, name=name, seed=seed)
+            return RandomRouter(len(pool), context.side(name), name=name, seed=seed)
 
         return Routing(provider, Sparsifier(k, k, route.renorm))

@@ -14,10 +14,11 @@ from torch.func import functional_call
 from methods.base import Expert, MethodConfig, TrainingPhase
 from methods.routing.build import Routing, install_routed
 from methods.routing.composed import RoutedComposed
-from methods.routing.context import RoutingContext
+from methods.routing.context import RoutingContext, Side
 from methods.routing.linear import RoutedLinear
 from methods.routing.method import RoutedMethod
 from methods.routing.providers import Bank, Provider, wide, wide_parameter
+from methods.routing.sides import reads_encoder
 from methods.routing.sparsify import DENSE
 from methods.seeding import generator
 
@@ -122,18 +123,30 @@ class XloraComposed(RoutedComposed):
 
     classifier: Classifier
 
-    def attach(self, classifier: Classifier, scalings: Scalings, scope: str) -> None:
-        """Give it the classifier, which becomes part of the model until uninstalled."""
+    def attach(self, classifier: Classifier, scalings: Scalings, of_encoder: Scalings, scope: str) -> None:
+        """Give it the classifier, which becomes part of the model until uninstalled.
+
+        Args:
+            classifier: of last hidden states.
+            scalings: read by the sites of a decoder.
+            of_encoder: read by those of an encoder.
+            scope: see `XloraConfig`.
+        """
         self.classifier = classifier
-        self.scalings = scalings
+        self.scalings, self.of_encoder = scalings, of_encoder
         self.fixed = scope == "prompt_fixed"
         self.kv_cache = self.whole_prompts = self.fixed
         self._initial = {name: p.detach().clone() for name, p in classifier.named_parameters()}
         classifier.train(self.model.training)
         self.model.add_module("xlora_classifier", classifier)
-        inner: nn.Module = getattr(self.model, "base_model", self.model)
-        # After the context's own hook, so that it says what this pass is.
-        self._first_pass = inner.register_forward_pre_hook(self._classify, with_kwargs=True)
+        stacks: list[tuple[nn.Module, Any]]
+        if self.context.encoder is not None:
+            whole: Any = self.model
+            stacks = [(whole.get_encoder(), self._classify_encoder), (whole.get_decoder(), self._classify_decoder)]
+        else:
+            stacks = [(getattr(self.model, "base_model", self.model), self._classify)]
+        # After the context's own hooks, so that it says what this pass is.
+        self._first_pass = [stack.register_forward_pre_hook(hook, with_kwargs=True) for stack, hook in stacks]
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """See `Composed.groups`."""
@@ -145,27 +158,58 @@ class XloraComposed(RoutedComposed):
         Raises:
             RuntimeError: the pass continues a cache whose prompt was not passed, or any cache for `token`.
         """
-        context, scalings = self.context, self.scalings
-        batch = self._batch(args, kwargs)
-        if context.past_length:
-            known = scalings.logits is not None and scalings.logits.shape[:2] == (batch, 1)
-            if not self.fixed or not known:
-                raise RuntimeError(
-                    "X-LoRA scores whole sequences: pass them without a cache, or choose scope=prompt_fixed and pass "
-                    "the prompt first."
-                )
+        if self.context.past_length:
+            self._require_prompt(self._batch(args, kwargs))
             return
-        with self.bypassed(), torch.no_grad():
-            caches = {"past_key_values", "cache_params"} & kwargs.keys()
-            whole = {**kwargs, "use_cache": False, **dict.fromkeys(caches)}
-            hidden: Tensor = inner.forward(*args, **whole).last_hidden_state
+        caches = {"past_key_values", "cache_params"} & kwargs.keys()
+        whole = {**kwargs, "use_cache": False, **dict.fromkeys(caches)}
+        hidden = self._unadapted(inner, args, whole)
+        self._score(self.scalings, self._last_of_prompt(hidden, self.context) if self.fixed else hidden)
+
+    def _classify_encoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As `_classify`, for the encoder of an encoder-decoder model; its states begin the decoder's first pass."""
+        assert self.context.encoder is not None
+        self._states = self._unadapted(stack, args, kwargs)
         if self.fixed:
-            prompt = context.prompt(hidden.shape[:2], hidden.device)
-            last = (prompt * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)).argmax(1)
-            hidden = hidden[torch.arange(len(hidden), device=hidden.device), last].unsqueeze(1)
+            last = self._last_of_prompt(self._states, self.context.encoder)
+            self._score(self.scalings, last)
+            self._score(self.of_encoder, last)
+        else:
+            self._score(self.of_encoder, self._states)
+
+    def _classify_decoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """As `_classify`, for the decoder, which without experts reads the encoder's states without experts."""
+        if self.fixed or self.context.past_length:
+            self._require_prompt(self._batch(args, kwargs))
+            return
+        whole = {**kwargs, "use_cache": False, "past_key_values": None, "encoder_hidden_states": self._states}
+        self._score(self.scalings, self._unadapted(stack, args, whole))
+
+    def _require_prompt(self, batch: int) -> None:
+        known = self.scalings.logits is not None and self.scalings.logits.shape[:2] == (batch, 1)
+        if not self.fixed or not known:
+            raise RuntimeError(
+                "X-LoRA scores whole sequences: pass them without a cache, or choose scope=prompt_fixed and pass "
+                "the prompt first."
+            )
+
+    def _unadapted(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        """Last hidden states `[b, t, d]` of a stack without experts."""
+        with self.bypassed(), torch.no_grad():
+            hidden: Tensor = stack.forward(*args, **kwargs).last_hidden_state
+        return hidden
+
+    @staticmethod
+    def _last_of_prompt(hidden: Tensor, side: Side) -> Tensor:
+        """Hidden states `[b, 1, d]` of the prompt's last token."""
+        prompt = side.prompt(hidden.shape[:2], hidden.device)
+        last = (prompt * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)).argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), last].unsqueeze(1)
+
+    def _score(self, scalings: Scalings, hidden: Tensor) -> None:
         scalings.logits = self.classifier(hidden)
         scalings.initial = None
-        if context.collect:
+        if self.context.collect:
             with torch.no_grad():
                 scalings.initial = functional_call(self.classifier, self._initial, (hidden,))
 
@@ -177,7 +221,8 @@ class XloraComposed(RoutedComposed):
     def uninstall(self) -> None:
         """See `Composed.uninstall`."""
         if self._freeze is not None:
-            self._first_pass.remove()
+            for hook in self._first_pass:
+                hook.remove()
             del self.model.xlora_classifier
         super().uninstall()
 
@@ -190,11 +235,11 @@ class Xlora(RoutedMethod):
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> XloraComposed:
         """See `Method.install`."""
-        scalings, sites = Scalings(), list[str]()
+        scalings, of_encoder, sites = Scalings(), Scalings(), list[str]()
 
         def provider(name: str, site: RoutedLinear) -> XloraReader:
             sites.append(name)
-            return XloraReader(scalings, len(sites) - 1)
+            return XloraReader(of_encoder if reads_encoder(name) else scalings, len(sites) - 1)
 
         routing = Routing(provider, DENSE)
         composed = install_routed(model, experts, RoutingContext(), routing, fuse=self.fuse, handle=XloraComposed)
@@ -203,7 +248,7 @@ class Xlora(RoutedMethod):
         width = config.get_text_config().hidden_size
         like = next(model.parameters())
         classifier = Classifier(self.config, width, len(sites), len(experts), seed=seed, like=like)
-        composed.attach(classifier, scalings, self.config.scope)
+        composed.attach(classifier, scalings, of_encoder, self.config.scope)
         return composed
 
     def phase(self) -> TrainingPhase:

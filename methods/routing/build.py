@@ -18,6 +18,7 @@ from methods.routing.inject import input_groups, layer_of
 from methods.routing.linear import RoutedLinear
 from methods.routing.providers import Provider
 from methods.routing.router import Follower, HardRouting, Router, WeightSource
+from methods.routing.sides import reads_encoder
 from methods.routing.sparsify import Sparsifier
 
 MakeProvider = Callable[[str, RoutedLinear], Provider]
@@ -33,8 +34,8 @@ class Routing:
         provider: makes the router of a name (the site whose input it reads; `global` for the router of all layers).
         sparsifier: turns logits into weights.
         scope: which sites share a router. `per_projection`: none; `shared_qkv`: those that read one input;
-            `per_layer`: all of a layer, by the input of its first site; `global`: as `per_layer`, with one matrix for
-            all layers.
+            `per_layer`: all of a layer, by the input of its first site (in a decoder that reads an encoder, those that
+            read one sequence); `global`: as `per_layer`, with one matrix for all layers.
         jitter: noise on the routers' input in training.
         loss: makes the auxiliary loss for (number of routers, of experts, a tensor of the model's type and device);
             None for no loss.
@@ -167,11 +168,14 @@ def _source(
             site = sites[owner]
             site.provider = routing.provider(name, site)
             providers.append(site.provider)
-        return Router(owners, providers, routing.sparsifier, context, jitter=routing.jitter)
+        return Router(owners, providers, routing.sparsifier, context.side(owners[0]), jitter=routing.jitter)
 
     if routing.scope == "per_projection":
         return new(members, members)
     key = family[0] if routing.scope == "shared_qkv" else layer_of(members[0])
+    if routing.scope != "shared_qkv" and reads_encoder(members[0]):
+        # A decoder's layer reads two sequences, and weights of one do not fit the other.
+        key += " (encoder)"
     if key in shared:
         shared[key].followed = True
         return Follower(shared[key])
@@ -181,7 +185,7 @@ def _source(
         width = next(iter(shared.values())).names[0]
         if sites[width].in_features != sites[first].in_features:
             raise Unsupported("A global router needs inputs of one width: choose router.scope=per_layer.")
-        router = Router([first], [provider], routing.sparsifier, context, jitter=routing.jitter)
+        router = Router([first], [provider], routing.sparsifier, context.side(first), jitter=routing.jitter)
     else:
         router = new(["global" if routing.scope == "global" else first], [first])
     shared[key] = router

@@ -106,7 +106,8 @@ class RoutedComposed(Composed):
         if len(records) != len(self.routers):
             raise RuntimeError("losses need a forward pass with context.training set since the last call.")
         tokens: CountedTokens = self.loss.config.stats_tokens
-        batch = RoutingBatch(records, self.context.counted(tokens))
+        sides = self.context.side_counts(whole_window=self.stats_scope != "microbatch")
+        batch = RoutingBatch(records, self.context.counted(tokens), sides)
         terms = self.loss(batch, self.context.progress)
         for router in self.routers:
             router.record = None

@@ -8,6 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from methods.routing.sides import EncoderSide, SideCounts, reads_encoder
+
 CountedTokens = Literal["all_nonpad", "answer_only", "prompt_only"]
 
 
@@ -34,6 +36,10 @@ class RoutingContext:
         input_ids: `[b, t]` token ids of this pass, or None when the model was given embeddings.
         position_ids: `[b, t]` positions in the sequence, padding not counted, as integers.
         past_length: tokens in the key-value cache before this pass.
+        encoder: the encoder's tokens of an encoder-decoder model; the context's own tokens are the decoder's then. None
+            in other models.
+        window: counted tokens of the accumulation window on the encoder's and on the decoder's side, for losses of
+            encoder-decoder models; the engine's.
         listeners: objects whose `reset_diagnostics` is called when a task begins.
     """
 
@@ -50,7 +56,23 @@ class RoutingContext:
     input_ids: Tensor | None = None
     position_ids: Tensor | None = None
     past_length: int = 0
+    encoder: EncoderSide | None = None
+    window: tuple[int, int] | None = None
     listeners: list[object] = field(default_factory=list)
+
+    def side(self, site: str) -> Side:
+        """What a site at a module path is told of a pass: the encoder's side where it reads the encoder's tokens."""
+        if not reads_encoder(site):
+            return self
+        if self.encoder is None:
+            self.encoder = EncoderSide(self)
+        return self.encoder
+
+    def side_counts(self, *, whole_window: bool) -> SideCounts | None:
+        """Counted tokens of both sides of an encoder-decoder model's pass; None in other models."""
+        if self.encoder is None or self.encoder.token_mask is None or self.token_mask is None:
+            return None
+        return SideCounts(self.encoder.token_mask, self.token_mask, self.window if whole_window else None)
 
     def begin_task(self, name: str, own: int | None) -> None:
         """Enter evaluation of one task; layers restart their statistics."""
@@ -78,8 +100,14 @@ class RoutingContext:
         return chosen if self.token_mask is None else chosen & self.token_mask
 
     def prompt(self, shape: torch.Size, device: torch.device) -> Tensor:
-        """`[b, t]` booleans of the prompt's tokens in this pass (see `prompt_mask`)."""
-        if self.prompt_mask is not None:
+        """`[b, t]` booleans of the prompt's tokens in this pass (see `prompt_mask`).
+
+        The prompt of an encoder-decoder model is the encoder's; of the decoder's tokens the start token alone is there
+        before the answer is.
+        """
+        if self.encoder is not None and self.position_ids is not None:
+            mask = (self.position_ids.to(device) == 0).expand(shape)
+        elif self.prompt_mask is not None:
             mask = torch.zeros(shape, dtype=torch.bool, device=device)
             mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask
         elif self.training and self.label_mask is not None:
@@ -87,3 +115,7 @@ class RoutingContext:
         else:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
         return mask if self.token_mask is None else mask & self.token_mask
+
+
+Side = RoutingContext | EncoderSide
+"""What a router knows of a pass: the context itself, or the encoder's side of it."""

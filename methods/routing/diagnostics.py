@@ -25,11 +25,13 @@ class Observation:
         logits: `[b, t, K, N]`.
         w: applied weights, `[b, t, K, N]`.
         start: logits of the untrained routers, `[b, t, K, N]`; None where nothing is trained.
+        encoder: whether the tokens are those of an encoder-decoder model's encoder.
     """
 
     logits: Tensor
     w: Tensor
     start: Tensor | None
+    encoder: bool = False
 
 
 class Observed(Protocol):
@@ -70,17 +72,14 @@ class Collector:
                 router.observed = None
 
     def _chunks(self) -> Iterator[list[Observed]]:
-        """Routers in order, those with passes of one shape together, or those without a pass."""
+        """Routers in order, those with passes over the same tokens together, or those without a pass."""
         chunk: list[Observed] = []
         size = 0
         for router in self.routers:
             seen = router.observed
-            if chunk:
-                last = chunk[-1].observed
-                same = None if seen is None else seen.w.shape[:2]
-                if same != (None if last is None else last.w.shape[:2]) or size > _CHUNK:
-                    yield chunk
-                    chunk, size = [], 0
+            if chunk and (_tokens(seen) != _tokens(chunk[-1].observed) or size > _CHUNK):
+                yield chunk
+                chunk, size = [], 0
             chunk.append(router)
             size += 0 if seen is None else seen.w.numel()
         if chunk:
@@ -94,7 +93,8 @@ class Collector:
             for seen in observations
         ]
         logits, w, start = (torch.cat(column, -2).flatten(0, 1) for column in zip(*parts, strict=True))
-        mask = self.context.token_mask
+        side = self.context.encoder if observations[0].encoder else self.context
+        mask = None if side is None else side.token_mask
         if mask is not None and mask.shape == observations[0].logits.shape[:2]:
             keep = mask.flatten()
             logits, w, start = logits[keep], w[keep], start[keep]
@@ -145,3 +145,8 @@ class Collector:
             per_module["own_expert_mass"] = [None] * len(self.names)
             overall["own_expert_mass"] = None
         return {"experts": list(experts), "modules": self.names, **overall, "per_module": per_module}
+
+
+def _tokens(seen: Observation | None) -> tuple[torch.Size, bool] | None:
+    """Which tokens a pass was over."""
+    return None if seen is None else (seen.w.shape[:2], seen.encoder)

@@ -46,6 +46,12 @@ class RoutedMethod(Method):
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)
+        counted = getattr(getattr(self.config, "loss", None), "stats_tokens", "all_nonpad")
+        if getattr(model_config, "is_encoder_decoder", False) and counted != "all_nonpad":
+            raise Unsupported(
+                "Every router of an encoder-decoder model reads either the prompt or the answer: leave "
+                f"loss.stats_tokens at all_nonpad instead of {counted}."
+            )
 
     def trains(self) -> bool:
         """See `Method.trains`."""

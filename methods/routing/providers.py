@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from methods.routing.config import RouterConfig
-from methods.routing.context import RoutingContext
+from methods.routing.context import Side
 from methods.seeding import generator, seed_from
 
 _RMS_EPS = 1e-6
@@ -174,7 +174,7 @@ class RandomRouter(Provider):
     position counts.
     """
 
-    def __init__(self, n_experts: int, context: RoutingContext, *, name: str, seed: int) -> None:
+    def __init__(self, n_experts: int, context: Side, *, name: str, seed: int) -> None:
         super().__init__()
         self.n_experts = n_experts
         self.context = context

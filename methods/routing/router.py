@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.routing.context import RoutingContext
+from methods.routing.context import RoutingContext, Side
 from methods.routing.diagnostics import Observation
 from methods.routing.providers import Provider
+from methods.routing.sides import EncoderSide
 from methods.routing.sparsify import Sparsifier
 
 
@@ -31,10 +32,14 @@ class WeightSource(Protocol):
 
 @dataclass
 class Record:
-    """One training pass of K routers: `logits` and applied weights `w`, both `[b, t, K, N]`, with graph."""
+    """One training pass of K routers: `logits` and applied weights `w`, both `[b, t, K, N]`, with graph.
+
+    `encoder` says whether the tokens are those of an encoder-decoder model's encoder.
+    """
 
     logits: Tensor
     w: Tensor
+    encoder: bool = False
 
 
 class Router:
@@ -54,7 +59,7 @@ class Router:
         names: Sequence[str],
         providers: Sequence[Provider],
         sparsifier: Sparsifier,
-        context: RoutingContext,
+        context: Side,
         *,
         jitter: float = 0.0,
     ) -> None:
@@ -66,6 +71,11 @@ class Router:
         self.jitter = jitter
         self.followed = False
         self.clear()
+
+    @property
+    def encoder(self) -> bool:
+        """Whether these routers read the encoder's tokens of an encoder-decoder model."""
+        return isinstance(self.context, EncoderSide)
 
     def clear(self) -> None:
         """Forget the previous pass."""
@@ -81,11 +91,11 @@ class Router:
         logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])
         w = self.sparsifier(logits, context.training)
         if context.training:
-            self.record = Record(logits, w)
+            self.record = Record(logits, w, self.encoder)
         if context.collect:
             with torch.no_grad():
                 start = self.bank.initial_logits(x, h, None if products is None else products[..., n_rows:])
-            self.observed = Observation(logits.detach(), w.detach(), start)
+            self.observed = Observation(logits.detach(), w.detach(), start, self.encoder)
         if self.followed:
             self.latest = w
         return w

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from methods.routing.config import StatisticsConfig
 from methods.routing.router import Record
+from methods.routing.sides import SideCounts
 
 FMode = str
 
@@ -30,27 +31,38 @@ class RoutingBatch:
     Attributes:
         records: one for each group of routers, in a fixed order; G routers in all.
         mask: `[b, t]` booleans of counted tokens; None counts all.
+        sides: counted tokens of an encoder-decoder model, in which each record has its own side's; None in others.
     """
 
     records: Sequence[Record]
     mask: Tensor | None
+    sides: SideCounts | None = None
 
     @cached_property
     def tokens(self) -> Tensor:
-        """Number of counted tokens, a scalar."""
+        """Number of counted tokens, a scalar; of both sides together where there are two."""
+        if self.sides is not None:
+            return self.sides.tokens
         if self.mask is not None:
             return self.mask.sum()
         return torch.tensor(self.records[0].w.shape[:2].numel(), device=self.records[0].w.device)
 
     def mean(self, of: Callable[[Record], Tensor]) -> Tensor:
         """Mean over counted tokens of a function of records with values `[b, t, K, ...]`: `[G, ...]`."""
-        return self.average(of(record) for record in self.records)
+        return self.average((of(record), record.encoder) for record in self.records)
 
-    def average(self, parts: Iterable[Tensor]) -> Tensor:
-        """Mean over counted tokens of values `[b, t, K, ...]` each, side by side: `[sum of K, ...]`."""
+    def average(self, parts: Iterable[tuple[Tensor, bool]]) -> Tensor:
+        """Mean over counted tokens of values, next to each other: `[sum of K, ...]`.
+
+        Args:
+            parts: values `[b, t, K, ...]` each, and whether they are at the encoder's tokens.
+        """
         means = []
-        for values in parts:
-            if self.mask is None:
+        for values, encoder in parts:
+            if self.sides is not None:
+                weights = self.sides.weights(encoder, values.dtype)
+                means.append(torch.tensordot(weights, values, dims=([0, 1], [0, 1])))
+            elif self.mask is None:
                 means.append(values.mean((0, 1)))
             else:
                 weights = self.mask.to(values.dtype) / self.tokens.clamp(min=1)

@@ -1,0 +1,95 @@
+"""The two token sequences of an encoder-decoder model, and which of them a site reads.
+
+The encoder's layers see the encoder's tokens, the decoder's see the decoder's, and the keys and values of
+cross-attention, though in the decoder, are computed from the encoder's states: once, since the model caches them while
+it decodes. The decoder's tokens are the context's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from methods.routing.context import RoutingContext
+
+_CROSS = (".EncDecAttention.k", ".EncDecAttention.v")
+
+
+def reads_encoder(site: str) -> bool:
+    """Whether the module at a path of an encoder-decoder model gets the encoder's tokens; False in other models."""
+    return site.startswith("encoder.") or site.endswith(_CROSS)
+
+
+class EncoderSide:
+    """What a pass says about the encoder's tokens; everything that is not about tokens is the owner's.
+
+    Attributes:
+        token_mask: `[b, t]` booleans of the encoder's tokens that are not padding.
+        input_ids: `[b, t]`, or None when the model was given embeddings.
+        position_ids: `[b, t]`, padding not counted.
+        past_length: 0, since the encoder keeps no cache.
+    """
+
+    past_length = 0
+
+    def __init__(self, owner: RoutingContext) -> None:
+        self.owner = owner
+        self.token_mask: Tensor | None = None
+        self.input_ids: Tensor | None = None
+        self.position_ids: Tensor | None = None
+
+    @property
+    def training(self) -> bool:
+        """See `RoutingContext`."""
+        return self.owner.training
+
+    @property
+    def collect(self) -> bool:
+        """See `RoutingContext`."""
+        return self.owner.collect
+
+    @property
+    def domain(self) -> Tensor | None:
+        """See `RoutingContext`."""
+        return self.owner.domain
+
+    def prompt(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """`[b, t]` booleans: the encoder is given the prompt and nothing else."""
+        mask = torch.ones(shape, dtype=torch.bool, device=device)
+        return mask if self.token_mask is None else mask & self.token_mask
+
+
+@dataclass(frozen=True)
+class SideCounts:
+    """Counted tokens of one micro-batch on both sides.
+
+    An accumulation window weights micro-batches by their tokens on both sides together, and a router's mean is over
+    its own side: `weights` corrects for that, so that means over a window do not depend on how it is cut.
+
+    Attributes:
+        encoder: `[b, t]` booleans.
+        decoder: `[b, t']` booleans.
+        window: tokens of the whole window on either side (encoder, decoder); None where the micro-batch stands alone.
+    """
+
+    encoder: Tensor
+    decoder: Tensor
+    window: tuple[int, int] | None = None
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Number of counted tokens on both sides, a scalar."""
+        return self.encoder.sum() + self.decoder.sum()
+
+    def weights(self, encoder: bool, dtype: torch.dtype) -> Tensor:
+        """What values at the tokens of one side are multiplied with, so that their sum is their mean."""
+        mask = self.encoder if encoder else self.decoder
+        if self.window is None:
+            return mask.to(dtype) / mask.sum().clamp(min=1)
+        own = self.window[0 if encoder else 1]
+        return mask.to(dtype) * (sum(self.window) / own / self.tokens.to(dtype))

@@ -1,0 +1,142 @@
+"""Tiny random T5 models: the original form (ReLU, tied head) and Flan-T5's (gated GELU, a head of its own)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from methods import registry
+from methods.base import Composed, Method, Unsupported
+from methods.tiny import tiny_comparison, tiny_experts
+
+POOL = ("a", "b", "c", "d")
+QV = ("q", "v")
+ALL = ("q", "k", "v", "o")
+
+
+def make_t5(kind: str = "flan", dtype: torch.dtype = torch.float64) -> Any:
+    """Two layers on either side, width 32."""
+    from transformers import AutoConfig, T5ForConditionalGeneration
+
+    config = AutoConfig.for_model(
+        "t5",
+        vocab_size=64,
+        d_model=32,
+        d_kv=8,
+        d_ff=48,
+        num_layers=2,
+        num_decoder_layers=2,
+        num_heads=4,
+        feed_forward_proj="gated-gelu" if kind == "flan" else "relu",
+        tie_word_embeddings=kind != "flan",
+        dropout_rate=0.0,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        model: Any = T5ForConditionalGeneration(config)
+        if kind == "flan":
+            # transformers ties the head of every T5 that it builds; a checkpoint with two matrices unties it.
+            model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                torch.nn.init.normal_(parameter, std=0.15)
+    return model.to(dtype).eval()
+
+
+@cache
+def _config() -> Any:
+    return make_t5().config
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Prompts and shifted targets with their masks, `[b, t]` and `[b, t']`."""
+
+    ids: Tensor
+    mask: Tensor
+    decoder: Tensor
+    decoder_mask: Tensor
+
+    def __getitem__(self, row: int) -> Pair:
+        """One row without its padding."""
+        prompt, target = self.mask[row].bool(), self.decoder_mask[row].bool()
+        return Pair(*(x[row : row + 1, keep] for x, keep in zip(self, (prompt, prompt, target, target), strict=True)))
+
+    def __iter__(self) -> Any:
+        return iter((self.ids, self.mask, self.decoder, self.decoder_mask))
+
+
+def make_pair(n: int = 4, *, left: bool = False) -> Pair:
+    """Random prompts of 9, 7, 5, ... tokens (padded on the right, or left) and targets of 5, 4, 3, ..."""
+    draw = torch.Generator().manual_seed(5)
+    ids, decoder = (torch.randint(2, 64, (n, t), generator=draw) for t in (9, 5))
+    decoder[:, 0] = 0
+    mask, decoder_mask = torch.ones_like(ids), torch.ones_like(decoder)
+    for row in range(n):
+        padding = min(2 * row, 8)
+        columns = slice(0, padding) if left else slice(9 - padding, 9)
+        ids[row, columns] = mask[row, columns] = 0
+        decoder[row, max(1, 5 - row) :] = decoder_mask[row, max(1, 5 - row) :] = 0
+    return Pair(ids, mask, decoder, decoder_mask)
+
+
+def run(model: Any, pair: Pair) -> Tensor:
+    """Logits `[b, t', vocabulary]` without a cache or gradients."""
+    with torch.no_grad():
+        logits: Tensor = model(
+            input_ids=pair.ids,
+            attention_mask=pair.mask,
+            decoder_input_ids=pair.decoder,
+            decoder_attention_mask=pair.decoder_mask,
+            use_cache=False,
+        ).logits
+    return logits
+
+
+def make_method(name: str, overrides: Mapping[str, Any] | None = None, targets: tuple[str, ...] = QV) -> Method:
+    """A method as a comparison over T5 runs it, after its check."""
+    method = registry.create(name, overrides or {}).within(replace(tiny_comparison(POOL), targets=targets))
+    method.check(_config(), POOL)
+    return method
+
+
+def put(
+    name: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    kind: str = "flan",
+    targets: tuple[str, ...] = QV,
+    fuse: bool = True,
+) -> Composed:
+    """A method on a fresh tiny T5."""
+    model = make_t5(kind)
+    method: Any = make_method(name, overrides, targets)
+    if hasattr(method, "fuse"):
+        method.fuse = fuse
+    wanted = method.depends_on(POOL, "a")
+    experts = [expert for expert in tiny_experts(model, POOL, targets=targets) if expert.name in wanted]
+    composed: Composed = method.install(model, experts, seed=0)
+    return composed
+
+
+def _supported() -> tuple[str, ...]:
+    found = []
+    for name in registry.names():
+        try:
+            make_method(name)
+        except Unsupported:
+            continue
+        found.append(name)
+    return tuple(found)
+
+
+SUPPORTED = _supported()
+"""Methods that take a T5."""
