@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Encoded:
-    """One training sequence: token ids, how many of them are the target (at the end), and whose domain it is."""
+    """One training sequence: token ids, how many of them are the target (at the end), and whose domain it is.
+
+    For encoder-decoder models the ids before the target are the encoder's input.
+    """
 
     id: str
     task: str
@@ -54,18 +57,27 @@ class Pending:
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, task: BoundTask, part: Part, domain: int, max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    task: BoundTask,
+    part: Part,
+    domain: int,
+    max_length: int,
+    *,
+    seq2seq: bool = False,
 ) -> list[Pending]:
     """Rows of one part of a task, to be encoded; the split into prompt and target tokens is lm-eval's own.
 
     Prompts too long for `max_length` lose tokens on the left, never the target. Targets of generative tasks end in the
-    end-of-sequence token, so that a trained expert learns to stop.
+    end-of-sequence token, so that a trained expert learns to stop; those of encoder-decoder models all do, as these
+    models are trained everywhere. (Scored continuations have none, as in lm-eval.)
     """
-    ending = [tokenizer.eos_token_id] if task.generative and tokenizer.eos_token_id is not None else []
+    ends = (task.generative or seq2seq) and tokenizer.eos_token_id is not None
+    ending = [tokenizer.eos_token_id] if ends else []
+    split = encode_apart if seq2seq else split_encode
 
     def make(doc: Doc) -> Encoded:
         example = task.example(doc)
-        prompt_ids, target_ids = split_encode(tokenizer, example.prompt, example.target)
+        prompt_ids, target_ids = split(tokenizer, example.prompt, example.target)
         target_ids = (target_ids + ending)[: max_length - 1]
         room = max_length - len(target_ids)
         ids = prompt_ids[-room:] + target_ids if room < len(prompt_ids) else prompt_ids + target_ids
@@ -86,6 +98,17 @@ def split_encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[
     whole = tokenizer.encode(context + continuation)
     n_context = len(tokenizer.encode(context))
     return whole[:n_context], whole[n_context:]
+
+
+def encode_apart(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Token ids of the encoder's input and of the target, as lm-eval has them for encoder-decoder models.
+
+    Trailing spaces of the context move to the continuation. The context gets the tokenizer's special tokens (T5: an
+    end token), the continuation none.
+    """
+    kept = context.rstrip()
+    target = tokenizer.encode(context[len(kept) :] + continuation, add_special_tokens=False)
+    return tokenizer.encode(kept), target
 
 
 def draw(
@@ -167,8 +190,18 @@ def micro_batches(window: Sequence[Encoded], size: int, *, by_length: bool) -> l
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
-    """Right-padded `input_ids`, `attention_mask`, `labels` (all `[b, t]`; -100 outside targets) and `domain` `[b]`."""
+def collate(rows: Sequence[Encoded], pad_id: int, *, seq2seq: bool = False) -> dict[str, Tensor]:
+    """Right-padded `input_ids`, `attention_mask`, `labels` (all `[b, t]`; -100 outside targets) and `domain` `[b]`.
+
+    For encoder-decoder models `input_ids` and `attention_mask` are the prompts `[b, t]`, `labels` the targets
+    `[b, t']`.
+    """
+    domain = torch.tensor([row.domain for row in rows], dtype=torch.long)
+    if seq2seq:
+        prompts = [row.ids[: len(row) - row.n_target] for row in rows]
+        ids, mask = _padded(prompts, pad_id), _padded([[1] * len(prompt) for prompt in prompts], 0)
+        labels = _padded([row.ids[len(row) - row.n_target :] for row in rows], -100)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": domain}
     length = max(len(row) for row in rows)
     ids = torch.full((len(rows), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(rows), length), dtype=torch.long)
@@ -178,5 +211,12 @@ def collate(rows: Sequence[Encoded], pad_id: int) -> dict[str, Tensor]:
         ids[index, :n] = torch.tensor(row.ids)
         mask[index, :n] = 1
         labels[index, n - row.n_target : n] = ids[index, n - row.n_target : n]
-    domain = torch.tensor([row.domain for row in rows], dtype=torch.long)
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": domain}
+
+
+def _padded(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
+    """Rows of unequal lengths, at least one column wide."""
+    filled = torch.full((len(rows), max(1, max(map(len, rows)))), padding, dtype=torch.long)
+    for index, row in enumerate(rows):
+        filled[index, : len(row)] = torch.tensor(row, dtype=torch.long)
+    return filled

@@ -7,6 +7,7 @@ whatever it does to logits afterwards (soft-capping, scaling) still happens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -36,6 +37,41 @@ def logits_at(model: nn.Module, rows: Tensor, **inputs: Any) -> tuple[Tensor, An
     logits: Tensor = output.logits
     # A head that is applied functionally never fires the hook: then the full logits came back.
     return (logits if logits.dim() == 2 else logits[rows]), output
+
+
+def is_seq2seq(model: nn.Module) -> bool:
+    """Whether a transformers model has an encoder beside its decoder."""
+    return bool(getattr(getattr(model, "config", None), "is_encoder_decoder", False))
+
+
+def target_logits(forward: nn.Module, model: Any, part: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Logits `[m, vocabulary]` of a collated micro-batch's target tokens, and the targets `[m]`.
+
+    Args:
+        forward: the module that is called: the model, or a wrapper of it.
+        model: the transformers model; causal, or an encoder-decoder whose decoder gets the targets shifted right.
+        part: what `harness.data.collate` made of the rows.
+    """
+    labels = part["labels"]
+    given = {"input_ids": part["input_ids"], "attention_mask": part["attention_mask"], "use_cache": False}
+    targets = labels != -100
+    if is_seq2seq(model):
+        # The mask matters to routing alone: attention is causal and padding comes last.
+        shifted = model.prepare_decoder_input_ids_from_labels(labels)
+        logits, _ = logits_at(
+            forward, targets, **given, decoder_input_ids=shifted, decoder_attention_mask=targets.long()
+        )
+        return logits, labels[targets]
+    rows = torch.zeros_like(targets)
+    rows[:, :-1] = targets[:, 1:]
+    logits, _ = logits_at(forward, rows, **given)
+    return logits, labels[:, 1:][rows[:, :-1]]
+
+
+def target_count(model: nn.Module, part: Mapping[str, Tensor]) -> int:
+    """Targets of a collated micro-batch that `target_logits` scores."""
+    labels = part["labels"] if is_seq2seq(model) else part["labels"][:, 1:]
+    return int((labels != -100).sum())
 
 
 def target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from harness.config import OptimisationSection
 from harness.data import Encoded, Pending, collate, draw, encode
 from harness.experts import pad_token
-from harness.forward import logits_at, target_cross_entropy
+from harness.forward import is_seq2seq, target_cross_entropy, target_logits
 from harness.training import Recipe, train
 from results.digest import seed_from
 from tasks.base import Part
@@ -28,6 +28,7 @@ class TrainingData:
         self.plan = plan
         # Not the model: another one may take its place in memory.
         self._tokenizer = base.tokenizer
+        self._seq2seq = is_seq2seq(base.model)
         self._encoded: dict[tuple[str, Part, int], list[Pending]] = {}
 
     def pools(self, data: str, max_length: int) -> dict[str, list[Pending]]:
@@ -70,7 +71,7 @@ class TrainingData:
             names = self.plan.config.experts.names
             expert = registry.card(task.name).expert
             domain = names.index(expert) if expert in names else -1
-            self._encoded[key] = encode(self._tokenizer, task, part, domain, max_length)
+            self._encoded[key] = encode(self._tokenizer, task, part, domain, max_length, seq2seq=self._seq2seq)
         return self._encoded[key]
 
 
@@ -168,22 +169,13 @@ class EngineSession:
         size = self.plan.config.routers.micro_batch_size
         for start in range(0, len(rows), size):
             part = {key: value.to(device) for key, value in self._collate(rows[start : start + size]).items()}
-            labels = part["labels"]
-            picked = torch.zeros_like(labels, dtype=torch.bool)
-            picked[:, :-1] = labels[:, 1:] != -100
-            logits, _ = logits_at(
-                composed.model,
-                picked,
-                input_ids=part["input_ids"],
-                attention_mask=part["attention_mask"],
-                use_cache=False,
-            )
-            total += target_cross_entropy(logits, labels[:, 1:][picked[:, :-1]]).item()
-            count += int(picked.sum())
+            logits, targets = target_logits(composed.model, composed.model, part)
+            total += target_cross_entropy(logits, targets).item()
+            count += len(targets)
         return total / count
 
     def _collate(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        return collate(rows, pad_token(self.base.tokenizer))
+        return collate(rows, pad_token(self.base.tokenizer), seq2seq=is_seq2seq(self.base.model))
 
     def _section(self, budget: str) -> OptimisationSection:
         return self.plan.config.experts if budget == "expert" else self.plan.config.routers

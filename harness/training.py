@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,7 +19,7 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.data import Encoded, collate, micro_batches, windows
-from harness.forward import logits_at, target_cross_entropy
+from harness.forward import is_seq2seq, target_count, target_cross_entropy, target_logits
 
 if TYPE_CHECKING:
     from methods.base import Composed
@@ -117,7 +118,7 @@ def train(
             on_step=on_step,
             model=model,
             args=arguments,
-            train_dataset=_Windows(plan, recipe.micro_batch_size, pad_id, by_length),
+            train_dataset=_Windows(plan, recipe.micro_batch_size, pad_id, by_length, is_seq2seq(model)),
             optimizers=(_optimizer(chosen, recipe), None),
         )
         trainer.pop_callback(PrinterCallback)
@@ -145,18 +146,21 @@ def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe)
 class _Windows(Dataset[dict[str, Any]]):
     """One item is one optimiser step: its micro-batches, collated."""
 
-    def __init__(self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int, by_length: bool) -> None:
+    def __init__(
+        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int, by_length: bool, seq2seq: bool
+    ) -> None:
         self.plan = plan
         self.size = size
         self.pad_id = pad_id
         self.by_length = by_length
+        self.seq2seq = seq2seq
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
-        return {"micro_batches": [collate(part, self.pad_id) for part in parts]}
+        return {"micro_batches": [collate(part, self.pad_id, seq2seq=self.seq2seq) for part in parts]}
 
 
 class _Trainer(Trainer):
@@ -220,38 +224,38 @@ def window_backward(
     Returns:
         The window's cross-entropy per target token (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
     """
-    targets = sum(int((part["labels"][:, 1:] != -100).sum()) for part in window)
+    targets = sum(target_count(composed.model, part) for part in window)
     terms: dict[str, float] = {"task": 0.0, "loss": 0.0}
-    context = composed.context
+    context, seq2seq = composed.context, is_seq2seq(composed.model)
+    count = partial(_count, seq2seq=seq2seq)
+    if seq2seq:
+        context.window = sum(int(part["attention_mask"].sum()) for part in window), targets
     if composed.stats_scope == "accum":
         _statistics_pass(composed, model, window)
     for part in window:
-        labels = part["labels"]
-        context.training, context.domain, context.label_mask = True, part["domain"], labels != -100
-        rows = torch.zeros_like(labels, dtype=torch.bool)
-        rows[:, :-1] = labels[:, 1:] != -100
-        logits, _ = logits_at(
-            model, rows, input_ids=part["input_ids"], attention_mask=part["attention_mask"], use_cache=False
-        )
-        task_loss = target_cross_entropy(logits, labels[:, 1:][rows[:, :-1]]) / targets
+        context.training, context.domain, context.label_mask = True, part["domain"], part["labels"] != -100
+        logits, wanted = target_logits(model, composed.model, part)
+        task_loss = target_cross_entropy(logits, wanted) / targets
         loss = task_loss
         terms["task"] += task_loss.item()
         for name, term in composed.losses().items():
-            weight = _count(part, term.counted) / sum(_count(other, term.counted) for other in window)
+            weight = count(part, term.counted) / sum(count(other, term.counted) for other in window)
             weight = weight if term.per_token else 1 / len(window)
             loss = loss + term.coefficient * weight * term.value
             terms[name] = terms.get(name, 0.0) + weight * term.value.item()
         terms["loss"] += loss.item()
         backward(loss)
-    context.training, context.domain, context.label_mask = False, None, None
+    context.training, context.domain, context.label_mask, context.window = False, None, None, None
     return terms
 
 
-def _count(part: Mapping[str, Tensor], counted: CountedTokens) -> int:
+def _count(part: Mapping[str, Tensor], counted: CountedTokens, seq2seq: bool) -> int:
     """Tokens of a micro-batch that an auxiliary loss is a mean over."""
-    if counted == "all_nonpad":
-        return int(part["attention_mask"].sum())
     answers = part["labels"] != -100
+    if counted == "all_nonpad":
+        return int(part["attention_mask"].sum() + (answers.sum() if seq2seq else 0))
+    if seq2seq:
+        return int(answers.sum() if counted == "answer_only" else part["attention_mask"].sum())
     return int(answers.sum() if counted == "answer_only" else (part["attention_mask"].bool() & ~answers).sum())
 
 
@@ -265,14 +269,6 @@ def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapp
                 part["domain"],
                 part["labels"] != -100,
             )
-            rows = torch.zeros_like(part["labels"], dtype=torch.bool)
-            rows[:, 0] = True
-            logits_at(
-                model,
-                rows,
-                input_ids=part["input_ids"],
-                attention_mask=part["attention_mask"],
-                use_cache=False,
-            )
+            target_logits(model, composed.model, part)
             composed.losses()
     composed.on_statistics_end()

@@ -101,6 +101,7 @@ class PlainRunner:
                 input_ids=ids,
                 attention_mask=real.long(),
                 decoder_input_ids=model.prepare_decoder_input_ids_from_labels(labels),
+                decoder_attention_mask=keep.long(),
                 use_cache=False,
             )
         return logits
