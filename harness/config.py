@@ -86,7 +86,7 @@ class EvalSection(_Section):
     generative_limit: int | None = Field(default=None, gt=0)
     shots: int | None = Field(default=None, ge=0)
     fewshot: Literal["fixed", "per_item"] = "fixed"
-    prompt: Literal["cloze", "letters"] = "cloze"
+    prompt: Literal["cloze", "letters", "flan"] = "cloze"
     max_new_tokens: int = Field(default=256, gt=0)
     samples: int = Field(default=1, gt=0)
     temperature: float = Field(default=0.0, ge=0, validate_default=True)

@@ -51,8 +51,9 @@ class TaskSettings(BaseModel):
     """Few-shot examples; None takes the task's default (`gsm8k@5-shot` on the command line sets it)."""
     fewshot: Literal["fixed", "per_item"] = "fixed"
     """`fixed`: the same seeded examples for every item; `per_item`: a function of seed and item id."""
-    prompt: Literal["cloze", "letters"] = "cloze"
-    """`cloze`: choices' texts are scored (lm-eval's default); `letters`: options are listed, letters are scored."""
+    prompt: Literal["cloze", "letters", "flan"] = "cloze"
+    """`cloze`: choices' texts are scored (lm-eval's default); `letters`: options are listed, letters are scored;
+    `flan`: the prompts and answers that Flan-T5 was trained on (`tasks.flan`), where a task has them."""
     chat_template: bool = False
     """Prompts are conversations, few-shot examples earlier turns of them; needs `BoundTask.chat`."""
     limit: int | None = None

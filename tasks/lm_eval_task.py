@@ -33,6 +33,7 @@ from tasks.base import (
     TaskUnavailable,
 )
 from tasks.fewshot import FewShot
+from tasks.flan import FLAN
 from tasks.hashing import unit_interval
 from tasks.metrics import metric
 from tasks.row_task import LoadedRows, RowTask, chosen
@@ -249,7 +250,8 @@ class LmEvalTask(RowTask):
         """Join rows that are loaded with lm-eval's prompts and metrics.
 
         Raises:
-            TaskUnavailable: more few-shot examples are asked for than there are training rows.
+            TaskUnavailable: more few-shot examples are asked for than there are training rows, or a prompt that the
+                task does not have.
         """
         from tasks.lm_eval_adapter import Prompter
 
@@ -264,9 +266,19 @@ class LmEvalTask(RowTask):
         config = self.config(settings)
         if self.lists_letters(settings):
             config |= self._letters()
+        if settings.prompt == "flan":
+            config |= self._flan()
         first = next(doc for part in ("eval", "expert-train") for doc in rows.parts[part])
         lm = Prompter(config, self.view(dict(first.row)))
         return self.bound_class(self, rows, source, settings, chat, lm)
+
+    def _flan(self) -> dict[str, Any]:
+        prompt = FLAN.get(self.card.name)
+        if prompt is None:
+            raise TaskUnavailable(
+                f"{self.name} has no FLAN prompt, which {', '.join(FLAN)} have: choose eval.prompt=cloze or letters."
+            )
+        return {"doc_to_text": prompt.text, "doc_to_choice": list(prompt.answers)}
 
     def _letters(self) -> dict[str, Any]:
         def text(view: View) -> str:

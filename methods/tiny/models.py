@@ -39,12 +39,44 @@ _STATE_SPACE: Mapping[str, Any] = {
     "eos_token_id": 2,
 }
 
+_ENCODER_DECODER: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_decoder_layers": 2,
+    "num_heads": 4,
+    "feed_forward_proj": "gated-gelu",
+    "tie_word_embeddings": False,
+    "dropout_rate": 0.0,
+    "pad_token_id": 0,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
+
 Call = Callable[[Any, Tensor, Tensor | None, dict[str, Any]], Tensor]
 """(model, ids `[b, t]`, attention mask `[b, t]` or None, further arguments) to logits, see `model_logits`."""
 
 
 def _call_decoder(model: Any, ids: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
     logits: Tensor = model(input_ids=ids, attention_mask=mask, **options).logits
+    return logits
+
+
+_PROMPT = (5, 9, 3, 17, 22, 0)
+
+
+def _call_encoder_decoder(model: Any, ids: Tensor, mask: Tensor | None, options: dict[str, Any]) -> Tensor:
+    """The encoder reads one prompt, with a padded column, whatever the decoder's tokens are."""
+    prompt = torch.tensor(_PROMPT, device=ids.device).expand(len(ids), -1)
+    logits: Tensor = model(
+        input_ids=prompt,
+        attention_mask=(prompt != 0).long(),
+        decoder_input_ids=ids,
+        decoder_attention_mask=mask,
+        **options,
+    ).logits
     return logits
 
 
@@ -57,12 +89,15 @@ class TinyArchitecture:
         values: what its configuration sets.
         targets: last parts of the module paths where LoRAs go.
         call: how tokens become logits.
+        untied: whether the head gets a matrix of its own where the library builds it tied: a T5's configuration cannot
+            say what Flan-T5's weights are.
     """
 
     model_type: str
     values: Mapping[str, Any]
     targets: tuple[str, ...] = ATTENTION
     call: Call = field(default=_call_decoder, repr=False)
+    untied: bool = False
 
     def config(self) -> Any:
         """The `transformers` configuration."""
@@ -80,6 +115,8 @@ ARCHITECTURES: Mapping[str, TinyArchitecture] = {
     "qwen3": TinyArchitecture("qwen3", {**_DECODER, "head_dim": 16}),
     "mamba": TinyArchitecture("mamba", _STATE_SPACE, PROJECTIONS),
     "falcon-mamba": TinyArchitecture("falcon_mamba", _STATE_SPACE, PROJECTIONS),
+    # As Flan-T5.
+    "t5": TinyArchitecture("t5", _ENCODER_DECODER, ("q", "v"), _call_encoder_decoder, untied=True),
 }
 """Architectures by name; a new one needs nothing but its entry here."""
 
@@ -102,6 +139,9 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from("tiny", architecture, seed))
         model: Any = auto_class(config).from_config(config)
+        if chosen.untied:
+            head = model.get_output_embeddings()
+            head.weight = nn.Parameter(torch.empty_like(head.weight))
         # The library's initial scale makes layers this narrow nearly linear, its biases start at zero and its norms of
         # queries and keys at one; other values make tests mean something.
         for name, parameter in model.named_parameters():

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
 from harness.data import Encoded, collate, encode_apart, micro_batches
 from harness.forward import target_count, target_cross_entropy, target_logits
@@ -14,22 +13,7 @@ from harness.training import Recipe, train, window_backward
 from methods import registry
 from methods.base import Composed
 from methods.routing.composed import RoutedComposed
-from methods.tiny import tiny_experts
-
-
-def tiny_t5(dtype: torch.dtype = torch.float64) -> Any:
-    from transformers import AutoConfig, AutoModelForSeq2SeqLM
-
-    config = AutoConfig.for_model(
-        "t5", vocab_size=64, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4,
-        feed_forward_proj="gated-gelu", dropout_rate=0.0, pad_token_id=0, eos_token_id=1, decoder_start_token_id=0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model: Any = AutoModelForSeq2SeqLM.from_config(config)
-    for parameter in model.parameters():
-        if parameter.dim() == 2:
-            nn.init.normal_(parameter, std=0.15)
-    return model.to(dtype).eval()
+from methods.tiny import tiny_comparison, tiny_experts, tiny_model
 
 
 def rows(n: int = 8) -> list[Encoded]:
@@ -49,11 +33,9 @@ def window(size: int) -> list[dict[str, torch.Tensor]]:
 
 
 def put(name: str, overrides: dict[str, Any] | None = None) -> Composed:
-    from methods.tiny import tiny_comparison
-
-    model = tiny_t5()
+    model = tiny_model("t5", dtype=torch.float64)
     method = registry.create(name, overrides or {}).within(tiny_comparison())
-    return method.install(model, tiny_experts(model, targets=("q", "v")), seed=0)
+    return method.install(model, tiny_experts(model), seed=0)
 
 
 def test_prompts_and_targets_are_apart() -> None:
@@ -72,7 +54,7 @@ def test_an_empty_prompt_still_has_a_column() -> None:
 
 def test_loss_is_the_model_s_own() -> None:
     """The library's loss on `labels`, which shifts them itself, is the mean that ours is."""
-    model = tiny_t5()
+    model = tiny_model("t5", dtype=torch.float64)
     for part in window(3):
         logits, targets = target_logits(model, model, part)
         own = model(input_ids=part["input_ids"], attention_mask=part["attention_mask"], labels=part["labels"]).loss

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from tasks import registry
-from tasks.base import BoundTask, TaskSettings
+from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 from tasks.fewshot import FewShot
+from tasks.flan import FLAN
 from tasks.medical import MedQa, PubMedQa
 from tasks.pubmedqa_split import TEST_IDS
 from tasks.sources import BundledSource, DatasetRef, DirectorySource, Row
@@ -111,6 +112,28 @@ class TestPrompts:
         for doc in cloze.eval_docs()[:3]:
             assert cloze.requests(doc, 0) == letters.requests(doc, 0)
         assert cloze.primary == letters.primary
+
+    @pytest.mark.parametrize("name", FLAN)
+    def test_flan(self, name: str, written: DirectorySource) -> None:
+        cloze, flan = _bind(name, written), _bind(name, written, prompt="flan")
+        answers = {"sst2": ["negative", "positive"], "cola": ["unacceptable", "acceptable"], "rte": ["yes", "no"]}
+        expected = answers.get(name, ["no", "yes"])
+        for doc in flan.eval_docs()[:4]:
+            requests = flan.requests(doc, 0)
+            assert [request.continuation for request in requests] == [f" {answer}" for answer in expected]
+            (context,) = {request.context for request in requests}
+            assert context.endswith("OPTIONS:" + "".join(f"\n- {answer}" for answer in expected))
+            assert all(str(doc.row[column]) in context for column in registry.card(name).inputs)
+            assert flan.example(doc).prompt == context
+            assert flan.example(doc).target == f" {expected[doc.row['label']]}"
+        assert cloze.requests(doc, 0)[0].context != context
+        assert [info.name for info in flan.metrics] == [info.name for info in cloze.metrics]
+        assert "{" not in flan.requests(doc, 0)[0].context
+
+    @pytest.mark.parametrize("name", ["gsm8k", "arc-e"])
+    def test_a_task_without_a_flan_prompt_says_so(self, name: str, written: DirectorySource) -> None:
+        with pytest.raises(TaskUnavailable, match=r"no FLAN prompt, which sst2, cola, mrpc, qqp, rte have"):
+            _bind(name, written, prompt="flan")
 
     def test_generation_takes_the_budget_of_tokens(self, written: DirectorySource) -> None:
         bound = _bind("gsm8k", written, max_new_tokens=77)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from methods import registry
 from methods.base import Composed, Method, Unsupported
-from methods.tiny import tiny_comparison, tiny_experts
+from methods.tiny import ARCHITECTURES, tiny_comparison, tiny_experts, tiny_model
 
 POOL = ("a", "b", "c", "d")
 QV = ("q", "v")
@@ -20,31 +21,13 @@ ALL = ("q", "k", "v", "o")
 
 
 def make_t5(kind: str = "flan", dtype: torch.dtype = torch.float64) -> Any:
-    """Two layers on either side, width 32."""
-    from transformers import AutoConfig, T5ForConditionalGeneration
-
-    config = AutoConfig.for_model(
-        "t5",
-        vocab_size=64,
-        d_model=32,
-        d_kv=8,
-        d_ff=48,
-        num_layers=2,
-        num_decoder_layers=2,
-        num_heads=4,
-        feed_forward_proj="gated-gelu" if kind == "flan" else "relu",
-        tie_word_embeddings=kind != "flan",
-        dropout_rate=0.0,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
-    )
+    """The tiny T5 of the conformance suite, or one of the original form."""
+    if kind == "flan":
+        return tiny_model("t5", dtype=dtype)
+    values = {**ARCHITECTURES["t5"].values, "feed_forward_proj": "relu", "tie_word_embeddings": True}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        model: Any = T5ForConditionalGeneration(config)
-        if kind == "flan":
-            # transformers ties the head of every T5 that it builds; a checkpoint with two matrices unties it.
-            model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+        model: Any = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **values))
         for parameter in model.parameters():
             if parameter.dim() == 2:
                 torch.nn.init.normal_(parameter, std=0.15)
@@ -103,7 +86,7 @@ def run(model: Any, pair: Pair) -> Tensor:
 
 def make_method(name: str, overrides: Mapping[str, Any] | None = None, targets: tuple[str, ...] = QV) -> Method:
     """A method as a comparison over T5 runs it, after its check."""
-    method = registry.create(name, overrides or {}).within(replace(tiny_comparison(POOL), targets=targets))
+    method = registry.create(name, overrides or {}).within(tiny_comparison(POOL, targets=targets))
     method.check(_config(), POOL)
     return method
 
