@@ -27,6 +27,20 @@ def test_target_modules_are_open_until_the_model_is_known() -> None:
         resolve("smoke", {"experts": {"target_modules": []}})
 
 
+def test_the_flan_preset_is_table_3() -> None:
+    """Model, experts, tasks, methods and LoRA settings are the catalogue's and the paper's."""
+    from reports.catalogue.entries import entry, paper
+
+    config, table, published = resolve("paper-flan-t5-large", {}), entry("t3"), paper()["tables"]["t3"]
+    assert (config.tasks, config.methods) == (tuple(table.tasks), tuple(table.methods))
+    assert (config.model.name, config.eval.prompt) == (table.settings["model.name"], table.settings["eval.prompt"])
+    assert config.experts.paths == table.settings["experts.paths"]
+    settings = published["settings"]
+    assert (config.experts.rank, config.experts.alpha) == (settings["rank"], settings["lora_alpha"])
+    assert (config.experts.lora_dropout, config.routers.examples) == (0.1, settings["routing_examples"])
+    assert list(config.experts.targets) == settings["target_modules"]
+
+
 def test_extends_merges_section_by_section() -> None:
     smoke, quick = load_preset("smoke"), load_preset("quick")
     assert smoke["experts"]["rank"] == 4

@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_t5: Path) -> Path:
         "HF_HUB_OFFLINE": "1",
     }
     line = [sys.executable, "-m", "harness.cli", *arguments]
-    done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
     assert done.returncode == 0, done.stderr
     return folder
 
