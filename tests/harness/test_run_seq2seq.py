@@ -46,6 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_t5: Path) -> Path:
         "--model", str(tiny_t5), "--output", str(folder / "run"),
         "--set", "experts.names=[sst2,mrpc,gsm8k]", "--set", "experts.target_modules=[q,v]",
         "--set", "eval.generative_limit=2", "--set", "eval.max_new_tokens=4",
+        "--set", "experts.tokens=300", "--set", "routers.tokens=300",
         "--set", "methods.lorahub.budget=3", "--set", "methods.lorahub.examples=2",
     ]  # fmt: skip
     environment = os.environ | {

@@ -103,8 +103,9 @@ def test_uniform_is_the_mean_of_the_updates() -> None:
 
 
 def test_methods_without_a_place_are_refused() -> None:
-    assert {"mixlora", "loramoe"}.isdisjoint(SUPPORTED)
-    assert len(SUPPORTED) == len(registry.names()) - 2
+    assert set(registry.names()) - set(SUPPORTED) == {"mixlora", "gmoe-graph", "loramoe"}
+    with pytest.raises(Unsupported, match="feed-forward blocks"):
+        put("gmoe-graph")
     with pytest.raises(Unsupported, match="feed-forward blocks"):
         put("mixlora")
     with pytest.raises(Unsupported, match=r"set lora\.targets"):
