@@ -39,6 +39,10 @@ def unmark_prompts(model: Any) -> None:
 @contextmanager
 def _marked(model: Any, composed: Composed) -> Iterator[None]:
     context, before = composed.context, composed.context.prompt_mask
+    if context.encoder is not None:
+        # The encoder is given the prompt and nothing else, which sites know without being told.
+        yield
+        return
 
     def first_pass(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         handle.remove()
