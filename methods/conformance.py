@@ -256,7 +256,8 @@ def text_does_not_depend_on_the_cache(subject: Subject) -> None:
             context.prompt_mask = mask.bool()
             text = generate(model, ids, mask, use_cache=False)
             context.prompt_mask = None
-            given = 1 if model.config.is_encoder_decoder else ids.shape[1]
+            config: Any = model.config
+            given = 1 if config.is_encoder_decoder else ids.shape[1]
             assert text.shape[1] > given, f"{subject}: it generates nothing."
             return
         context.prompt_mask = mask.bool() if composed.whole_prompts else None
