@@ -169,20 +169,20 @@ class XloraComposed(RoutedComposed):
     def _classify_encoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As `_classify`, for the encoder of an encoder-decoder model; its states begin the decoder's first pass."""
         assert self.context.encoder is not None
-        self._states = self._unadapted(stack, args, kwargs)
+        self._encoder_states = self._unadapted(stack, args, kwargs)
         if self.fixed:
-            last = self._last_of_prompt(self._states, self.context.encoder)
+            last = self._last_of_prompt(self._encoder_states, self.context.encoder)
             self._score(self.scalings, last)
             self._score(self.of_encoder, last)
         else:
-            self._score(self.of_encoder, self._states)
+            self._score(self.of_encoder, self._encoder_states)
 
     def _classify_decoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """As `_classify`, for the decoder, which without experts reads the encoder's states without experts."""
         if self.fixed or self.context.past_length:
             self._require_prompt(self._batch(args, kwargs))
             return
-        whole = {**kwargs, "use_cache": False, "past_key_values": None, "encoder_hidden_states": self._states}
+        whole = {**kwargs, "use_cache": False, "past_key_values": None, "encoder_hidden_states": self._encoder_states}
         self._score(self.scalings, self._unadapted(stack, args, whole))
 
     def _require_prompt(self, batch: int) -> None:

@@ -49,7 +49,7 @@ class RoutedComposed(Composed):
         self._injection = Injection(model, self.sites)
         self._collector = Collector(self.routers, context)
         self._hook = PassHook(model, context, (self._collector, *groups, *routers))
-        self._states = StateCounts(model, context)
+        self._state_counts = StateCounts(model, context)
         context.listeners.append(self)
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
@@ -183,7 +183,7 @@ class RoutedComposed(Composed):
         """See `Composed.uninstall`; a second call does nothing."""
         if self._freeze is None:
             return
-        self._states.remove()
+        self._state_counts.remove()
         self._hook.remove()
         self._injection.undo()
         self._freeze.undo()

@@ -246,7 +246,6 @@ def test_fits_of_all_tasks_are_exported_together(
     assert not torch.equal(*both)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # inside peft
 @pytest.mark.parametrize("method", ["uniform", "multitask-lora"])
 def test_a_static_method_is_exported_as_an_adapter(
     method: str,

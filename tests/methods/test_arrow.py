@@ -151,7 +151,6 @@ def separated(experts: list[Expert], ratio: float) -> list[Expert]:
 
 
 # PEFT asks transformers 5 for a name that is going away.
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("ratio", [0.5, 0.97])
 def test_peft_agrees_where_its_iteration_converges(ratio: float, tmp_path: Path, logits: Any) -> None:
     """PEFT 0.21's Arrow on the same files: equal to 1e-4 where singular values are well apart. Where the two largest

@@ -17,7 +17,6 @@ from methods.lora import Lora
 from methods.tiny import TARGETS, tiny_batch, tiny_experts, tiny_llama
 
 # peft 0.21 still asks transformers 5 by the old name.
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
 
 def logits(model: nn.Module) -> torch.Tensor:

@@ -89,7 +89,6 @@ def test_beams_keep_their_prompts(name: str, overrides: dict[str, Any], tmp_path
     assert torch.equal(together[:1], alone)
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # inside peft
 @pytest.mark.parametrize("name", STATIC)
 def test_a_static_composition_is_an_ordinary_adapter(name: str, tmp_path: Path) -> None:
     from peft import PeftModel

@@ -240,7 +240,6 @@ def test_parts_of_the_model_are_not_called_alone() -> None:
 
 
 # PEFT asks transformers 5 for a name that is going away.
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_peft_agrees(layerwise: bool, tmp_path: Path, logits: Any) -> None:
     """PEFT 0.21's X-LoRA with the same experts and classifier gives the same logits, to 1e-5."""

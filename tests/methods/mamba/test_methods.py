@@ -18,8 +18,6 @@ from methods.routing.context import RoutingContext
 from methods.routing.mamba import PROJECTIONS
 from methods.tiny import ARCHITECTURES, tiny_batch, tiny_experts, tiny_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 SITES = [f"backbone.layers.{layer}.mixer.{name}" for layer in range(2) for name in PROJECTIONS]
 BLOCKS = [name for name in ("mixlora", "gmoe-graph", "loramoe") if name in registry.names()]
 CACHED = ("uniform", "mixer", "mole", "arrow", "phatgoose", "random")

@@ -25,8 +25,6 @@ from methods.tiny import TARGETS, tiny_experts, tiny_llama
 
 NAMES = ("a", "b", "c")
 
-pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
-
 
 @pytest.fixture
 def experts() -> list[Expert]:

@@ -269,7 +269,6 @@ def test_identical_experts_are_that_lora() -> None:
     assert (model(X) - scaled).abs().max() < TIGHT
 
 
-@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_uniform_weights_are_the_mean_update(logits: Logits, tmp_path: Any) -> None:
     """Test 4: uniform dense weights are the mean update, which is PEFT's `cat` merge with weights 1/N."""
     from peft import PeftModel
