@@ -11,8 +11,9 @@ from reports.tables import DAGGER, Cell, Column, Table
 def render(table: Table) -> str:
     """Title, pipe table (one per panel), footnotes and notes."""
     parts = [f"**{escape(table.title)}**"]
-    head = [table.row_header, *("<br>".join(filter(None, _head(column))) for column in table.columns)]
     for panel in table.panels:
+        measured = any(row.kind != "paper" for row in panel.rows)
+        head = [table.row_header, *(_head(column, measured) for column in table.columns)]
         if panel.title:
             parts.append(f"*{escape(panel.title)}*")
         lines = [_line(head), _line(["---", *["---:"] * len(table.columns)])]
@@ -34,8 +35,10 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", text)
 
 
-def _head(column: Column) -> tuple[str, str]:
-    return escape(fmt.heading(column)), escape(column.detail)
+def _head(column: Column, measured: bool) -> str:
+    """Heading of a column; its detail (the number of items) is that of what was measured."""
+    detail = escape(column.detail) if measured else ""
+    return "<br>".join(filter(None, (escape(fmt.heading(column)), detail)))
 
 
 def _cell(cell: Cell, column: Column) -> str:

@@ -52,6 +52,15 @@ def test_markdown_is_one_table_per_panel(nasty: Table) -> None:
     assert "&lt; &gt;" in shown
 
 
+def test_published_panels_do_not_claim_the_measured_items() -> None:
+    column = Column("sst2", "sst2", detail="n = 100")
+    measured = Panel("one", "Measured", (Row("a", "a", {"sst2": Cell(61.0)}),))
+    published = Panel("two", "Published", (Row("b", "b", {"sst2": Cell(95.4)}, kind="paper"),))
+    first, second = markdown.render(Table("t", "T", (column,), (measured, published))).split("*Published*")
+    assert "n = 100" in first
+    assert "n = 100" not in second
+
+
 def _cells(line: str) -> list[str]:
     return line.replace(r"\|", "").strip("|").split("|")
 
