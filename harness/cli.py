@@ -314,6 +314,23 @@ def check(
 
 
 @app.command()
+def agreement(
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated; default: all with choices.", autocompletion=_complete("tasks"))
+    ] = None,
+    model: Annotated[str, typer.Option(help="Bundled name, hub id, or folder.")] = "smollm2-135m",
+    data: Annotated[str, typer.Option(help="bundled, hub, or a directory.")] = "bundled",
+    items: Annotated[int, typer.Option(help="Items of each task.")] = 200,
+    peer_batch: Annotated[int, typer.Option(help="Batch size of lm-eval's side.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a base model's scores with those that lm-eval itself computes on the same items."""
+    from harness.commands.agreement import agreement_command
+
+    agreement_command(_commas(tasks), model, data, items, peer_batch, json)
+
+
+@app.command()
 def params(
     model: Annotated[str, typer.Option(help="llama3-8b, another shipped architecture, or any model.")] = "llama3-8b",
     rank: Annotated[int, typer.Option(help="Rank of every LoRA of the pool.")] = 64,
