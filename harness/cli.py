@@ -306,11 +306,14 @@ def doctor() -> None:
 @app.command()
 def check(
     name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
+    data: Annotated[
+        str, typer.Option(help="Rows that tasks are checked on: bundled, hub, or a directory.")
+    ] = "bundled",
 ) -> None:
-    """Run the conformance suite over methods and tasks on tiny models."""
+    """Run the conformance suite over methods (on tiny models) and tasks (on a source's rows, without a model)."""
     from harness.commands.maintenance import check_command
 
-    check_command(name)
+    check_command(name, data)
 
 
 @app.command()

@@ -55,35 +55,49 @@ def _isolation() -> None:
         _line(f"sandbox {level}", ok, reason)
 
 
-def check_command(name: str | None) -> None:
+def check_command(name: str | None, data: str) -> None:
     """Run the conformance suite; exit code 1 when something fails.
 
+    Args:
+        name: a method or task; None for all.
+        data: the source whose rows tasks are checked on.
+
     Raises:
-        UserError: no method or task has that name.
+        UserError: no method or task has that name, there is no such source, or it lacks the task.
     """
+    from harness.commands.run import quiet_libraries
     from methods import conformance as method_conformance
     from methods import registry as methods
     from tasks import registry as tasks
 
     if name is not None and name not in methods.names() and name not in tasks.names():
         raise unknown("method or task", name, [*methods.names(), *tasks.names()])
+    quiet_libraries()
     failures = 0
     for method in methods.names() if name is None else [n for n in [name] if n in methods.names()]:
         for on in method_conformance.architectures(method):
             failures += _checked(
                 f"method {method} on {on}",
                 lambda method=method, on=on: method_conformance.check(method, architecture=on),
+                name is not None,
             )
     for task in tasks.names() if name is None else [n for n in [name] if n in tasks.names()]:
-        failures += _checked(f"task {task}", lambda task=task: _check_task(task))
+        failures += _checked(f"task {task}", lambda task=task: _check_task(task, data), name is not None)
     if failures:
         raise typer.Exit(1)
 
 
-def _checked(label: str, suite) -> int:  # type: ignore[no-untyped-def]
+def _checked(label: str, suite, asked_for: bool) -> int:  # type: ignore[no-untyped-def]
+    from tasks.base import TaskUnavailable
+
     started = time.perf_counter()
     try:
         note = suite()
+    except TaskUnavailable as error:
+        if asked_for:
+            raise UserError(str(error)) from error
+        typer.echo(f"skipped {label}: {error}")
+        return 0
     except UserError:
         raise
     except Exception as error:
@@ -93,17 +107,14 @@ def _checked(label: str, suite) -> int:  # type: ignore[no-untyped-def]
     return 0
 
 
-def _check_task(name: str) -> str:
+def _check_task(name: str, data: str) -> str:
     from harness.sources import open_source
     from tasks import conformance, registry
-    from tasks.base import TaskSettings, TaskUnavailable
+    from tasks.base import TaskSettings
 
-    try:
-        bound = registry.create(name).bind(open_source("bundled"), TaskSettings(limit=50), 0)
-    except TaskUnavailable as error:
-        return f"not checked: {error}"
+    bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50), 0)
     conformance.check(bound)
-    return ""
+    return f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})"
 
 
 def _line(name: str, ok: bool, text: str) -> None:
