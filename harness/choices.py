@@ -139,7 +139,10 @@ def judge_of(config: RunConfig, task: str) -> Judge:
     from tasks.judge import Judge, JudgeConfig, JudgeUnavailable, check
 
     if not config.judge:
-        raise UserError(f"The task {task} needs a judge: set one, e.g. --set 'judge={{preset: deepseek}}'.")
+        raise UserError(
+            f"The task {task} needs a judge: use --set judge.preset=deepseek (key in DEEPSEEK_API_KEY), or start "
+            "`transformers serve PATH` and use --set judge.preset=local --set judge.model=PATH."
+        )
     try:
         judge = JudgeConfig.model_validate(config.judge)
         check(judge)

@@ -186,9 +186,7 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     merged = dict(below)
     for key, value in above.items():
         old = merged.get(key)
-        nested = (
-            isinstance(old, Mapping) and isinstance(value, Mapping) and key not in ("paths", "method_defaults", "judge")
-        )
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in _WHOLE
         merged[key] = deep_merge(old, value) if nested else value  # type: ignore[arg-type]
     return merged
 
@@ -213,12 +211,20 @@ def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str] = ())
         if key.startswith("methods.") and key.count(".") >= 2:
             _, method, rest = key.split(".", 2)
             by_method.setdefault(method, {})[rest] = value
-        elif key in run_keys:
-            values = deep_merge(values, nest(key, value))
+        elif key in run_keys or key.startswith("judge."):
+            values = with_setting(values, key, value)
         else:
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
     return validate(values)
+
+
+def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """`values` with one dotted key set; a key of the judge is set beside the others that it has."""
+    above, own = nest(key, value), values.get("judge")
+    if key.startswith("judge.") and isinstance(own, Mapping):
+        above["judge"] = {**own, **above["judge"]}
+    return deep_merge(values, above)
 
 
 def validate(values: Mapping[str, Any]) -> RunConfig:

@@ -108,6 +108,8 @@ def _record(engine: Engine, cell: Cell) -> Record:
             origin=bound.origin,
             fingerprint=bound.fingerprint,
             part_sizes={part: len(rows) for part, rows in bound.parts.items()},
+            split_rows=dict(bound.split_rows),
+            official_rows=dict(bound.official_rows),
             deviations=list(bound.deviations),
         ),
         model=ModelProvenance(

@@ -33,7 +33,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
         for record in records
         for deviation in record.data.deviations
     )
-    return notes + record_notes(records)
+    return notes + record_notes(records) + judge_sentences(records)
 
 
 def record_notes(records: Sequence[Record]) -> list[str]:
@@ -53,6 +53,35 @@ def record_notes(records: Sequence[Record]) -> list[str]:
         where = " on ".join(filter(None, (methods, tasks)))
         notes.append(f"{where}: {sentence}" if where else sentence)
     return notes
+
+
+def judge_sentences(records: Sequence[Record]) -> list[str]:
+    """Who judged each task, and how far the judge agrees with exact match and with itself, method by method."""
+    sentences = []
+    for task in distinct(record.spec.task for record in records if "judge" in record.extra):
+        own = [record for record in records if record.spec.task == task and "judge" in record.extra]
+        facts = [record.extra["judge"] for record in own]
+        models = distinct(model for one in facts for model in one["models"])
+        rubrics = distinct(str(one["judge"]["rubric"]) for one in facts)
+        sentences.append(f"{task}: judged by {', '.join(models) or 'nobody'} with the rubric {', '.join(rubrics)}.")
+        matched = [(_cell(record), one["exact_match"]) for record, one in zip(own, facts, strict=True)]
+        shares = [
+            f"{name} {100 * found['agreement']:.0f} % of {found['n']}"
+            + ("" if found["kappa"] is None else f" (kappa {found['kappa']:.2f})")
+            for name, found in matched
+            if found is not None
+        ]
+        if shares:
+            sentences.append(f"{task}: judge and exact match say the same of {', '.join(shares)}.")
+        repeated = [(_cell(record), one["alpha"]) for record, one in zip(own, facts, strict=True)]
+        alphas = [f"{name} {alpha:.2f}" for name, alpha in repeated if alpha is not None]
+        if alphas:
+            sentences.append(f"{task}: Krippendorff's alpha of the judge's repeated verdicts: {', '.join(alphas)}.")
+    return sentences
+
+
+def _cell(record: Record) -> str:
+    return f"{record.spec.method} (seed {record.spec.seed})"
 
 
 def model_sentence(record: Record) -> str:

@@ -28,6 +28,8 @@ class DataProvenance(_Model):
     origin: str = Field(description="Package and version, hub id and revision, or the directory's set and config.")
     fingerprint: str = Field(description="Hash over the ids and contents of all rows of all parts.")
     part_sizes: dict[str, int] = Field(description="Rows in expert-train, router-train, dev and eval.")
+    split_rows: dict[str, int] = Field(default={}, description="Rows found in each official split that was read.")
+    official_rows: dict[str, int] = Field(default={}, description="Published rows of every official split.")
     deviations: list[str] = Field(default=[], description="Where rows or splits differ from the official ones.")
 
 

@@ -153,6 +153,10 @@ class BoundTask(ABC):
     origin: str
     fingerprint: str
     deviations: Sequence[str]
+    split_rows: Mapping[str, int] = {}
+    """Rows found in each official split that was read."""
+    official_rows: Mapping[str, int] = {}
+    """Published rows of every official split."""
     needs_judge: bool = False
     """Whether `score_all` asks a language model; `judge` has to be set before."""
     judge: Judge | None = None

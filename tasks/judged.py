@@ -48,7 +48,7 @@ class JudgedBound(LmEvalBound):
         """
         if self.judge is None:
             raise JudgeUnavailable(
-                f"The task {self.name} needs a judge: configure one, e.g. with judge.preset=deepseek."
+                f"The task {self.name} needs a judge: configure one, e.g. with --set judge.preset=deepseek."
             )
         plain = super().score_all(docs, outputs)
         self._report = self.judge.with_rubric(self.task.rubric)(

@@ -73,6 +73,8 @@ class LmEvalBound(BoundTask):
         self.source = source
         self.origin = rows.origin
         self.fingerprint = rows.fingerprint
+        self.split_rows = rows.split_rows
+        self.official_rows = card.splits
         self.deviations = list(rows.deviations)
         if card.lm_eval is not None and _version(lm) != card.lm_eval.version:
             self.deviations.append(f"lm-eval's task is version {_version(lm)}; the card knows {card.lm_eval.version}.")

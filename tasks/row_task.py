@@ -18,12 +18,13 @@ _IN_WORDS = {"bundled": "--data bundled", "dir": "--data DIR with {folder}", "hu
 
 @dataclass(frozen=True)
 class LoadedRows:
-    """The rows of a task, divided."""
+    """The rows of a task, divided. `split_rows` counts what was found in each official split that was read."""
 
     parts: Mapping[Part, Sequence[Doc]]
     origin: str
     fingerprint: str
     deviations: tuple[str, ...]
+    split_rows: Mapping[str, int]
 
 
 class RowTask(Task):
@@ -92,6 +93,7 @@ class RowTask(Task):
             origin=source.origin(self.card.dataset),
             fingerprint=_fingerprint(parts),
             deviations=(*deviations, *notes),
+            split_rows={split: len(rows) for split, rows in splits.items()},
         )
 
     def _available(self, source: Source) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from harness.commands.report import rendered
 from harness.commands.run import quiet_libraries, stage_store
-from harness.config import deep_merge, nest, parse_set, validate
+from harness.config import parse_set, validate, with_setting
 from harness.errors import UserError, unknown
 
 
@@ -33,9 +33,7 @@ def rescore_command(path: Path, task: str, sets: list[str]) -> None:
         values = dict(run.info.config)
         for text in sets:
             key, value = parse_set(text)
-            values = deep_merge(values, nest(key, value))
-            if key.startswith("judge."):
-                values["judge"] = {**run.info.config.get("judge", {}), **nest(key, value)["judge"]}
+            values = with_setting(values, key, value)
         config = validate(values)
         if task not in config.tasks:
             raise unknown("task of this run", task, config.tasks)

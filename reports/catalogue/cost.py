@@ -9,7 +9,7 @@ from reports.catalogue.model import Entry
 from reports.comparison import PANEL_TITLES, interval_cell
 from reports.notes import distinct
 from reports.statistics import t_interval
-from reports.tables import Cell, Column, Panel, Row, Table
+from reports.tables import NOT_RUN, Cell, Column, Panel, Row, Table
 from results.schema import Record, Track
 
 GIB = 2**30
@@ -104,27 +104,52 @@ def parameters(entry: Entry, records: Sequence[Record]) -> Table:
 
 
 def sizes(entry: Entry, records: Sequence[Record]) -> Table:
-    """Rows in each part of each task, beside the published split sizes (Table 11)."""
-    parts = ("expert-train", "router-train", "dev", "eval")
-    columns = [Column(part, part, "count", None) for part in parts]
-    columns += [Column(f"published {name}", f"published {name}", "count", None) for name in ("train", "dev", "test")]
+    """Rows found of the official ones in each split, our parts, and the paper's figures (Table 11)."""
+    splits, parts = ("train", "dev", "test"), ("expert-train", "router-train", "dev", "eval")
+    columns = [Column(f"rows {split}", f"{split}: rows of official", "text", None) for split in splits]
+    columns += [Column(part, part, "count", None) for part in parts]
+    columns += [Column(f"published {name}", f"published {name}", "count", None) for name in splits]
     rows = []
     for task, values in entry.paper["rows"].items():
         record = next((one for one in records if one.spec.task_name == task), None)
         cells = {}
         if record is not None:
-            cells = {
+            cells = {f"rows {split}": Cell(text=_found(record, split), runs=(record.cell,)) for split in splits}
+            cells |= {
                 part: Cell(float(record.data.part_sizes[part]), runs=(record.cell,))
                 for part in parts
                 if part in record.data.part_sizes
             }
-        for name, size in zip(("train", "dev", "test"), values, strict=False):
+        for name, size in zip(splits, values, strict=False):
             if size is not None:
                 cells[f"published {name}"] = Cell(float(size))
         rows.append(Row(task, task, cells, "data"))
-    note = "The four parts are disjoint and are cut from the rows of this data source; published sizes are the paper's."
+    notes = (
+        "Rows are those found when the data was loaded, of those that the data set officially has; a split that is not "
+        "read (hidden labels, no use) shows the official number alone. Where a data set has two splits of a kind, both "
+        "are named.",
+        "The four parts are disjoint and are cut from the rows of this data source; published sizes are the paper's.",
+    )
     panel = Panel("sizes", "", tuple(rows))
-    return Table(entry.name, entry.title, tuple(columns), (panel,), "task", (note,))
+    return Table(entry.name, entry.title, tuple(columns), (panel,), "task", notes)
+
+
+_KINDS = {"train": "train", "dev": "validation", "test": "test"}
+"""How the names of official splits begin."""
+
+
+def _found(record: Record, kind: str) -> str:
+    """`3,000 of 392,702`, `277`, or `official 3,000` for a split that was not read."""
+    data = record.data
+    names = [name for name in data.official_rows if name.startswith(_KINDS[kind])]
+    texts = []
+    for name in names:
+        official, found = data.official_rows[name], data.split_rows.get(name)
+        text = f"official {official:,}"
+        if found is not None:
+            text = f"{found:,}" if found == official else f"{found:,} of {official:,}"
+        texts.append(f"{name.partition('_')[2]} {text}" if len(names) > 1 else text)
+    return "; ".join(texts) or NOT_RUN
 
 
 def _by_method(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -29,6 +30,10 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local": {"base_url": "http://127.0.0.1:8000/v1", "max_tokens": 512, "concurrency": 1, "timeout": 900.0},
     "generic": {},
 }
+
+
+SECRET = r"(x[-_])?api[-_]?key|authorization|(access|auth|bearer)[-_]?token|secret|password"
+"""Names of fields that hold what must not be stored."""
 
 
 class JudgeUnavailable(ValueError):
@@ -99,6 +104,13 @@ class EndpointConfig(BaseModel):
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError("base_url must hold no user, password or query: put the key into a variable (api_key_env)")
         return value.rstrip("/")
+
+    @field_validator("extra_body")
+    @classmethod
+    def _no_secret(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if any(re.fullmatch(SECRET, str(name), re.IGNORECASE) for name in _names(value)):
+            raise ValueError("extra_body is stored and must hold no secret: put the key into a variable (api_key_env)")
+        return value
 
     @field_validator("api_key_env")
     @classmethod
@@ -183,3 +195,12 @@ def _missing(preset: str, key: str) -> str:
     if preset == "local" and key == "model":
         return f"model is missing: give the PATH that the server was started with (`{LOCAL_COMMAND}`)"
     return f"{key} is missing: the preset '{preset}' has none, so name it"
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Names of all fields of nested JSON data."""
+    if isinstance(value, dict):
+        yield from map(str, value)
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _names(inner)

@@ -60,6 +60,15 @@ def test_set_reaches_the_run_every_method_or_one_method() -> None:
     assert config.method_overrides == {"*": {"loss.outer": 0.5}, "mixer": {"loss.entropy.sign": -1}}
 
 
+def test_keys_of_the_judge_are_set_one_by_one() -> None:
+    config = resolve("quick", {}, ["judge.preset=local", "judge.model=PATH", "judge.extra_body={a: 1}"])
+    assert config.judge == {"preset": "local", "model": "PATH", "extra_body": {"a": 1}}
+    assert config.method_overrides == {}
+    assert resolve("quick", {}, ["judge.model=x", "judge={preset: deepseek}"]).judge == {"preset": "deepseek"}
+    with pytest.raises(UserError, match="judge"):
+        resolve("quick", {}, ["judge=deepseek"])
+
+
 def test_numbers_without_a_dot_are_numbers() -> None:
     assert resolve("quick", {}, ["routers.lr=1e-3"]).routers.lr == pytest.approx(1e-3)
 

@@ -295,6 +295,20 @@ def test_cost_tables_part_the_tracks(factory: ModuleType) -> None:
         assert "mixer" in {row.key for row in frozen.rows}
 
 
+def test_sizes_are_those_found_beside_the_official_ones(factory: ModuleType) -> None:
+    official = {"train": 392_702, "validation_matched": 9815, "validation_mismatched": 9832, "test_matched": 9796}
+    mnli = factory.make_record(
+        "base", "mnli", data={"split_rows": {"train": 3000, "validation_matched": 9815}, "official_rows": official}
+    )
+    old = factory.make_record("base", "rte")
+    table = build(entry("t11"), [mnli, old], {})
+    assert table.cell("mnli", "rows train").text == "3,000 of 392,702"
+    assert table.cell("mnli", "rows dev").text == "matched 9,815; mismatched official 9,832"
+    assert table.cell("mnli", "rows test").text == "official 9,796"
+    assert table.cell("rte", "rows train").text == "—", "records from before the counts were kept"
+    assert "rows train" not in next(row for _, row in table.rows() if row.key == "sst2").cells
+
+
 def test_weights_of_rsl(factory: ModuleType) -> None:
     records, items = factory.make_grid(methods=entry("t15").methods, tasks=("sst2", "arc-e"), seeds=(0,), n=20)
     table = build(entry("t15"), records, items)

@@ -182,6 +182,31 @@ def test_one_item_changes_what_depends_on_it_and_nothing_else(factory: ModuleTyp
     assert moved == {key for key in old if "mixer" in key and key.split(":")[0] in ("mrpc", MEAN)}
 
 
+def test_notes_name_the_judge_and_how_far_to_trust_it(factory: ModuleType) -> None:
+    facts = {
+        "judge": {"rubric": "medical-v1"},
+        "models": {"judge-2026-01": 8, "judge-2026-02": 2},
+        "exact_match": {"n": 10, "agreement": 0.8, "kappa": 0.52},
+        "alpha": 0.714,
+    }
+    silent = facts | {"exact_match": {"n": 10, "agreement": 1.0, "kappa": None}, "alpha": None}
+    base, mixer = (
+        factory.make_record(method, "medqa-judged", n=10).model_copy(update={"extra": {"judge": extra}})
+        for method, extra in (("base", facts), ("mixer", silent))
+    )
+    made = [sentence for sentence in provenance([base, mixer]) if sentence.startswith("medqa-judged: ")]
+    assert made == [
+        "medqa-judged: judged by judge-2026-01, judge-2026-02 with the rubric medical-v1.",
+        "medqa-judged: judge and exact match say the same of base (seed 0) 80 % of 10 (kappa 0.52), "
+        "mixer (seed 0) 100 % of 10.",
+        "medqa-judged: Krippendorff's alpha of the judge's repeated verdicts: base (seed 0) 0.71.",
+    ]
+    unjudged = factory.make_record("base", "math-medical").model_copy(
+        update={"extra": {"judge": facts | {"exact_match": None, "alpha": None, "models": {}}}}
+    )
+    assert provenance([unjudged])[-1] == "math-medical: judged by nobody with the rubric medical-v1."
+
+
 def test_notes_name_model_budget_data_and_power(factory: ModuleType) -> None:
     records, items = factory.make_grid(n=50, data={"deviations": ["The dev split serves as test."]})
     text = "\n".join(comparison(records, items).notes)

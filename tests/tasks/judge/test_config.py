@@ -60,6 +60,14 @@ def test_a_key_in_the_wrong_field_is_refused_without_being_repeated(mistake: dic
     assert "secret123" not in repr(refused.value)
 
 
+@pytest.mark.parametrize("field", ["api_key", "X-API-Key", "Authorization", "access_token", "password"])
+def test_a_secret_among_further_fields_is_refused_without_being_repeated(field: str) -> None:
+    with pytest.raises(ValidationError, match="extra_body is stored and must hold no secret") as refused:
+        JudgeConfig(extra_body={"inner": [{field: "sk-secret123"}]})
+    assert "secret123" not in str(refused.value)
+    assert JudgeConfig(extra_body={"max_completion_tokens": 3, "keys": []}).extra_body
+
+
 def test_identity_holds_what_determines_a_verdict_and_nothing_else() -> None:
     base = JudgeConfig()
     for same in (
