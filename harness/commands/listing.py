@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import typer
 
 from harness.errors import unknown
+
+if TYPE_CHECKING:
+    from tasks.card import TaskCard
 
 KINDS = ("methods", "tasks", "models", "presets", "tables")
 
@@ -63,7 +67,22 @@ def _tasks() -> list[tuple[str, ...]]:
     from tasks import registry
 
     cards = map(registry.card, registry.names())
-    return [(card.name, card.family, ",".join(card.sources), card.summary) for card in cards]
+    return [
+        (card.name, card.family, ",".join(card.sources), f"{card.summary} {_unavailable(card)}".rstrip())
+        for card in cards
+    ]
+
+
+def _unavailable(card: TaskCard) -> str:
+    """Why a task of a made question set cannot be run yet; empty for every other task."""
+    from harness.sources import made_sets_folder
+
+    if card.family != "cross-domain" or (made_sets_folder() / card.set / card.config / "test.jsonl").is_file():
+        return ""
+    return (
+        f"Unavailable: no set was made here. `harness make-crossdomain {card.name}` has one written by a language "
+        "model, which needs a key or a server (docs/judge.md); a set in a data directory is found with --data DIR."
+    )
 
 
 def _models() -> list[tuple[str, ...]]:
@@ -124,6 +143,8 @@ def _show_task(name: str) -> None:
     typer.echo(card.body.strip() + "\n")
     for label, text in card.facts().items():
         typer.echo(f"{label}: {text}")
+    if reason := _unavailable(card):
+        typer.echo(reason)
 
 
 def _show_preset(name: str) -> None:

@@ -41,6 +41,23 @@ def test_an_unknown_name_is_one_sentence() -> None:
         list_command("method")
 
 
+def test_tasks_of_made_sets_say_why_they_are_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    made = tmp_path / "made" / "crossdomain" / "math-coding"
+    made.mkdir(parents=True)
+    (made / "test.jsonl").write_text("{}")
+    list_command("tasks")
+    lines = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "Unavailable: no set was made here. `harness make-crossdomain math-medical`" in lines["math-medical"]
+    assert [name for name, line in lines.items() if "Unavailable" in line] == ["math-medical"]
+    show_command("math-medical")
+    assert "Unavailable" in capsys.readouterr().out
+    show_command("math-coding")
+    assert "Unavailable" not in capsys.readouterr().out
+
+
 def test_completion_goes_on_after_a_comma() -> None:
     assert "mixer,mole" in completions("methods", "mixer,mo")
 

@@ -10,6 +10,8 @@ from tasks.lm_eval_task import LmEvalTask
 from tasks.row_task import RowTask
 from tasks.sources import BundledSource, DirectorySource
 
+from .conftest import N_ROWS
+
 BUNDLED = [name for name in registry.names() if "bundled" in registry.card(name).parts]
 
 
@@ -33,12 +35,38 @@ def test_bundled_is_claimed_where_it_is_there(name: str, bundled: BundledSource)
 
 
 @pytest.mark.assets
-@pytest.mark.parametrize("name", ["arc-e", "arc-c"])
+@pytest.mark.parametrize("name", [name for name in BUNDLED if registry.card(name).chance is not None])
 def test_levels_of_the_official_split(name: str, bundled: BundledSource) -> None:
+    """Where the one bundled split is divided, its parts together are the official evaluation split."""
     bound = registry.create(name).bind(bundled, TaskSettings(), 0)
     card = registry.card(name)
+    official = card.splits[card.roles.eval]
+    if set(bound.split_rows) == {card.roles.eval}:
+        bound.parts = {**bound.parts, "eval": [doc for part in PARTS for doc in bound.parts[part]]}
+    assert official - 10 <= len(bound.eval_docs()) <= official
     assert bound.chance() == pytest.approx(card.chance, abs=5e-5)
-    assert bound.majority() == pytest.approx(card.majority, abs=5e-5)
+    assert bound.majority() == pytest.approx(card.majority, abs=5e-4)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_tasks_with_choices_state_their_levels(name: str) -> None:
+    card = registry.card(name)
+    assert (card.chance is None, card.majority is None) == (card.generative, card.generative)
+    assert card.generative or card.chance <= card.majority < 1
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_rows_found_are_counted_by_official_split(name: str, written: DirectorySource) -> None:
+    task = registry.create(name)
+    if not any(written.has(task.card.dataset, split) for split in task.card.splits):  # type: ignore[attr-defined]
+        pytest.skip("made by a language model")
+    bound = task.bind(written, TaskSettings(), 0)
+    assert bound.official_rows == registry.card(name).splits
+    assert bound.split_rows
+    for split, found in bound.split_rows.items():
+        official = bound.official_rows[split]
+        assert found == N_ROWS[split]
+        assert (f"{split}: {found} of {official} official rows." in bound.deviations) == (found != official)
 
 
 @pytest.mark.parametrize("name", registry.names())
