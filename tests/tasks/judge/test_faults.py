@@ -120,22 +120,25 @@ def test_every_item_ends_scored_or_counted_and_none_is_asked_twice_after_a_valid
     assert {request.question for request in endpoint.log} == failed, "only failures without a reply are tried again"
 
 
+def replies_of(number: int) -> int:
+    """Chat completions that an undisturbed run gets about item `number`, each of them paid for."""
+    return {11: 2, 12: 2, 13: 2, 14: 0, 15: 2, 16: 2, 17: 0, 18: 0, 19: 2}.get(number % 20, 1)
+
+
 def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: FakeEndpoint, tmp_path: Path) -> None:
-    count, concurrency = 200, 8
-    endpoint.answer = lambda question, nth, body: Say(verdict(int(question[1:]) % 101), delay=0.01)
-    cache = tmp_path / "cache"
+    endpoint.answer = faults()
+    config, cache = config_for(endpoint.url), tmp_path / "cache"
     script = textwrap.dedent(f"""
         from pathlib import Path
         from tasks.judge import JudgeConfig, JudgeItem, judge
-        items = [JudgeItem(f"id{{n}}", f"q{{n}}", f"answer {{n}}", f"gold {{n}}") for n in range({count})]
-        config = JudgeConfig(preset="generic", base_url={endpoint.url!r}, model="m", concurrency={concurrency})
-        judge(items, config, cache=Path({str(cache)!r}))
+        items = [JudgeItem(f"id{{n}}", f"q{{n}}", f"answer {{n}}", f"gold {{n}}") for n in range({ITEMS})]
+        judge(items, JudgeConfig.model_validate({config.model_dump()!r}), cache=Path({str(cache)!r}))
     """)
     root = Path(__file__).parents[3]
     child = subprocess.Popen([sys.executable, "-c", script], cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     try:
-        deadline = time.monotonic() + 25
-        while len(endpoint.log) < 80:
+        deadline = time.monotonic() + 100
+        while len(endpoint.log) < 300:
             assert child.poll() is None, "the child ended before it was killed"
             assert time.monotonic() < deadline, "the child never asked enough"
             time.sleep(0.005)
@@ -143,21 +146,20 @@ def test_a_killed_run_goes_on_without_repeating_a_paid_request(endpoint: FakeEnd
         child.send_signal(signal.SIGKILL)
         child.wait()
     time.sleep(0.1)
-    first = Counter(request.question for request in endpoint.log)
     with ReplyCache(cache) as replies:
         kept = len(replies)
-    assert 0 <= len(first) - kept <= concurrency, "only replies still on their way are lost"
-    assert kept < count
+    paid = sum(isinstance(request.action, Say) for request in endpoint.log)
+    assert 50 < kept < sum(map(replies_of, range(ITEMS)))
+    assert 0 <= paid - kept <= config.concurrency, "only replies still on their way are lost"
 
-    endpoint.log.clear()
-    config = JudgeConfig(preset="generic", base_url=endpoint.url, model="m", concurrency=concurrency)
-    report = judge(questions(count), config, cache=cache)
-    assert report.counts == {"scored": count}
-    assert [verdict.score for verdict in report.verdicts] == [n % 101 for n in range(count)]
-    assert report.cached == kept
-    assert len(endpoint.log) == count - kept
-    repeated = set(first) & {request.question for request in endpoint.log}
-    assert len(repeated) == len(first) - kept <= concurrency
+    report = judge(questions(ITEMS), config, cache=cache)
+    assert report.counts["scored"] == ITEMS // 20 * 14
+    assert sum(report.counts.values()) == ITEMS
+    for number, given in enumerate(report.verdicts):
+        assert given.score == (None if number % 20 in LOST else number % 101)
+    repeated = [endpoint.said(f"q{number}") - replies_of(number) for number in range(ITEMS)]
+    assert min(repeated) == 0
+    assert sum(repeated) <= paid - kept, "what had arrived is not paid for again"
 
 
 @pytest.fixture
