@@ -42,7 +42,7 @@ def build(
         "series": lambda: series.by_axis_table(entry, records, items, variants),
         "alpha-lambda": lambda: series.alpha_lambda(entry, own, items, missing),
         "facts": lambda: facts(entry),
-        "sizes": lambda: cost.sizes(entry, records),
+        "sizes": lambda: cost.sizes(entry, records, missing),
         "latency": lambda: cost.latency(entry, own),
         "training-time": lambda: cost.training_time(entry, own),
         "memory": lambda: cost.memory(entry, own),

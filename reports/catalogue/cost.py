@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from reports.catalogue import published
 from reports.catalogue.model import Entry
 from reports.comparison import PANEL_TITLES, interval_cell
 from reports.notes import distinct
 from reports.statistics import t_interval
-from reports.tables import NOT_RUN, Cell, Column, Panel, Row, Table
+from reports.tables import NOT_RUN, Cell, Column, Footnotes, Panel, Row, Table
 from results.schema import Record, Track
 
 GIB = 2**30
@@ -103,17 +103,26 @@ def parameters(entry: Entry, records: Sequence[Record]) -> Table:
     return Table(entry.name, entry.title, columns, _panels(rows, paper))
 
 
-def sizes(entry: Entry, records: Sequence[Record]) -> Table:
-    """Rows found of the official ones in each split, our parts, and the paper's figures (Table 11)."""
+def sizes(entry: Entry, records: Sequence[Record], missing: Mapping[str, str]) -> Table:
+    """Rows found of the official ones in each split, our parts, and the paper's figures (Table 11).
+
+    Args:
+        entry: the catalogue's entry.
+        records: of all statuses.
+        missing: why a task is not available here, by its name.
+    """
     splits, parts = ("train", "dev", "test"), ("expert-train", "router-train", "dev", "eval")
     columns = [Column(f"rows {split}", f"{split}: rows of official", "text", None) for split in splits]
     columns += [Column(part, part, "count", None) for part in parts]
     columns += [Column(f"published {name}", f"published {name}", "count", None) for name in splits]
     rows = []
+    footnotes = Footnotes()
     for task, values in entry.paper["rows"].items():
         record = next((one for one in records if one.spec.task_name == task), None)
-        cells = {}
-        if record is not None:
+        if record is None:
+            absent = Cell(footnotes=(footnotes.key(missing.get(task, "Not run.")),))
+            cells = {column.key: absent for column in columns if not column.key.startswith("published")}
+        else:
             cells = {f"rows {split}": Cell(text=_found(record, split), runs=(record.cell,)) for split in splits}
             cells |= {
                 part: Cell(float(record.data.part_sizes[part]), runs=(record.cell,))
@@ -131,7 +140,7 @@ def sizes(entry: Entry, records: Sequence[Record]) -> Table:
         "The four parts are disjoint and are cut from the rows of this data source; published sizes are the paper's.",
     )
     panel = Panel("sizes", "", tuple(rows))
-    return Table(entry.name, entry.title, tuple(columns), (panel,), "task", notes)
+    return Table(entry.name, entry.title, tuple(columns), (panel,), "task", notes, footnotes.texts())
 
 
 _KINDS = {"train": "train", "dev": "validation", "test": "test"}

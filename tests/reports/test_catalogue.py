@@ -306,7 +306,10 @@ def test_sizes_are_those_found_beside_the_official_ones(factory: ModuleType) -> 
     assert table.cell("mnli", "rows dev").text == "matched 9,815; mismatched official 9,832"
     assert table.cell("mnli", "rows test").text == "official 9,796"
     assert table.cell("rte", "rows train").text == "—", "records from before the counts were kept"
-    assert "rows train" not in next(row for _, row in table.rows() if row.key == "sst2").cells
+    assert [table.footnotes[key] for key in table.cell("sst2", "rows train").footnotes] == ["Not run."]
+    small = Context(frozenset({"base"}), frozenset({"sst2", "mnli"}), source="the bundled data")
+    table = build(entry("t11"), [mnli], {}, context=small)
+    assert [table.footnotes[key] for key in table.cell("medqa", "dev").footnotes] == ["the bundled data has no medqa."]
 
 
 def test_weights_of_rsl(factory: ModuleType) -> None:
