@@ -309,7 +309,7 @@ def test_sizes_are_those_found_beside_the_official_ones(factory: ModuleType) -> 
     assert [table.footnotes[key] for key in table.cell("sst2", "rows train").footnotes] == ["Not run."]
     small = Context(frozenset({"base"}), frozenset({"sst2", "mnli"}), source="the bundled data")
     table = build(entry("t11"), [mnli], {}, context=small)
-    assert [table.footnotes[key] for key in table.cell("medqa", "dev").footnotes] == ["the bundled data has no medqa."]
+    assert [table.footnotes[key] for key in table.cell("medqa", "dev").footnotes] == ["The bundled data has no medqa."]
 
 
 def test_weights_of_rsl(factory: ModuleType) -> None:
