@@ -11,6 +11,8 @@ RowKind = Literal["method", "reference", "level", "paper", "data"]
 
 DAGGER = "†"
 NOT_RUN = "—"
+ON_PAPER = "On the paper: "
+"""How notes begin that say what the paper leaves open."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from reports.catalogue.select import Variants, select
 from reports.comparison import Options, comparison
 from reports.plots.figure import Figure
 from reports.scores import Items
-from reports.tables import Cell, Column, Panel, Row, Table, with_notes
+from reports.tables import ON_PAPER, Cell, Column, Panel, Row, Table, with_notes
 from results.schema import Record
 
 
@@ -128,7 +128,7 @@ def _without_repetition(sentences: Sequence[str]) -> tuple[str, ...]:
 
 def open_notes(entry: Entry) -> list[str]:
     """What the paper leaves open or contradicts, as sentences."""
-    return [f"On the paper: {sentence}" for sentence in entry.notes]
+    return [f"{ON_PAPER}{sentence}" for sentence in entry.notes]
 
 
 def _text(value: object) -> str:

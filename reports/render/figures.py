@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.plots.figure import Figure
-from reports.render.latex import FIT, escape
+from reports.render.latex import FIT, escape, run_in
 from reports.render.markdown import escape as escape_markdown
 
 NOTHING = "Nothing was measured for this figure."
@@ -22,7 +22,7 @@ def latex(figure: Figure) -> str:
     ]
     if figure.notes:
         lines.append(r"\begin{minipage}{\linewidth}\footnotesize\raggedright")
-        lines += [rf"{escape(note)}\par" for note in figure.notes]
+        lines += [rf"{escape(note)}\par" for note in run_in(figure.notes)]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{figure}"]) + "\n"
 

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from reports.render import format as fmt
-from reports.tables import DAGGER, Cell, Column, Row, Table
+from reports.tables import DAGGER, ON_PAPER, Cell, Column, Row, Table
 
 SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
@@ -36,7 +36,7 @@ PREAMBLE = r"""\documentclass{article}
 \usepackage{array}
 \usepackage{booktabs}
 \usepackage{graphicx}
-\usepackage[paperwidth=320mm,paperheight=360mm,margin=15mm]{geometry}
+\usepackage[paperwidth=320mm,paperheight=400mm,margin=15mm]{geometry}
 \pagestyle{empty}
 """
 
@@ -45,12 +45,13 @@ def render(table: Table) -> str:
     """A `table` environment to be input into a paper; it shrinks to the line where it is wider."""
     labels = [row.label for _, row in table.rows()]
     columns = _alignment(labels, "l") + "".join(
-        _alignment([row.cell(column.key).text or "" for _, row in table.rows()], "r") if column.unit == "text" else "r"
+        _alignment([row.cell(column.key).text or "" for _, row in table.rows()], "l") if column.unit == "text" else "r"
         for column in table.columns
     )
     lines = [
         r"% \usepackage[T1]{fontenc} \usepackage{array,textcomp,booktabs,graphicx}",
         r"\begin{table}[htbp]",
+        r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
         r"\centering",
         rf"\caption{{{escape(table.title)}}}",
         rf"\label{{tab:{''.join(c for c in table.name if c.isalnum() or c in '-:')}}}",
@@ -71,12 +72,19 @@ def render(table: Table) -> str:
             previous = row.kind
     lines += [r"\bottomrule", r"\end{tabular}}"]
     notes = [rf"\textsuperscript{{{key}}}\,{escape(text)}" for key, text in table.footnotes.items()]
-    notes += [escape(note) for note in table.notes]
+    notes += [escape(note) for note in run_in(table.notes)]
     if notes:
         lines += [r"\par\medskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
         lines += [rf"{note}\par" for note in notes]
         lines.append(r"\end{minipage}")
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def run_in(notes: Sequence[str]) -> list[str]:
+    """Notes on the paper as one paragraph: floats have little room."""
+    remarks = [note.removeprefix(ON_PAPER) for note in notes if note.startswith(ON_PAPER)]
+    others = [note for note in notes if not note.startswith(ON_PAPER)]
+    return [*others, ON_PAPER + " ".join(remarks)] if remarks else others
 
 
 def document(*tables: Table) -> str:
