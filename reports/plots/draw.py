@@ -45,7 +45,8 @@ def draw(figure: Figure) -> Drawing:
         across = min(3, max(1, len(figure.axes)))
         rows = max(1, -(-len(figure.axes) // across))
         width = min(11, max(4.6, 3.6 * across, *(across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes)))
-        drawing = Drawing(figsize=(width, 0.6 + 2.8 * rows), layout="constrained")
+        lines = _legend_lines(figure, styles, width)
+        drawing = Drawing(figsize=(width, 0.4 + 2.8 * rows + 0.17 * lines), layout="constrained")
         FigureCanvasAgg(drawing)
         grid = drawing.subplots(rows, across, squeeze=False).flatten()
         for index, (axes, panel) in enumerate(zip(figure.axes, grid, strict=False)):
@@ -68,6 +69,18 @@ def _styles(figure: Figure) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """Names that fit side by side in so many inches."""
+    return max(1, int(16 * width / (max(map(len, names)) + 8)))
+
+
+def _legend_lines(figure: Figure, styles: Mapping[str, int], width: float) -> int:
+    if all(axes.kind == "heat" for axes in figure.axes):
+        return 0
+    names = [*styles, *dict.fromkeys(reference.label for axes in figure.axes for reference in axes.references)]
+    return -(-len(names) // _legend_columns(names, width)) if names else 0
+
+
 def _legend(drawing: Drawing, grid: Any, width: float) -> None:
     """One legend for all coordinate systems; heat maps have none."""
     handles: dict[str, Any] = {}
@@ -75,7 +88,7 @@ def _legend(drawing: Drawing, grid: Any, width: float) -> None:
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        columns = max(1, int(16 * width / (max(map(len, handles)) + 8)))
+        columns = _legend_columns(list(handles), width)
         drawing.legend(
             list(handles.values()),
             list(handles),
@@ -117,6 +130,11 @@ def _columns(axes: Axes) -> int:
     return len(axes.series[0].x) if axes.kind == "heat" and axes.series else 1
 
 
+def _color(number: int) -> str:
+    """Colours shift by one after each round, so that no two of 64 styles agree in colour and marker."""
+    return PALETTE[(number + number // 8) % 8]
+
+
 def _errors(series: Series) -> tuple[list[int], Any, Any]:
     """Places with a value, the values, and error-bar lengths (NaN where there is no interval)."""
     places = [index for index, value in enumerate(series.y) if value is not None]
@@ -140,7 +158,7 @@ def _bars(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
             x,
             y,
             width * 0.92,
-            color=PALETTE[number % 8],
+            color=_color(number),
             hatch=HATCHES[number % 8],
             edgecolor="white",
             linewidth=0,
@@ -161,7 +179,7 @@ def _lines(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
         panel.plot(
             x,
             y,
-            color=PALETTE[number % 8],
+            color=_color(number),
             linestyle=DASHES[number % 8],
             marker=None if dense else MARKERS[number % 8],
             markersize=5,
@@ -170,7 +188,7 @@ def _lines(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
         if series.low and all(series.low[i] is not None and series.high[i] is not None for i in places):
             low = [float(series.low[i] or 0) for i in places]
             high = [float(series.high[i] or 0) for i in places]
-            panel.fill_between(x, low, high, color=PALETTE[number % 8], alpha=0.15, linewidth=0)
+            panel.fill_between(x, low, high, color=_color(number), alpha=0.15, linewidth=0)
     if axes.log_x:
         panel.set_xscale("log", base=2)
         ticks = sorted({float(x) for series in axes.series for x in series.x})
@@ -185,7 +203,7 @@ def _scatter(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     for series in axes.series:
         number = styles[series.name]
         _, y, bounds = _errors(series)
-        color = PALETTE[(number + number // 8) % 8]
+        color = _color(number)
         panel.errorbar(
             [float(x) for x in series.x],
             y,
