@@ -17,6 +17,7 @@ from harness.config import ModelSection
 from harness.errors import UserError
 from harness.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
+from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
 from results.schema import Record
 from results.stages import Stages
@@ -242,14 +243,16 @@ class Engine:
                     self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task
                 )
 
-            if scales:
-                session, trials = tuned_fit(cell.method.method, composed, scales, fresh)
-            else:
-                session = fresh(1.0)
-                cell.method.method.fit(composed, session)
+            with phase_peak(self.device) as peak:
+                if scales:
+                    session, trials = tuned_fit(cell.method.method, composed, scales, fresh)
+                else:
+                    session = fresh(1.0)
+                    cell.method.method.fit(composed, session)
             meta = {
                 "trials": trials,
                 "seconds": time.perf_counter() - started,
+                "peak_memory": peak.bytes,
                 "tokens": session.tokens,
                 "log": session.log,
                 "method": cell.spec.method,
@@ -264,8 +267,9 @@ class Engine:
         weight = self.seconds(estimate.evaluation_work(cell))
         with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:
             started = time.perf_counter()
-            outputs = evaluate(evaluator, cell, on_done)
-            outputs["seconds"] = time.perf_counter() - started
+            with phase_peak(self.device) as peak:
+                outputs = evaluate(evaluator, cell, on_done)
+            outputs |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes}
             with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
                 (folder / "outputs.json").write_text(json.dumps(outputs))
 

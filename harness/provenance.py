@@ -7,6 +7,9 @@ import platform
 import resource
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -78,3 +81,40 @@ def peak_memory(device: str) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+@dataclass
+class Peak:
+    """Most memory of a phase in bytes, once it is over; None where the system cannot tell it from what went before."""
+
+    bytes: int | None = None
+
+
+@contextmanager
+def phase_peak(device: str) -> Iterator[Peak]:
+    """Measure the peak of what runs inside: allocated memory of a GPU, else the process's resident set.
+
+    Linux alone lets a process restart its own mark, by writing 5 to `clear_refs` (proc_pid_clear_refs(5)).
+    """
+    peak = Peak()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+        yield peak
+        peak.bytes = int(torch.cuda.max_memory_allocated(device))
+        return
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        yield peak
+        return
+    yield peak
+    peak.bytes = _resident_mark()
+
+
+def _resident_mark() -> int:
+    """`VmHWM` of this process in bytes."""
+    status = Path("/proc/self/status").read_text()
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return 1024 * int(kibibytes)

@@ -63,6 +63,8 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
         "score": time.perf_counter() - started,
     }
     tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
+    # Stages of earlier versions were stored without it.
+    peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
     unscored = sum(item.metrics.get(bound.primary) is None for item in items)
     notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
     if cell.origin is not None:
@@ -78,7 +80,12 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
             "n_items": len(items),
             "n_unscored": unscored,
             "parameters": Parameters(**outputs["parameters"]),
-            "cost": Cost(seconds=seconds, tokens=tokens, peak_memory_bytes=outputs["peak_memory_bytes"]),
+            "cost": Cost(
+                seconds=seconds,
+                tokens=tokens,
+                peak_memory_bytes=outputs["peak_memory_bytes"],
+                peak_memory={phase: peak for phase, peak in peaks.items() if peak is not None},
+            ),
             "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
             "training_log": fit["log"],
             "extra": extra,

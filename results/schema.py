@@ -93,7 +93,12 @@ class Cost(_Model):
 
     seconds: dict[str, float] = Field(description="Wall seconds by phase: experts, fit, evaluate, score.")
     tokens: dict[str, int] = Field(default={}, description="Tokens processed by phase, no padding.")
-    peak_memory_bytes: int | None = Field(default=None, description="Peak resident (CPU) or allocated (GPU) memory.")
+    peak_memory_bytes: int | None = Field(
+        default=None, description="Peak resident (CPU) or allocated (GPU) memory of the process so far."
+    )
+    peak_memory: dict[str, int] = Field(
+        default={}, description="The same by phase (fit, evaluate), where the system can tell phases apart."
+    )
 
 
 class RoutingDiagnostics(_Model):

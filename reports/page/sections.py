@@ -64,6 +64,9 @@ def published_values() -> dict[tuple[str, str], tuple[float, str]]:
     return found
 
 
+PHASES = ("fit", "evaluate")
+
+
 def cost(records: Sequence[Record], items: Items) -> Table:
     """Parameters, time and memory by method."""
     grid = gather(records, items)
@@ -71,7 +74,9 @@ def cost(records: Sequence[Record], items: Items) -> Table:
     for model, method in distinct_pairs(records):
         own = [r for r in records if (r.model.label, r.spec.method) == (model, method)]
         shown = cost_cells([one for key, one in grid.items() if (key.model, key.method) == (model, method)])
-        peaks = [r.cost.peak_memory_bytes / 2**30 for r in own if r.cost.peak_memory_bytes]
+        peaks = {
+            phase: [r.cost.peak_memory[phase] / 2**30 for r in own if phase in r.cost.peak_memory] for phase in PHASES
+        }
         rate = scores.seconds_per_thousand_tokens(own, method)
         experts = {(r.spec.seed, seconds) for r in own if (seconds := r.cost.seconds.get("experts"))}
         seeds = max(1, len({r.spec.seed for r in own}))
@@ -80,7 +85,7 @@ def cost(records: Sequence[Record], items: Items) -> Table:
             "stored": Cell(float(max(sum(r.parameters.stored.values()) for r in own))),
             "experts": Cell(sum(s for _, s in experts) / seeds) if experts else Cell(),
             "rate": Cell(rate),
-            "memory": Cell(max(peaks)) if peaks else Cell(),
+            **{f"{phase} memory": Cell(max(found)) if found else Cell() for phase, found in peaks.items()},
         }
         rows.append(Row(f"{model}/{method}", method, cells))
     columns = (
@@ -90,7 +95,8 @@ def cost(records: Sequence[Record], items: Items) -> Table:
         Column("fit seconds", "fit", "s", None),
         Column("eval seconds", "evaluation", "s", None),
         Column("rate", "evaluation per 1,000 tokens", "s", None, decimals=2),
-        Column("memory", "peak memory", "GiB", None),
+        Column("fit memory", "peak memory, fit", "GiB", None),
+        Column("evaluate memory", "peak memory, evaluation", "GiB", None),
     )
     hardware = "; ".join(distinct(record.environment.hardware for record in records))
     notes = (f"Hardware: {hardware}. Seconds are means over seeds; fits and experts are shared by tasks.",)

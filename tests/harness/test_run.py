@@ -64,6 +64,9 @@ def test_a_run_has_a_record_for_every_cell_and_prints_its_table(undisturbed: Pat
     assert run.verify() == []
     for record in records:
         assert record.n_items == 6
+        if sys.platform == "linux":
+            fitted = {"fit"} if record.spec.method == "mixer" else set()
+            assert record.cost.peak_memory.keys() == {"evaluate"} | fitted
         assert record.metrics[record.primary].n == 6
         assert record.spec.pool.keys() == {
             "base": set(),

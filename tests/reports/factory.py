@@ -123,6 +123,7 @@ def make_record(
                 "evaluation_generated": 1_000,
             },
             peak_memory_bytes=1_900_000_000,
+            peak_memory={"fit": 1_900_000_000, "evaluate": 1_200_000_000} if trained else {"evaluate": 1_200_000_000},
         ),
         routing=routing,
         training_log=list(training_log),
