@@ -48,8 +48,11 @@ def fit_work(plan: Plan, method: Method) -> Work:
     """Training of one method within the budgets that it spends, as often as it is tried."""
     trained = 0.0
     if "router" in method.budgets():
-        section = plan.config.routers
-        available = sum(_text_tokens(task, "router-train") for task in plan.routing_tasks()) * section.epochs
+        section, tasks = plan.config.routers, plan.routing_tasks()
+        rows = sum(len(task.parts["router-train"]) for task in tasks)
+        available = sum(_text_tokens(task, "router-train") for task in tasks) * section.epochs
+        if section.examples is not None and rows:
+            available *= min(1.0, section.examples / rows)
         trained += min(available, section.tokens or available)
     if "expert" in method.budgets():
         trained += sum(expert_work(plan, tasks).trained for tasks in plan.pool_tasks().values())

@@ -1,0 +1,32 @@
+"""What a plan says a run will cost follows the budgets that bind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import resolve
+from harness.estimate import fit_work
+from harness.plan import Plan
+from harness.sources import open_source
+from methods import registry
+
+pytestmark = pytest.mark.assets
+
+
+def trained(tiny_model: Path, *sets: str) -> float:
+    plan = Plan(resolve("smoke", {"model": {"name": str(tiny_model)}}, sets), open_source("bundled"))
+    return fit_work(plan, registry.create("mixer")).trained
+
+
+def test_a_number_of_examples_bounds_a_fit(tiny_model: Path) -> None:
+    everything = trained(tiny_model, "routers.tokens=null")
+    few, more = (trained(tiny_model, "routers.tokens=null", f"routers.examples={n}") for n in (8, 16))
+    assert more == pytest.approx(2 * few)
+    assert more < everything
+    assert trained(tiny_model, "routers.tokens=null", "routers.examples=1000000") == everything
+
+
+def test_tokens_bound_a_fit(tiny_model: Path) -> None:
+    assert trained(tiny_model, "routers.tokens=500") == 500
