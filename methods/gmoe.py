@@ -128,6 +128,16 @@ def absolute_divergence(shape: Tensor, log_q: Tensor) -> Tensor:
     return (shape * (shape.log() - log_q.sort(-1, descending=True).values).abs()).sum(-1)
 
 
+def gmoe_losses(config: GmoeLossConfig, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
+    """The two losses of G routers over N experts, as in the paper or as in the released code."""
+    return (ReleasedGmoeLosses if config.released else GmoeLosses)(n_routers, n_experts, config, like)
+
+
+def with_loss_rate(phase: TrainingPhase, lr: float | None) -> TrainingPhase:
+    """A phase in which the losses' own parameters have a learning rate of their own, where one is given."""
+    return phase if lr is None else replace(phase, lr={**phase.lr, "loss": lr})
+
+
 class Gmoe(LinearlyRouted):
     """LoRA-Mixer's layer with GMoE's Poisson and normal losses."""
 
@@ -136,10 +146,8 @@ class Gmoe(LinearlyRouted):
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
         """See `LinearlyRouted.loss`."""
-        cls = ReleasedGmoeLosses if self.config.loss.released else GmoeLosses
-        return cls(n_routers, n_experts, self.config.loss, like)
+        return gmoe_losses(self.config.loss, n_routers, n_experts, like)
 
     def phase(self) -> TrainingPhase:
         """See `RoutedMethod.phase`."""
-        phase, lr = super().phase(), self.config.loss.lr
-        return phase if lr is None else replace(phase, lr={**phase.lr, "loss": lr})
+        return with_loss_rate(super().phase(), self.config.loss.lr)

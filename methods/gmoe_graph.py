@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -10,7 +9,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from methods.base import MethodConfig, TrainingPhase
-from methods.gmoe import GmoeLossConfig, GmoeLosses, ReleasedGmoeLosses
+from methods.gmoe import GmoeLossConfig, GmoeLosses, gmoe_losses, with_loss_rate
 from methods.mixlora import BlockConfig, BlockMethod
 from methods.routing.providers import Provider, wide_linear, wide_parameter
 from methods.seeding import generator
@@ -117,10 +116,8 @@ class GmoeGraph(BlockMethod):
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
         """See `BlockMethod.loss`."""
-        cls = ReleasedGmoeLosses if self.config.loss.released else GmoeLosses
-        return cls(n_routers, n_experts, self.config.loss, like)
+        return gmoe_losses(self.config.loss, n_routers, n_experts, like)
 
     def phase(self) -> TrainingPhase:
         """See `RoutedMethod.phase`."""
-        phase, lr = super().phase(), self.config.loss.lr
-        return phase if lr is None else replace(phase, lr={**phase.lr, "loss": lr})
+        return with_loss_rate(super().phase(), self.config.loss.lr)

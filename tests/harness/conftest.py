@@ -26,6 +26,25 @@ def harness() -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture
+def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The one sentence that a command line ends with, at exit code 2."""
+
+    def run(*arguments: str, stages: Path) -> str:
+        from harness.cli import main
+
+        monkeypatch.setattr(sys, "argv", ["harness", *arguments])
+        monkeypatch.setenv("HARNESS_STAGES", str(stages))
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 2
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+        assert len(lines) == 1, lines
+        return lines[0]
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> Path:
     """Folder of a random two-layer Llama with the bundled model's tokenizer."""

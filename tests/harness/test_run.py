@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,14 +21,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SMALL = ["--preset", "smoke", "--tasks", "sst2,arc-e", "--set", "experts.names=[sst2,mrpc,arc]", "--limit", "6"]
 
 
+Harness = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
 def command(*arguments: str, stages: Path) -> tuple[list[str], dict[str, str]]:
     environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     return [sys.executable, "-m", "harness.cli", *arguments], environment
-
-
-def harness(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
-    line, environment = command(*arguments, stages=stages)
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
 
 def outcome(run: Path) -> dict[str, object]:
@@ -45,7 +44,7 @@ def outcome(run: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, harness: Harness) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     methods = "base,lora,uniform,mixer"
     done = harness(
@@ -80,7 +79,7 @@ def test_a_run_has_a_record_for_every_cell_and_prints_its_table(undisturbed: Pat
         assert list((undisturbed / "run" / "reports").glob(f"*.{suffix}"))
 
 
-def test_the_same_run_again_computes_nothing(undisturbed: Path, tiny_model: Path) -> None:
+def test_the_same_run_again_computes_nothing(undisturbed: Path, tiny_model: Path, harness: Harness) -> None:
     before = {path: path.stat().st_mtime_ns for path in (undisturbed / "stages").rglob("*") if path.is_file()}
     done = harness(
         "run", "--methods", "base,lora,uniform,mixer", *SMALL, "--model", str(tiny_model),
@@ -92,7 +91,9 @@ def test_the_same_run_again_computes_nothing(undisturbed: Path, tiny_model: Path
 
 
 @pytest.mark.parametrize("moment", ["expert mrpc", "fit mixer", "lora on sst2"])
-def test_a_killed_run_ends_as_if_undisturbed(moment: str, undisturbed: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_as_if_undisturbed(
+    moment: str, undisturbed: Path, tiny_model: Path, tmp_path: Path, harness: Harness
+) -> None:
     arguments = [
         "run", "--methods", "base,lora,uniform,mixer", *SMALL, "--model", str(tiny_model),
         "--output", str(tmp_path / "run"),
@@ -114,7 +115,7 @@ def test_a_killed_run_ends_as_if_undisturbed(moment: str, undisturbed: Path, tin
     assert outcome(tmp_path / "run") == outcome(undisturbed / "run")
 
 
-def test_a_failure_is_a_value_and_is_tried_again(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_failure_is_a_value_and_is_tried_again(tiny_model: Path, tmp_path: Path, harness: Harness) -> None:
     stages = tmp_path / "stages"
     arguments = ["run", "--methods", "base", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run")]
     assert harness(*arguments, stages=stages).returncode == 0
@@ -147,27 +148,15 @@ def test_a_failure_is_a_value_and_is_tried_again(tiny_model: Path, tmp_path: Pat
     ],
 )
 def test_a_mistake_ends_with_code_2_and_one_sentence(
-    arguments: list[str],
-    words: list[str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], words: list[str], tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    from harness.cli import main
-
     output = tmp_path / "run"
-    monkeypatch.setattr(sys, "argv", ["harness", "run", *arguments, "--output", str(output), "--plan"])
-    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    assert all(word in lines[0] for word in words), lines[0]
+    said = refusal("run", *arguments, "--output", str(output), "--plan", stages=tmp_path / "stages")
+    assert all(word in said for word in words), said
     assert not output.exists()
 
 
-def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path, harness: Harness) -> None:
     adapter = next((undisturbed / "stages" / "expert").iterdir())
     done = harness(
         "run", "--methods", "uniform", "--tasks", "sst2", "--experts", f"sst2={adapter},mrpc={adapter}", "--limit", "2",
@@ -177,7 +166,7 @@ def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path
     assert "another base model" in done.stderr.strip().splitlines()[-1]
 
 
-def test_the_plan_says_what_is_to_do_and_writes_nothing(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_plan_says_what_is_to_do_and_writes_nothing(tiny_model: Path, tmp_path: Path, harness: Harness) -> None:
     done = harness(
         "run", "--methods", "base,mixer", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run"),
         "--plan", stages=tmp_path / "stages",

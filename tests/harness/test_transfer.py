@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,21 +285,10 @@ def test_a_static_method_is_exported_as_an_adapter(
     ],
 )
 def test_a_mistake_in_an_export_is_one_sentence(
-    arguments: list[str],
-    words: list[str],
-    ran: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    arguments: list[str], words: list[str], ran: Path, tmp_path: Path, refusal: Callable[..., str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["harness", "export", str(ran / "run"), *arguments, "--output", str(tmp_path)])
-    monkeypatch.setenv("HARNESS_STAGES", str(ran / "stages"))
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert ended.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    assert all(word in lines[0] for word in words), lines[0]
+    said = refusal("export", str(ran / "run"), *arguments, "--output", str(tmp_path), stages=ran / "stages")
+    assert all(word in said for word in words), said
 
 
 def test_stages_that_are_gone_are_named(
