@@ -82,8 +82,11 @@ def train_expert(
         folder: receives `adapter_config.json` and `adapter_model.safetensors`.
         on_step: called with (steps done, steps in all).
     """
+    from harness.packing import packing_passes
     from harness.training import Recipe, train
 
+    # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
+    packing = None if section.lora_dropout else packing_passes(base, rows)
     with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
         recipe = Recipe(
             lr={"experts": section.lr},
@@ -95,7 +98,9 @@ def train_expert(
             warmup_ratio=section.warmup_ratio,
             seed=seed_from("expert", name, "order", seed),
         )
-        log = train(composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step)
+        log = train(
+            composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step, packing=packing
+        )
         save(folder)
     return log
 

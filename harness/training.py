@@ -20,8 +20,10 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.data import Encoded, collate, micro_batches, windows
 from harness.forward import is_seq2seq, target_count, target_cross_entropy, target_logits
+from harness.packing import packed_backward, packed_batches
 
 if TYPE_CHECKING:
+    from harness.evaluation.passes import SharedPasses
     from methods.base import Composed
     from methods.routing.context import CountedTokens
 
@@ -61,6 +63,7 @@ def train(
     *,
     pad_id: int,
     on_step: Callable[[int, int], None] | None = None,
+    packing: SharedPasses | None = None,
 ) -> TrainingLog:
     """Train the named groups of a composed model on encoded rows; everything else stays frozen.
 
@@ -71,6 +74,8 @@ def train(
         recipe: optimisation settings.
         pad_id: token id for padding.
         on_step: called with (steps done, steps in all) after each optimiser step.
+        packing: from `packing_passes`, lays rows end to end; for models without auxiliary losses or anything else that
+            reads the context of a pass.
 
     Raises:
         KeyError: a group that the method does not have.
@@ -116,9 +121,12 @@ def train(
             composed=composed,
             log=log,
             on_step=on_step,
+            packing=packing,
             model=model,
             args=arguments,
-            train_dataset=_Windows(plan, recipe.micro_batch_size, pad_id, by_length, is_seq2seq(model)),
+            train_dataset=_Windows(
+                plan, recipe.micro_batch_size, None if packing else pad_id, by_length, is_seq2seq(model)
+            ),
             optimizers=(_optimizer(chosen, recipe), None),
         )
         trainer.pop_callback(PrinterCallback)
@@ -144,10 +152,10 @@ def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe)
 
 
 class _Windows(Dataset[dict[str, Any]]):
-    """One item is one optimiser step: its micro-batches, collated."""
+    """One item is one optimiser step: its micro-batches, collated, or as rows where there is no `pad_id`."""
 
     def __init__(
-        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int, by_length: bool, seq2seq: bool
+        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int | None, by_length: bool, seq2seq: bool
     ) -> None:
         self.plan = plan
         self.size = size
@@ -159,6 +167,8 @@ class _Windows(Dataset[dict[str, Any]]):
         return len(self.plan)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if self.pad_id is None:
+            return {"micro_batches": packed_batches(self.plan[index], self.size)}
         parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
         return {"micro_batches": [collate(part, self.pad_id, seq2seq=self.seq2seq) for part in parts]}
 
@@ -172,12 +182,14 @@ class _Trainer(Trainer):
         composed: Composed,
         log: TrainingLog,
         on_step: Callable[[int, int], None] | None,
+        packing: SharedPasses | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=_only, **kwargs)
         self.composed = composed
         self.log_ = log
         self.on_step = on_step
+        self.packing = packing
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -192,14 +204,17 @@ class _Trainer(Trainer):
             self.optimizer.zero_grad()
         step, steps = self.state.global_step, self.state.max_steps
         self.composed.context.progress = step / steps
-        window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]
-        terms = window_backward(self.composed, model, window, self.accelerator.backward)
+        if self.packing is not None:
+            terms = packed_backward(self.packing, inputs["micro_batches"], self.accelerator.backward)
+        else:
+            window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]
+            terms = window_backward(self.composed, model, window, self.accelerator.backward)
         self.composed.on_window_end()
         rates = [group["lr"] for group in self.optimizer.param_groups] if self.optimizer else []
         self.log_.steps.append({"step": step, "lr": rates, **terms})
         if self.on_step is not None:
             self.on_step(step + 1, steps)
-        return torch.tensor(terms["loss"], device=window[0]["input_ids"].device)
+        return torch.tensor(terms["loss"], device=self.args.device)
 
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
