@@ -352,7 +352,7 @@ def params(
 
 @app.command()
 def bench(
-    name: Annotated[str, typer.Argument(help="evaluation, generation, or startup.", autocompletion=_benchmarks)],
+    name: Annotated[str, typer.Argument(help="What to measure.", autocompletion=_benchmarks)],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
     data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
@@ -364,6 +364,8 @@ def bench(
         str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
+    only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
+    clock: Annotated[str | None, typer.Option(help="wall, or cpu (processor seconds) on a busy machine.")] = None,
 ) -> None:
     """Measure speed side by side with what people use today."""
     from harness.commands.bench import bench_command
@@ -377,6 +379,8 @@ def bench(
         repetitions=repetitions,
         peer_batches=_commas(peer_batches),
         run=run,
+        only=only,
+        clock=clock,
     )
 
 

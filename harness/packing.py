@@ -1,6 +1,6 @@
 """Training sequences laid end to end: no padding is computed, and the gradient is that of the padded batch.
 
-Positions start anew with every sequence and each attends to itself alone, so nothing but the order of additions differs.
+Positions start anew with every sequence and each attends to itself alone, so nothing but rounding differs.
 Only for models and settings in which a sequence's own tokens are all that its logits depend on.
 """
 

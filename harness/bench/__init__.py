@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 BENCHMARKS: Mapping[str, str] = {
     "evaluation": "harness.bench.evaluation:evaluation",
     "generation": "harness.bench.generation:generation",
+    "routing": "harness.bench.routing:routing",
     "startup": "harness.bench.startup:startup",
+    "training": "harness.bench.training:training",
 }
 """Where each benchmark is; imported when it runs."""
 

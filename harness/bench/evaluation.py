@@ -25,13 +25,15 @@ def evaluation(options: Options) -> Iterator[Row]:
     base = load(options.model)
     source = open_source(options.data)
     for name, settings, target in CASES:
+        if not options.wants(name):
+            continue
         bound = registry.create("arc-e").bind(source, TaskSettings(limit=options.items or 200, **settings), 0)
         docs = bound.eval_docs()
         asked = instances([request for doc in docs for request in bound.requests(doc, 0)])
-        batch = fastest(base, "loglikelihood", asked, options.peer_batches)
+        batch = fastest(base, "loglikelihood", asked, options)
         lm = EvaluationLM(base.model, base.tokenizer)
         setting = f"arc-e, {len(docs)} items, {lm.path} path; HFLM batch size {batch}"
-        found = duel(base, lm, batch, "loglikelihood", asked, options.repetitions)
+        found = duel(base, lm, batch, "loglikelihood", asked, options)
         yield Row(
             name=name,
             setting=setting,

@@ -22,17 +22,19 @@ def generation(options: Options) -> Iterator[Row]:
     bound = registry.create("gsm8k").bind(open_source(options.data), settings, 0)
     docs = bound.eval_docs()
     asked = instances([request for doc in docs for request in bound.requests(doc, 0)])
-    batch = fastest(base, "generate_until", asked, options.peer_batches)
+    batch = fastest(base, "generate_until", asked, options)
     for name, rows, target in (
         ("generation, own batch sizes", 64, 2.5),
         ("generation, equal batch size", batch, 1.3),
     ):
+        if not options.wants(name):
+            continue
         lm = EvaluationLM(base.model, base.tokenizer, batch_rows=rows)
         setting = (
             f"gsm8k, {len(docs)} items, 5 fixed shots, {NEW_TOKENS} new tokens, {lm.path} path, {rows} rows; "
             f"HFLM batch size {batch}"
         )
-        found = duel(base, lm, batch, "generate_until", asked, options.repetitions)
+        found = duel(base, lm, batch, "generate_until", asked, options)
         equal = sum(one == other for one, other in zip(found.ours, found.theirs, strict=True))
         yield Row(
             name=name,

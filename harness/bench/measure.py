@@ -8,7 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import BaseModel, Field, computed_field
@@ -30,6 +30,14 @@ class Options(BaseModel):
     """Batch sizes tried for the other side; its fastest one is measured."""
     run: str | None = None
     """A finished run, for what is timed on one."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """`cpu` counts processor seconds, which other processes on a busy machine do not lengthen."""
+    only: str = ""
+    """Rows whose names hold this text."""
+
+    def wants(self, name: str) -> bool:
+        """Whether the row of that name is asked for."""
+        return self.only in name
 
 
 class Row(BaseModel):
@@ -41,9 +49,11 @@ class Row(BaseModel):
         peer: the other side.
         seconds: of every repetition, ours.
         peer_seconds: of every repetition, theirs.
-        limit: the ratio, if time were proportional to the multiply-adds of each side's linear layers; None where
-            arithmetic is not what takes the time.
-        target: the ratio aimed at, or where `target_is_seconds` the longest time.
+        limit: the ratio, if time were proportional to the multiply-adds of each side; None where arithmetic is not
+            what takes the time.
+        target: the ratio aimed at (`speed-up`: at least; `overhead`: at most), or the longest time in seconds.
+        kind: how the two sides are compared: `speed-up` is their median over ours, `overhead` ours over theirs, and
+            `seconds` looks at ours alone.
         agreement: how far the results of both sides are equal, in words.
     """
 
@@ -54,7 +64,7 @@ class Row(BaseModel):
     peer_seconds: list[float]
     limit: float | None = None
     target: float
-    target_is_seconds: bool = False
+    kind: Literal["speed-up", "overhead", "seconds"] = "speed-up"
     agreement: str = ""
 
     @computed_field  # type: ignore[prop-decorator]
@@ -72,31 +82,54 @@ class Row(BaseModel):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def ratio(self) -> float:
-        """How many times faster we are: their median over ours."""
-        return self.peer_median / self.median
+        """How many times faster we are, or under `overhead` how many times slower."""
+        return self.median / self.peer_median if self.kind == "overhead" else self.peer_median / self.median
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def reached(self) -> bool:
         """Whether the target was."""
-        return self.median <= self.target if self.target_is_seconds else self.ratio >= self.target
+        if self.kind == "seconds":
+            return self.median <= self.target
+        return self.ratio <= self.target if self.kind == "overhead" else self.ratio >= self.target
 
 
-def timed(work: Callable[[], T]) -> tuple[float, T]:
-    """Seconds of wall clock and the result; garbage of earlier work is collected first."""
+def processor_seconds() -> float:
+    """Processor time so far, of this process, all its threads, and finished child processes."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": processor_seconds}
+
+
+def timed(work: Callable[[], T], clock: str = "wall") -> tuple[float, T]:
+    """Seconds and the result; garbage of earlier work is collected first."""
     gc.collect()
-    start = time.perf_counter()
+    start = CLOCKS[clock]()
     result = work()
-    return time.perf_counter() - start, result
+    return CLOCKS[clock]() - start, result
 
 
-def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any], repetitions: int) -> tuple[list[float], list[float]]:
+def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any], options: Options) -> tuple[list[float], list[float]]:
     """Seconds of both sides; who goes first changes with every repetition, so that drift hits both alike."""
     sides: tuple[list[float], list[float]] = ([], [])
-    for repetition in range(repetitions):
+    for repetition in range(options.repetitions):
         for side in (0, 1) if repetition % 2 == 0 else (1, 0):
-            sides[side].append(timed((ours, theirs)[side])[0])
+            sides[side].append(timed((ours, theirs)[side], options.clock)[0])
     return sides
+
+
+def multiply_adds(work: Callable[[], Any]) -> float:
+    """Multiply-adds of all matrix products and attention in `work`, its backward passes included."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def in_place(_out: tuple[int, ...], a: tuple[int, int], b: tuple[int, int], **_kwargs: object) -> int:
+        return 2 * a[0] * a[1] * b[1]
+
+    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: in_place}) as counter:
+        work()
+    return counter.get_total_flops() / 2
 
 
 class WorkCounter:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.bench.measure import WorkCounter, by_turns, timed
+from harness.bench.measure import Options, WorkCounter, by_turns, timed
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -51,8 +51,9 @@ def quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def fastest(base: BaseModel, method: str, asked: Sequence[Instance], batches: Sequence[int]) -> int:
+def fastest(base: BaseModel, method: str, asked: Sequence[Instance], options: Options) -> int:
     """The batch size with which HFLM does a sample of the requests fastest; the only one, where there is one."""
+    batches = options.peer_batches
     if len(batches) == 1:
         return batches[0]
     sample = list(asked)[: max(2 * max(batches), len(asked) // 8)]
@@ -60,7 +61,7 @@ def fastest(base: BaseModel, method: str, asked: Sequence[Instance], batches: Se
     for batch in batches:
         lm = hflm(base, batch)
         with quiet():
-            seconds[batch], _ = timed(lambda lm=lm: getattr(lm, method)(sample, disable_tqdm=True))  # type: ignore[misc]
+            seconds[batch], _ = timed(lambda lm=lm: getattr(lm, method)(sample, disable_tqdm=True), options.clock)  # type: ignore[misc]
     return min(seconds, key=lambda batch: seconds[batch])
 
 
@@ -75,7 +76,7 @@ class Duel:
     theirs: list[Any]
 
 
-def duel(base: BaseModel, lm: Any, batch: int, method: str, asked: Sequence[Instance], repetitions: int) -> Duel:
+def duel(base: BaseModel, lm: Any, batch: int, method: str, asked: Sequence[Instance], options: Options) -> Duel:
     """`lm` against HFLM with that batch size on the same instances, by turns."""
     peer = hflm(base, batch)
     results: dict[str, list[Any]] = {}
@@ -89,7 +90,7 @@ def duel(base: BaseModel, lm: Any, batch: int, method: str, asked: Sequence[Inst
         work[name] = counter.take()
 
     try:
-        seconds, peer_seconds = by_turns(lambda: side("ours", lm), lambda: side("theirs", peer), repetitions)
+        seconds, peer_seconds = by_turns(lambda: side("ours", lm), lambda: side("theirs", peer), options)
     finally:
         counter.remove()
     return Duel(seconds, peer_seconds, work["theirs"] / work["ours"], results["ours"], results["theirs"])

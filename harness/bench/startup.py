@@ -20,7 +20,7 @@ def startup(options: Options) -> Iterator[Row]:
         seconds, alone = by_turns(
             lambda command=command: _run(command),  # type: ignore[misc]
             lambda: _run([sys.executable, "-c", "pass"]),
-            options.repetitions,
+            options.model_copy(update={"clock": "wall"}),
         )
         yield Row(
             name=name,
@@ -29,7 +29,7 @@ def startup(options: Options) -> Iterator[Row]:
             seconds=seconds,
             peer_seconds=alone,
             target=target,
-            target_is_seconds=True,
+            kind="seconds",
         )
 
 

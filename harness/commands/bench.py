@@ -29,7 +29,7 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
-    device = machine("cpu")
+    device = machine("cpu") | {"clock": options.clock}
     if not as_json:
         typer.echo(", ".join(f"{key} {value}" for key, value in device.items()))
     rows: list[Row] = []
@@ -45,9 +45,10 @@ def line(row: Row) -> str:
     """One row in words."""
     verdict = "reached" if row.reached else "missed"
     medians = f"medians of {len(row.seconds)} turns {row.median:.2f} s and {row.peer_median:.2f} s ({row.peer})"
-    if row.target_is_seconds:
+    if row.kind == "seconds":
         first = f"{row.name}: {row.median:.2f} s (target {row.target:g} s: {verdict})"
     else:
-        limit = "" if row.limit is None else f", arithmetic {row.limit:.1f}x"
-        first = f"{row.name}: {row.ratio:.2f}x{limit} (target {row.target:g}x: {verdict})"
+        limit = "" if row.limit is None else f", arithmetic {row.limit:.2f}x"
+        bound = "at most" if row.kind == "overhead" else "at least"
+        first = f"{row.name}: {row.ratio:.2f}x{limit} (target {bound} {row.target:g}x: {verdict})"
     return "\n  ".join(part for part in (first, medians, row.setting, row.agreement) if part)

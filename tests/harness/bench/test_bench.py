@@ -30,13 +30,16 @@ def row(**changes: Any) -> Row:
 def test_rows_compare_medians() -> None:
     assert (row().median, row().peer_median, row().ratio, row().reached) == (2.0, 6.0, 3.0, True)
     assert not row(target=3.1).reached
-    assert row(target=2.0, target_is_seconds=True).reached
-    assert not row(target=1.9, target_is_seconds=True).reached
+    assert row(target=2.0, kind="seconds").reached
+    assert not row(target=1.9, kind="seconds").reached
+    assert row(kind="overhead", target=0.4).ratio == 1 / 3
+    assert row(kind="overhead", target=0.4).reached
+    assert not row(kind="overhead", target=0.3).reached
 
 
 def test_sides_take_turns() -> None:
     order: list[str] = []
-    ours, theirs = by_turns(lambda: order.append("us"), lambda: order.append("them"), 3)
+    ours, theirs = by_turns(lambda: order.append("us"), lambda: order.append("them"), Options(repetitions=3))
     assert order == ["us", "them", "them", "us", "us", "them"]
     assert len(ours) == len(theirs) == 3
 
@@ -73,12 +76,12 @@ def test_command_prints_rows_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def fake(options: Options) -> list[Row]:
         asked.append(options)
-        return [row(limit=4.0, agreement="all equal"), row(target=1.0, target_is_seconds=True)]
+        return [row(limit=4.0, agreement="all equal"), row(target=1.0, kind="seconds")]
 
     monkeypatch.setattr("harness.commands.bench.benchmark", lambda name: fake)
     result = CliRunner().invoke(app, ["bench", "x", "--items", "5", "--peer-batches", "2,8"])
     assert result.exit_code == 0, result.output
-    assert "n: 3.00x, arithmetic 4.0x (target 3x: reached)" in result.output
+    assert "n: 3.00x, arithmetic 4.00x (target at least 3x: reached)" in result.output
     assert "n: 2.00 s (target 1 s: missed)" in result.output
     assert "all equal" in result.output
     assert asked == [Options(items=5, peer_batches=(2, 8))]

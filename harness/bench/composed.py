@@ -1,0 +1,79 @@
+"""Routed models for benchmarks, and the same routing done by a loop over experts."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods import registry
+from methods.base import Expert
+from methods.routing.composed import RoutedComposed
+from methods.routing.inject import replace_modules
+from methods.routing.linear import RoutedLinear
+from methods.routing.method import RoutedMethod
+from methods.routing.router import Router
+from methods.tiny import tiny_experts
+
+TOP_K = 3
+
+
+def pool(model: nn.Module, n: int, rank: int) -> list[Expert]:
+    """Random experts on q, k, v and o: speed does not depend on their values."""
+    return tiny_experts(model, [f"expert{i}" for i in range(n)], rank=rank)
+
+
+def routed(model: nn.Module, experts: Sequence[Expert], top_k: int = TOP_K, *, fuse: bool = True) -> RoutedComposed:
+    """`mixer` with untrained routers, installed on the model; dense where `top_k` would keep all experts."""
+    route = {"train_k": top_k, "eval_k": top_k} if top_k < len(experts) else {"dense": True}
+    method = registry.create("mixer", {"route": route})
+    assert isinstance(method, RoutedMethod)
+    method.fuse = fuse
+    return method.install(model, experts, seed=0)
+
+
+class LoopLinear(nn.Module):
+    """A routed layer as a loop over its experts: each its own two products, weighted between them."""
+
+    def __init__(self, site: RoutedLinear, router: Router) -> None:
+        super().__init__()
+        self.base = site.base
+        self.router = router
+        self.factors = [(f.A, f.B, f.scale) for f in site.factors if f is not None]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Base output plus every expert's weighted update, one after the other."""
+        w = self.router.weights(x, x)[..., 0, :].to(x.dtype)
+        y: Tensor = self.base(x)
+        for n, (A, B, scale) in enumerate(self.factors):
+            y = y + F.linear(F.linear(x, A) * (w[..., n : n + 1] * scale), B)
+        return y
+
+
+@contextmanager
+def looped(composed: RoutedComposed) -> Iterator[None]:
+    """Inside the block, the sites of a model that was installed with `fuse=False` are loops over their experts.
+
+    Routers, losses and the frozen layers are the same objects.
+    """
+    by_name = {name: router for router in composed.routers for name in router.names}
+    loops = {}
+    for name, site in composed.sites.items():
+        assert isinstance(site, RoutedLinear)
+        loops[name] = LoopLinear(site, by_name[name])
+    routed_sites = replace_modules(composed.model, loops)
+    try:
+        yield
+    finally:
+        replace_modules(composed.model, routed_sites)
+
+
+def copied(model: Any) -> Any:
+    """A second model with weights of its own, so that both sides read their own memory."""
+    with torch.no_grad():
+        return copy.deepcopy(model)

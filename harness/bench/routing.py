@@ -1,0 +1,258 @@
+"""What routing costs: a routed model against its base, against PEFT's X-LoRA, and against a loop over experts."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.bench.composed import TOP_K, copied, looped, pool, routed
+from harness.bench.measure import Options, Row, by_turns, multiply_adds, timed
+from harness.bench.xlora_peer import xlora
+from harness.models import load
+from harness.training import window_backward
+from methods.routing.composed import RoutedComposed
+
+EXPERTS, RANK = 6, 16
+ROWS, LENGTH, TARGETS = 8, 64, 8
+STEPS, XLORA_STEPS = 32, 12
+SETTING = f"{EXPERTS} experts, rank {RANK}, top-{TOP_K}, q/k/v/o"
+
+
+def routing(options: Options) -> Iterator[Row]:
+    """Prefill, decoding, the layer alone, and a step of router training."""
+    base: Any = load(options.model).model
+    model = copied(base)
+    experts = pool(model, EXPERTS, RANK)
+    composed = routed(model, experts)
+    if options.wants("prefill"):
+        where = f"{SETTING}; {ROWS} prompts of {LENGTH} tokens"
+        ours, theirs = (lambda: prefill(model, ROWS, LENGTH)), (lambda: prefill(base, ROWS, LENGTH))
+        yield overhead("prefill", where, ours, theirs, options, 1.20)
+    for rows in (1, 8):
+        if options.wants(name := f"decoding, batch {rows}"):
+            where = f"{SETTING}; {STEPS} steps after a prompt of {LENGTH} tokens"
+            sides = (Decoding(one, rows, LENGTH, STEPS) for one in (model, base))
+            yield overhead(name, where, *sides, options, 1.25)
+    if options.wants("decoding against X-LoRA"):
+        with tempfile.TemporaryDirectory(prefix="harness-xlora-") as scratch:
+            yield against_xlora(model, copied(base), experts, Path(scratch), options)
+    composed.uninstall()
+    if options.wants("routed layer alone"):
+        yield layer(model, experts, options)
+    if options.wants("step of router training"):
+        yield training_step(model, experts, options)
+
+
+def overhead(
+    name: str,
+    setting: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    options: Options,
+    target: float,
+) -> Row:
+    """The same work on the routed model and on the base."""
+    limit = multiply_adds(ours) / multiply_adds(theirs)
+    seconds, peer_seconds = by_turns(ours, theirs, options)
+    return Row(
+        name=name,
+        setting=setting,
+        peer="base model",
+        seconds=seconds,
+        peer_seconds=peer_seconds,
+        limit=limit,
+        target=target,
+        kind="overhead",
+    )
+
+
+def tokens(model: Any, rows: int, length: int, seed: int = 0) -> Tensor:
+    """Random token ids `[rows, length]`."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randint(3, model.config.vocab_size, (rows, length), generator=draw)
+
+
+@torch.no_grad()
+def prefill(model: Any, rows: int, length: int) -> Tensor:
+    """Prompts through the model, with logits of their last tokens."""
+    last: Tensor = model(input_ids=tokens(model, rows, length), use_cache=True, logits_to_keep=1).logits
+    return last
+
+
+class Decoding:
+    """Steps of greedy decoding from a prompt that is in the cache already."""
+
+    def __init__(self, model: Any, rows: int, prompt: int, steps: int) -> None:
+        from transformers import DynamicCache
+
+        self.model, self.steps = model, steps
+        self.cache = DynamicCache(config=model.config)
+        with torch.no_grad():
+            output = model(
+                input_ids=tokens(model, rows, prompt), past_key_values=self.cache, use_cache=True, logits_to_keep=1
+            )
+        self.first = output.logits[:, -1].argmax(-1, keepdim=True)
+
+    @torch.no_grad()
+    def __call__(self) -> Tensor:
+        """Generated ids `[rows, steps]`; the cache holds the prompt alone again afterwards."""
+        made, ids = [], self.first
+        for _ in range(self.steps):
+            ids = self.model(input_ids=ids, past_key_values=self.cache, use_cache=True).logits[:, -1].argmax(-1, True)
+            made.append(ids)
+        self.cache.crop(-self.steps)
+        return torch.cat(made, 1)
+
+
+def against_xlora(model: Any, other: Any, experts: Any, folder: Path, options: Options) -> Row:
+    """Greedy generation of one row by both, each as its users call it: PEFT's X-LoRA allows no cache."""
+    peer = xlora(other, experts, folder, top_k=TOP_K)
+    prompt = tokens(model, 1, LENGTH)
+    settings = {"max_new_tokens": XLORA_STEPS, "min_new_tokens": XLORA_STEPS, "do_sample": False, "pad_token_id": 0}
+    mask = torch.ones_like(prompt)
+
+    def generate(one: Any) -> Tensor:
+        made: Tensor = one.generate(input_ids=prompt, attention_mask=mask, **settings)
+        return made
+
+    with torch.no_grad():
+        limit = multiply_adds(lambda: generate(peer)) / multiply_adds(lambda: generate(model))
+        seconds, peer_seconds = by_turns(lambda: generate(model), lambda: generate(peer), options)
+    return Row(
+        name="decoding against X-LoRA",
+        setting=f"{SETTING}, the same experts; batch 1, prompt {LENGTH}, {XLORA_STEPS} new tokens by generate()",
+        peer="PEFT X-LoRA",
+        seconds=seconds,
+        peer_seconds=peer_seconds,
+        limit=limit,
+        target=5.0,
+    )
+
+
+def layer(model: Any, experts: Any, options: Options) -> Row:
+    """The four projections of one attention layer, forward and backward, over 512 tokens."""
+    fused = routed(model, experts)
+    ours = LayerWork(fused)
+    ours()
+    limit_ours = multiply_adds(ours)
+    fused.uninstall()
+    plain = routed(model, experts, fuse=False)
+    with looped(plain):
+        theirs = LayerWork(plain)
+        limit = multiply_adds(theirs) / limit_ours
+        # Both keep their own modules, so it does not matter which of them is in the model.
+        seconds, peer_seconds = by_turns(ours, theirs, options)
+    plain.uninstall()
+    return Row(
+        name="routed layer alone",
+        setting=f"{SETTING} of one layer, {ROWS * LENGTH} tokens, forward and backward to input and routers",
+        peer="loop over experts",
+        seconds=seconds,
+        peer_seconds=peer_seconds,
+        limit=limit,
+        target=2.0,
+        agreement=difference(ours.gradients(), theirs.gradients()),
+    )
+
+
+class LayerWork:
+    """q, k, v on one input and o on another, repeated: outputs summed, gradients to inputs and routers."""
+
+    def __init__(self, composed: RoutedComposed, repeats: int = 5) -> None:
+        attention: Any = composed.model.get_submodule("model.layers.0.self_attn")
+        self.context, self.repeats = composed.context, repeats
+        self.sites = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
+        draw = torch.Generator().manual_seed(0)
+        shape = (ROWS, LENGTH, self.sites[0].base.in_features)
+        kind = self.sites[0].base.weight.dtype
+        self.inputs = [torch.randn(shape, generator=draw, dtype=kind).requires_grad_() for _ in range(2)]
+        self.outside = [torch.randn(ROWS, LENGTH, s.base.out_features, generator=draw, dtype=kind) for s in self.sites]
+        parameters = composed.groups()["routers"]
+        self.routers = [p for name, p in parameters.items() if "layers.0.self_attn" in name]
+
+    def __call__(self) -> None:
+        """Leaves the gradients of the last repetition."""
+        q, k, v, o = self.sites
+        self.context.token_mask = None
+        for _ in range(self.repeats):
+            for leaf in (*self.inputs, *self.routers):
+                leaf.grad = None
+            x, between = self.inputs
+            torch.autograd.backward([q(x), k(x), v(x), o(between)], self.outside)
+
+    def gradients(self) -> list[Tensor]:
+        """Of the inputs and the routers."""
+        return [leaf.grad for leaf in (*self.inputs, *self.routers) if leaf.grad is not None]
+
+
+def difference(ours: list[Tensor], theirs: list[Tensor]) -> str:
+    """The largest relative difference of two lists of gradients, in words."""
+    worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
+    return f"gradients differ by at most {worst:.1e} of the largest"
+
+
+def training_step(model: Any, experts: Any, options: Options) -> Row:
+    """One optimiser step of the routers: 8 sequences of 64 tokens, loss on the last 8."""
+    ids = tokens(model, ROWS, LENGTH)
+    labels = torch.where(torch.arange(LENGTH) >= LENGTH - TARGETS, ids, -100)
+    window = [
+        {
+            "input_ids": ids,
+            "attention_mask": torch.ones_like(ids),
+            "labels": labels,
+            "domain": torch.zeros(ROWS, dtype=torch.long),
+        }
+    ]
+    seconds, peer_seconds, work, gradients = [], [], {}, {}
+
+    def step(composed: RoutedComposed, key: str) -> None:
+        parameters = list(composed.groups()["routers"].values())
+        optimizer = torch.optim.AdamW(parameters, lr=0.0)
+
+        def once() -> None:
+            optimizer.zero_grad()
+            window_backward(composed, model, window, lambda loss: loss.backward())
+            optimizer.step()
+
+        if key not in work:
+            work[key] = multiply_adds(once)
+            gradients[key] = [p.grad.clone() for p in parameters if p.grad is not None]
+        (seconds if key == "ours" else peer_seconds).append(timed(once, options.clock)[0])
+
+    def ours() -> None:
+        composed = routed(model, experts)
+        trainable(composed)
+        step(composed, "ours")
+        composed.uninstall()
+
+    def theirs() -> None:
+        composed = routed(model, experts, fuse=False)
+        trainable(composed)
+        with looped(composed):
+            step(composed, "theirs")
+        composed.uninstall()
+
+    for turn in range(options.repetitions):
+        for side in (ours, theirs) if turn % 2 == 0 else (theirs, ours):
+            side()
+    return Row(
+        name="step of router training",
+        setting=f"{SETTING}; {ROWS} sequences of {LENGTH} tokens, loss on {TARGETS} of each",
+        peer="loop over experts",
+        seconds=seconds,
+        peer_seconds=peer_seconds,
+        limit=work["theirs"] / work["ours"],
+        target=1.15,
+        agreement=difference(gradients["ours"], gradients["theirs"]),
+    )
+
+
+def trainable(composed: RoutedComposed) -> None:
+    """Let gradients flow to the routers alone."""
+    for parameter in composed.groups()["routers"].values():
+        parameter.requires_grad_(True)
