@@ -364,6 +364,8 @@ def bench(
         str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The run that engine times; default quick.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).")] = None,
     only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
     clock: Annotated[str | None, typer.Option(help="wall, or cpu (processor seconds) on a busy machine.")] = None,
 ) -> None:
@@ -379,6 +381,8 @@ def bench(
         repetitions=repetitions,
         peer_batches=_commas(peer_batches),
         run=run,
+        preset=preset,
+        plot=plot,
         only=only,
         clock=clock,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -37,12 +38,17 @@ def packing_passes(base: BaseModel, rows: Sequence[Encoded]) -> SharedPasses | N
     longest = longest_shared(model)
     if longest is not None and max(map(len, rows)) > longest:
         return None
-    try:
-        with torch.no_grad():
-            differs = deviation(model, base.tokenizer)
-    except CannotShare:
-        return None
-    return None if differs else SharedPasses(model)
+    if model not in _PROBED:
+        try:
+            with torch.no_grad():
+                _PROBED[model] = deviation(model, base.tokenizer) is None
+        except CannotShare:
+            _PROBED[model] = False
+    return SharedPasses(model) if _PROBED[model] else None
+
+
+_PROBED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a clean base's packed passes give its own logits; a pool of experts asks once."""
 
 
 def _drops_attention(model: nn.Module) -> bool:

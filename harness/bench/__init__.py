@@ -15,9 +15,12 @@ if TYPE_CHECKING:
     from harness.bench.measure import Options, Row
 
 BENCHMARKS: Mapping[str, str] = {
+    "engine": "harness.bench.engine:engine",
     "evaluation": "harness.bench.evaluation:evaluation",
     "generation": "harness.bench.generation:generation",
+    "pipeline": "harness.bench.pipeline:pipeline",
     "routing": "harness.bench.routing:routing",
+    "scaling": "harness.bench.scaling:scaling",
     "startup": "harness.bench.startup:startup",
     "training": "harness.bench.training:training",
 }

@@ -8,6 +8,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -34,6 +35,10 @@ class Options(BaseModel):
     """`cpu` counts processor seconds, which other processes on a busy machine do not lengthen."""
     only: str = ""
     """Rows whose names hold this text."""
+    preset: str = "quick"
+    """The run whose overhead is measured."""
+    plot: Path | None = None
+    """Where a benchmark with a plot draws it."""
 
     def wants(self, name: str) -> bool:
         """Whether the row of that name is asked for."""
@@ -51,10 +56,13 @@ class Row(BaseModel):
         peer_seconds: of every repetition, theirs.
         limit: the ratio, if time were proportional to the multiply-adds of each side; None where arithmetic is not
             what takes the time.
-        target: the ratio aimed at (`speed-up`: at least; `overhead`: at most), or the longest time in seconds.
+        target: the ratio aimed at (`speed-up`: at least; `overhead`: at most), or the longest time in seconds; None
+            where there is none.
         kind: how the two sides are compared: `speed-up` is their median over ours, `overhead` ours over theirs, and
             `seconds` looks at ours alone.
         agreement: how far the results of both sides are equal, in words.
+        axis: what varies over the rows of a plot; empty otherwise.
+        value: where on that axis this row is.
     """
 
     name: str
@@ -63,9 +71,11 @@ class Row(BaseModel):
     seconds: list[float]
     peer_seconds: list[float]
     limit: float | None = None
-    target: float
+    target: float | None = None
     kind: Literal["speed-up", "overhead", "seconds"] = "speed-up"
     agreement: str = ""
+    axis: str = ""
+    value: int | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
@@ -87,8 +97,10 @@ class Row(BaseModel):
 
     @computed_field  # type: ignore[prop-decorator]
     @property
-    def reached(self) -> bool:
-        """Whether the target was."""
+    def reached(self) -> bool | None:
+        """Whether the target was; None without one."""
+        if self.target is None:
+            return None
         if self.kind == "seconds":
             return self.median <= self.target
         return self.ratio <= self.target if self.kind == "overhead" else self.ratio >= self.target

@@ -64,8 +64,8 @@ def training(options: Options) -> Iterator[Row]:
     lengths = ", ".join(f"{name} {sum(map(len, rows)) / len(rows):.0f}" for name, rows in data.items())
     yield Row(
         name="stage 1, six experts",
-        setting=f"{len(everything)} rows, {targets} target tokens, mean tokens {lengths}; {BATCH} rows a step, rank 16; "
-        f"the peer's batch sizes {', '.join(map(str, micro.values()))}",
+        setting=f"{len(everything)} rows, {targets} target tokens, mean tokens {lengths}; {BATCH} rows a step, "
+        f"rank 16; the peer's batch sizes {', '.join(map(str, micro.values()))}",
         peer="transformers Trainer with PEFT",
         seconds=seconds,
         peer_seconds=peer_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import typer
@@ -32,23 +33,33 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
     device = machine("cpu") | {"clock": options.clock}
     if not as_json:
         typer.echo(", ".join(f"{key} {value}" for key, value in device.items()))
+    draw = getattr(import_module(measure.__module__), "draw", None)
+    if options.plot is not None and draw is None:
+        raise UserError(f"--plot: the benchmark {name} draws nothing; leave it out, or choose scaling.")
     rows: list[Row] = []
     for row in measure(options):
         rows.append(row)
         if not as_json:
             typer.echo(line(row))
+    if options.plot is not None and draw is not None:
+        draw(rows, options.plot)
     if as_json:
         typer.echo(json.dumps({"machine": device, "rows": [row.model_dump() for row in rows]}, indent=2))
 
 
 def line(row: Row) -> str:
     """One row in words."""
-    verdict = "reached" if row.reached else "missed"
     medians = f"medians of {len(row.seconds)} turns {row.median:.2f} s and {row.peer_median:.2f} s ({row.peer})"
-    if row.kind == "seconds":
-        first = f"{row.name}: {row.median:.2f} s (target {row.target:g} s: {verdict})"
-    else:
-        limit = "" if row.limit is None else f", arithmetic {row.limit:.2f}x"
-        bound = "at most" if row.kind == "overhead" else "at least"
-        first = f"{row.name}: {row.ratio:.2f}x{limit} (target {bound} {row.target:g}x: {verdict})"
+    limit = "" if row.limit is None else f", arithmetic {row.limit:.2f}x"
+    value = f"{row.median:.2f} s" if row.kind == "seconds" else f"{row.ratio:.2f}x{limit}"
+    first = f"{row.name}: {value}{aim(row)}"
     return "\n  ".join(part for part in (first, medians, row.setting, row.agreement) if part)
+
+
+def aim(row: Row) -> str:
+    """The target and whether it was reached, in words; empty without one."""
+    if row.target is None:
+        return ""
+    bound = "at least" if row.kind == "speed-up" else "at most"
+    unit = " s" if row.kind == "seconds" else "x"
+    return f" (target {bound} {row.target:g}{unit}: {'reached' if row.reached else 'missed'})"

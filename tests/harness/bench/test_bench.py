@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from typer.testing import CliRunner
 
 import harness.bench
 from harness.bench import BENCHMARKS, benchmark
+from harness.bench.composed import copied
+from harness.bench.engine import Stopwatch, watched
 from harness.bench.measure import Options, Row, WorkCounter, by_turns
 from harness.bench.peer import instances
+from harness.bench.scaling import draw, point
 from harness.cli import app
 from harness.errors import UserError
+from methods.tiny import tiny_llama
 from tasks.base import Request
 
 
@@ -35,6 +40,7 @@ def test_rows_compare_medians() -> None:
     assert row(kind="overhead", target=0.4).ratio == 1 / 3
     assert row(kind="overhead", target=0.4).reached
     assert not row(kind="overhead", target=0.3).reached
+    assert row(target=None).reached is None
 
 
 def test_sides_take_turns() -> None:
@@ -82,7 +88,7 @@ def test_command_prints_rows_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(app, ["bench", "x", "--items", "5", "--peer-batches", "2,8"])
     assert result.exit_code == 0, result.output
     assert "n: 3.00x, arithmetic 4.00x (target at least 3x: reached)" in result.output
-    assert "n: 2.00 s (target 1 s: missed)" in result.output
+    assert "n: 2.00 s (target at most 1 s: missed)" in result.output
     assert "all equal" in result.output
     assert asked == [Options(items=5, peer_batches=(2, 8))]
     result = CliRunner().invoke(app, ["bench", "x", "--json"])
@@ -94,6 +100,60 @@ def test_command_prints_rows_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_mistakes_are_one_sentence() -> None:
     with pytest.raises(UserError, match="Unknown benchmark 'generatoin': did you mean generation"):
         harness.bench.benchmark("generatoin")
+    result = CliRunner().invoke(app, ["bench", "startup", "--plot", "x.svg"])
+    assert str(result.exception).startswith("--plot: the benchmark startup draws nothing")
     result = CliRunner().invoke(app, ["bench", "startup", "--items", "0"])
     assert isinstance(result.exception, UserError)
     assert str(result.exception).startswith("--items: ")
+
+
+def test_a_clock_counts_once_what_runs_inside_itself() -> None:
+    times = iter([1.0, 4.0, 10.0, 11.5])
+    clock = Stopwatch(lambda: next(times))
+    clock.start()
+    clock.start()
+    clock.stop()
+    clock.stop()
+    clock.start()
+    clock.stop()
+    assert clock.total == 4.5
+
+
+def test_passes_gradients_and_steps_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness import models
+
+    layer = nn.Linear(2, 1)
+    base = models.BaseModel("m", "0", "m", layer, None)  # type: ignore[arg-type]
+    monkeypatch.setattr(models, "load", lambda: base)
+    times = iter(range(100))
+    clock = Stopwatch(lambda: float(next(times)))
+    with watched(clock):
+        loss = models.load().model(torch.ones(1, 2)).sum()  # type: ignore[call-arg, operator]
+        assert clock.total == 1
+        loss.backward()
+        assert clock.total == 2
+        torch.optim.SGD(layer.parameters(), lr=0.1).step()
+        assert clock.total == 3
+    loss = layer.weight.sum()
+    loss.backward()
+    assert clock.total == 3
+
+
+def test_the_plot_has_a_panel_for_each_axis(tmp_path: Path) -> None:
+    rows = [
+        row(kind="overhead", target=None, limit=1.0 + value / 10, axis=axis, value=value)
+        for axis in ("experts", "context")
+        for value in (1, 2, 4)
+    ]
+    draw(rows, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert text.count('id="axes_') == 2
+
+
+def test_scaling_counts_what_experts_add() -> None:
+    model = tiny_llama().base_model
+    options = Options(repetitions=1)
+    rows = [point(copied(model), model, "experts", value, options) for value in (1, 4, 8)]
+    limits = [found.limit for found in rows]
+    assert all(limit is not None for limit in limits)
+    assert limits[2] - limits[1] == pytest.approx(4 / 3 * (limits[1] - limits[0]))  # type: ignore[operator]

@@ -1,0 +1,97 @@
+"""What the engine costs beside the model: a whole run, and the part of it inside the model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from harness.bench.measure import CLOCKS, Options, Row, timed
+
+
+def engine(options: Options) -> Iterator[Row]:
+    """A preset from empty stages to its records: all seconds against those of passes, gradients and optimiser steps."""
+    seconds, inside = [], []
+    for _ in range(options.repetitions):
+        with tempfile.TemporaryDirectory(prefix="harness-engine-") as scratch:
+            clock = Stopwatch(CLOCKS[options.clock])
+            with watched(clock), patch.dict(os.environ, {"HARNESS_STAGES": f"{scratch}/stages"}):
+                spent, _ = timed(lambda scratch=scratch: run(options, Path(scratch)), options.clock)  # type: ignore[misc]
+            seconds.append(spent)
+            inside.append(clock.total)
+    yield Row(
+        name="engine overhead",
+        setting=f"preset {options.preset}, from empty stages to records and table",
+        peer="model compute of the same run",
+        seconds=seconds,
+        peer_seconds=inside,
+        target=1.05,
+        kind="overhead",
+    )
+
+
+def run(options: Options, folder: Path) -> None:
+    """The preset's run, and its table."""
+    from harness.commands.report import rendered
+    from harness.commands.run import RunRequest, Variant, compute
+
+    request = RunRequest(preset=options.preset, model=options.model, data=options.data, limit=options.items)
+    compute([Variant(request.config())], request, folder / "run")
+    rendered(folder / "run", "comparison", ["md"])
+
+
+class Stopwatch:
+    """Adds up the seconds inside it; entering it again inside counts once."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.total = 0.0
+        self._depth = 0
+        self._since = 0.0
+
+    def start(self, *_args: object, **_kwargs: object) -> None:
+        """Enter; arguments are ignored, so that it can be a hook."""
+        if self._depth == 0:
+            self._since = self.clock()
+        self._depth += 1
+
+    def stop(self, *_args: object, **_kwargs: object) -> None:
+        """Leave."""
+        self._depth -= 1
+        if self._depth == 0:
+            self.total += self.clock() - self._since
+
+
+@contextmanager
+def watched(clock: Stopwatch) -> Iterator[None]:
+    """Time passes of every model that is loaded inside the block, backward passes, and optimiser steps."""
+    from harness import models
+
+    load, backward = models.load, torch.Tensor.backward
+
+    def watched_load(*args: Any, **kwargs: Any) -> Any:
+        base = load(*args, **kwargs)
+        base.model.register_forward_pre_hook(clock.start)
+        base.model.register_forward_hook(clock.stop, always_call=True)
+        return base
+
+    def watched_backward(*args: Any, **kwargs: Any) -> None:
+        clock.start()
+        try:
+            backward(*args, **kwargs)
+        finally:
+            clock.stop()
+
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(models, "load", watched_load))
+        stack.enter_context(patch.object(torch.Tensor, "backward", watched_backward))
+        stack.callback(register_optimizer_step_pre_hook(clock.start).remove)
+        stack.callback(register_optimizer_step_post_hook(clock.stop).remove)
+        yield
