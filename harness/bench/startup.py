@@ -15,12 +15,14 @@ def startup(options: Options) -> Iterator[Row]:
     if options.run is not None:
         commands.append(("harness report", ["report", options.run], 5.0))
     for name, arguments, target in commands:
+        if not options.wants(name):
+            continue
         command = [sys.executable, "-m", "harness.cli", *arguments]
         _run(command)  # files are read into memory once
         seconds, alone = by_turns(
             lambda command=command: _run(command),  # type: ignore[misc]
             lambda: _run([sys.executable, "-c", "pass"]),
-            options.model_copy(update={"clock": "wall"}),
+            options,
         )
         yield Row(
             name=name,
