@@ -51,12 +51,24 @@ class LoopLinear(nn.Module):
         w = self.router.weights(x, x)[..., 0, :].to(x.dtype)
         y: Tensor = self.base(x)
         for n, (A, B, scale) in enumerate(self.factors):
-            y = y + F.linear(F.linear(x, A) * (w[..., n : n + 1] * scale), B)
+            y = y + self.update(x, w[..., n : n + 1], A, B, scale)
         return y
+
+    def update(self, x: Tensor, w: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+        """One expert's share, with as little pointwise work as a loop can have."""
+        return F.linear(F.linear(x, A) * (w * scale), B)
+
+
+class PeftLoop(LoopLinear):
+    """The loop with PEFT's order of operations: X-LoRA's layer weights the input and scales the output."""
+
+    def update(self, x: Tensor, w: Tensor, A: Tensor, B: Tensor, scale: float) -> Tensor:
+        """See `LoopLinear.update`."""
+        return F.linear(F.linear(x * w, A), B) * scale
 
 
 @contextmanager
-def looped(composed: RoutedComposed) -> Iterator[None]:
+def looped(composed: RoutedComposed, kind: type[LoopLinear] = LoopLinear) -> Iterator[None]:
     """Inside the block, the sites of a model that was installed with `fuse=False` are loops over their experts.
 
     Routers, losses and the frozen layers are the same objects.
@@ -65,7 +77,7 @@ def looped(composed: RoutedComposed) -> Iterator[None]:
     loops = {}
     for name, site in composed.sites.items():
         assert isinstance(site, RoutedLinear)
-        loops[name] = LoopLinear(site, by_name[name])
+        loops[name] = kind(site, by_name[name])
     routed_sites = replace_modules(composed.model, loops)
     try:
         yield

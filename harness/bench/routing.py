@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.bench.composed import TOP_K, copied, looped, pool, routed
+from harness.bench.composed import TOP_K, LoopLinear, PeftLoop, copied, looped, pool, routed
 from harness.bench.measure import Options, Row, by_turns, multiply_adds, timed
 from harness.bench.xlora_peer import xlora
 from harness.models import load
@@ -20,6 +20,7 @@ from methods.routing.composed import RoutedComposed
 EXPERTS, RANK = 6, 16
 ROWS, LENGTH, TARGETS = 8, 64, 8
 STEPS, XLORA_STEPS = 32, 12
+LOOPS = {"loop as in PEFT": PeftLoop, "tightest loop": LoopLinear}
 SETTING = f"{EXPERTS} experts, rank {RANK}, top-{TOP_K}, q/k/v/o"
 
 
@@ -42,8 +43,9 @@ def routing(options: Options) -> Iterator[Row]:
         with tempfile.TemporaryDirectory(prefix="harness-xlora-") as scratch:
             yield against_xlora(model, copied(base), experts, Path(scratch), options)
     composed.uninstall()
-    if options.wants("routed layer alone"):
-        yield layer(model, experts, options)
+    for name, kind in LOOPS.items():
+        if options.wants(f"routed layer alone, {name}"):
+            yield layer(model, experts, name, kind, options)
     if options.wants("step of router training"):
         yield training_step(model, experts, options)
 
@@ -134,7 +136,7 @@ def against_xlora(model: Any, other: Any, experts: Any, folder: Path, options: O
     )
 
 
-def layer(model: Any, experts: Any, options: Options) -> Row:
+def layer(model: Any, experts: Any, name: str, kind: type[LoopLinear], options: Options) -> Row:
     """The four projections of one attention layer, forward and backward, over 512 tokens."""
     fused = routed(model, experts)
     ours = LayerWork(fused)
@@ -142,14 +144,14 @@ def layer(model: Any, experts: Any, options: Options) -> Row:
     limit_ours = multiply_adds(ours)
     fused.uninstall()
     plain = routed(model, experts, fuse=False)
-    with looped(plain):
+    with looped(plain, kind):
         theirs = LayerWork(plain)
         limit = multiply_adds(theirs) / limit_ours
         # Both keep their own modules, so it does not matter which of them is in the model.
         seconds, peer_seconds = by_turns(ours, theirs, options)
     plain.uninstall()
     return Row(
-        name="routed layer alone",
+        name=f"routed layer alone, {name}",
         setting=f"{SETTING} of one layer, {ROWS * LENGTH} tokens, forward and backward to input and routers",
         peer="loop over experts",
         seconds=seconds,
@@ -163,7 +165,7 @@ def layer(model: Any, experts: Any, options: Options) -> Row:
 class LayerWork:
     """q, k, v on one input and o on another, repeated: outputs summed, gradients to inputs and routers."""
 
-    def __init__(self, composed: RoutedComposed, repeats: int = 5) -> None:
+    def __init__(self, composed: RoutedComposed, repeats: int = 10) -> None:
         attention: Any = composed.model.get_submodule("model.layers.0.self_attn")
         self.context, self.repeats = composed.context, repeats
         self.sites = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]

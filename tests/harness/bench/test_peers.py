@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.bench.composed import copied, looped, pool, routed
+from harness.bench.composed import LoopLinear, copied, looped, pool, routed
 from harness.bench.measure import multiply_adds
-from harness.bench.routing import Decoding, LayerWork, prefill
+from harness.bench.routing import LOOPS, Decoding, LayerWork, prefill, tokens
 from harness.bench.xlora_peer import xlora
 from methods.tiny import tiny_batch, tiny_llama, window_gradient
 
@@ -55,7 +55,8 @@ def test_the_loops_are_taken_out_again() -> None:
     assert torch.equal(model(input_ids=tiny_batch().input_ids).logits, clean)
 
 
-def test_layers_give_the_same_gradients_fused_and_looped() -> None:
+@pytest.mark.parametrize("kind", LOOPS.values())
+def test_layers_give_the_same_gradients_fused_and_looped(kind: type[LoopLinear]) -> None:
     model = tiny_llama(dtype=torch.float64)
     experts = pool(model, 5, 4)
     fused = routed(model, experts)
@@ -63,7 +64,7 @@ def test_layers_give_the_same_gradients_fused_and_looped() -> None:
     ours()
     fused.uninstall()
     plain = routed(model, experts, fuse=False)
-    with looped(plain):
+    with looped(plain, kind):
         theirs = LayerWork(plain, repeats=1)
         theirs()
     plain.uninstall()
@@ -78,8 +79,6 @@ def test_decoding_repeats_itself_and_agrees_with_passes_over_the_whole_text() ->
     decoding = Decoding(model, rows=2, prompt=7, steps=5)
     made = decoding()
     assert torch.equal(decoding(), made)
-    from harness.bench.routing import tokens
-
     text = torch.cat([tokens(model, 2, 7), decoding.first, made], 1)
     whole = model(input_ids=text).logits.argmax(-1)
     assert torch.equal(whole[:, 6:-1], text[:, 7:])
