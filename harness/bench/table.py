@@ -1,0 +1,42 @@
+"""The table of measured figures, from the JSON of the commands: `python -m harness.bench.table FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HEAD = "| what | against | measured | arithmetic | target | command |\n| --- | --- | ---: | ---: | ---: | --- |"
+
+
+def table(folder: Path) -> str:
+    """Markdown, one line per row with a target; files in alphabetical order."""
+    lines = [HEAD]
+    for file in sorted(folder.glob("*.json")):
+        name = file.stem.partition("-")[0]
+        lines += [line(row, name) for row in json.loads(file.read_text())["rows"] if row["target"] is not None]
+    return "\n".join(lines)
+
+
+def line(row: Mapping[str, Any], command: str) -> str:
+    """One row; a missed target is said so."""
+    bound = "at least" if row["kind"] == "speed-up" else "at most"
+    unit = " s" if row["kind"] == "seconds" else "x"
+    value = row["median"] if row["kind"] == "seconds" else row["ratio"]
+    limit = "—" if row["limit"] is None else f"{row['limit']:.2f}x"
+    missed = "" if row["reached"] else " (missed)"
+    cells = (
+        row["name"],
+        row["peer"],
+        f"{value:.2f}{unit}{missed}",
+        limit,
+        f"{bound} {row['target']:g}{unit}",
+        f"`harness bench {command}`",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table(Path(sys.argv[1])) + "\n")
