@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from harness import __version__
+from harness.cli_options import Formats, RunPath, commas, completion
+from harness.cli_tools import tools
 from harness.errors import UserError
 
 app = typer.Typer(
@@ -19,51 +21,20 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-RunPath = Annotated[Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.")]
-Formats = Annotated[str, typer.Option("--format", help="Comma-separated: latex, md, csv, html.")]
-
-
-def _commas(text: str | None) -> list[str] | None:
-    """Split at commas outside brackets: `mixer[a=1,b=2],mole` is two methods."""
-    if text is None:
-        return None
-    parts, depth, current = [], 0, ""
-    for char in text:
-        depth += (char == "[") - (char == "]")
-        if char == "," and depth == 0:
-            parts.append(current.strip())
-            current = ""
-        else:
-            current += char
-    return [part for part in [*parts, current.strip()] if part]
-
-
-def _complete(kind: str):  # type: ignore[no-untyped-def]
-    def complete(incomplete: str) -> list[str]:
-        from harness.commands.listing import completions
-
-        return completions(kind, incomplete)
-
-    return complete
-
-
-def _benchmarks(incomplete: str) -> list[str]:
-    from harness.bench import BENCHMARKS
-
-    return [name for name in BENCHMARKS if name.startswith(incomplete)]
-
 
 @app.command()
 def run(
     methods: Annotated[
-        str | None, typer.Option(help="Comma-separated, e.g. mixer,mole.", autocompletion=_complete("methods"))
+        str | None, typer.Option(help="Comma-separated, e.g. mixer,mole.", autocompletion=completion("methods"))
     ] = None,
     tasks: Annotated[
-        str | None, typer.Option(help="Comma-separated, e.g. gsm8k,arc-c.", autocompletion=_complete("tasks"))
+        str | None, typer.Option(help="Comma-separated, e.g. gsm8k,arc-c.", autocompletion=completion("tasks"))
     ] = None,
     model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
     data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
-    preset: Annotated[str, typer.Option(help="Preset, or a YAML file.", autocompletion=_complete("presets"))] = "quick",
+    preset: Annotated[
+        str, typer.Option(help="Preset, or a YAML file.", autocompletion=completion("presets"))
+    ] = "quick",
     seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
     experts: Annotated[
         str | None, typer.Option(help="Pool: NAME or NAME=PATH (a PEFT LoRA folder or hub id), comma-separated.")
@@ -90,12 +61,12 @@ def run(
     run_command(
         RunRequest(
             preset=preset,
-            methods=_commas(methods),
-            tasks=_commas(tasks),
+            methods=commas(methods),
+            tasks=commas(tasks),
             model=model,
             data=data,
-            seeds=_commas(seeds),
-            experts=_commas(experts),
+            seeds=commas(seeds),
+            experts=commas(experts),
             shots=shots,
             limit=limit,
             sets=sets or [],
@@ -138,7 +109,7 @@ def report(
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
 
-    report_command(run, table, _commas(format) or [])
+    report_command(run, table, commas(format) or [])
 
 
 @app.command()
@@ -149,7 +120,7 @@ def compare(
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
 
-    compare_command(run, _commas(methods))
+    compare_command(run, commas(methods))
 
 
 @app.command()
@@ -162,7 +133,7 @@ def verify(run: RunPath) -> None:
 
 @app.command()
 def reproduce(
-    table: Annotated[str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=_complete("tables"))],
+    table: Annotated[str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=completion("tables"))],
     preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
     model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
     data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
@@ -186,7 +157,7 @@ def reproduce(
         preset=preset,
         model=model,
         data=data,
-        seeds=_commas(seeds),
+        seeds=commas(seeds),
         limit=limit,
         sets=sets or [],
         transfer_from=transfer_from,
@@ -196,7 +167,7 @@ def reproduce(
         plan_only=plan,
         arguments=sys.argv[1:],
     )
-    reproduce_command(table, request, _commas(format) or [])
+    reproduce_command(table, request, commas(format) or [])
 
 
 @app.command()
@@ -219,7 +190,7 @@ def ablate(
         preset=preset,
         model=model,
         data=data,
-        seeds=_commas(seeds),
+        seeds=commas(seeds),
         limit=limit,
         sets=sets or [],
         output=output,
@@ -276,116 +247,7 @@ def make_crossdomain(
     make_command(kind, n, output, sets or [])
 
 
-@app.command()
-def docs(
-    output: Annotated[Path, typer.Option(help="Folder that methods.md and tasks.md are written to.")] = Path("docs"),
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is out of date.")] = False,
-) -> None:
-    """Write the pages of methods and tasks from their cards."""
-    from harness.commands.docs import docs_command
-
-    docs_command(output, check)
-
-
-@app.command()
-def fetch() -> None:
-    """Fetch and convert the bundled assets, so that later runs need no network."""
-    from harness.commands.maintenance import fetch_command
-
-    fetch_command()
-
-
-@app.command()
-def doctor() -> None:
-    """Say what works on this machine and what would be missing."""
-    from harness.commands.maintenance import doctor_command
-
-    doctor_command()
-
-
-@app.command()
-def check(
-    name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
-    data: Annotated[
-        str, typer.Option(help="Rows that tasks are checked on: bundled, hub, or a directory.")
-    ] = "bundled",
-) -> None:
-    """Run the conformance suite over methods (on tiny models) and tasks (on a source's rows, without a model)."""
-    from harness.commands.maintenance import check_command
-
-    check_command(name, data)
-
-
-@app.command()
-def agreement(
-    tasks: Annotated[
-        str | None, typer.Option(help="Comma-separated; default: all with choices.", autocompletion=_complete("tasks"))
-    ] = None,
-    model: Annotated[str, typer.Option(help="Bundled name, hub id, or folder.")] = "smollm2-135m",
-    data: Annotated[str, typer.Option(help="bundled, hub, or a directory.")] = "bundled",
-    items: Annotated[int, typer.Option(help="Items of each task.")] = 200,
-    peer_batch: Annotated[int, typer.Option(help="Batch size of lm-eval's side.")] = 4,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Compare a base model's scores with those that lm-eval itself computes on the same items."""
-    from harness.commands.agreement import agreement_command
-
-    agreement_command(_commas(tasks), model, data, items, peer_batch, json)
-
-
-@app.command()
-def params(
-    model: Annotated[str, typer.Option(help="llama3-8b, another shipped architecture, or any model.")] = "llama3-8b",
-    rank: Annotated[int, typer.Option(help="Rank of every LoRA of the pool.")] = 64,
-    experts: Annotated[int, typer.Option(help="Size of the pool.")] = 6,
-    targets: Annotated[str | None, typer.Option(help="Comma-separated layer names that LoRAs go to.")] = None,
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated; default all.", autocompletion=_complete("methods"))
-    ] = None,
-    format: Annotated[str, typer.Option("--format", help="text, md, latex or csv.")] = "text",
-) -> None:
-    """Count what every method trains and stores, from the architecture alone."""
-    from harness.commands.params import params_command
-
-    params_command(model, rank, experts, _commas(targets), _commas(methods), format)
-
-
-@app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="What to measure.", autocompletion=_benchmarks)],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
-    items: Annotated[
-        int | None, typer.Option(help="Items of each task; default: those of the published figures.")
-    ] = None,
-    repetitions: Annotated[int | None, typer.Option(help="Turns of both sides; default 3.")] = None,
-    peer_batches: Annotated[
-        str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
-    ] = None,
-    run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
-    preset: Annotated[str | None, typer.Option(help="The run that engine times; default quick.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).")] = None,
-    only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
-    clock: Annotated[str | None, typer.Option(help="wall, or cpu (processor seconds) on a busy machine.")] = None,
-) -> None:
-    """Measure speed side by side with what people use today."""
-    from harness.commands.bench import bench_command
-
-    bench_command(
-        name,
-        json,
-        model=model,
-        data=data,
-        items=items,
-        repetitions=repetitions,
-        peer_batches=_commas(peer_batches),
-        run=run,
-        preset=preset,
-        plot=plot,
-        only=only,
-        clock=clock,
-    )
+app.add_typer(tools)
 
 
 def _version(value: bool) -> None:

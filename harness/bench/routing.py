@@ -37,8 +37,8 @@ def routing(options: Options) -> Iterator[Row]:
     for rows in (1, 8):
         if options.wants(name := f"decoding, batch {rows}"):
             where = f"{SETTING}; {STEPS} steps after a prompt of {LENGTH} tokens"
-            sides = (Decoding(one, rows, LENGTH, STEPS) for one in (model, base))
-            yield overhead(name, where, *sides, options, 1.25)
+            routed_side, base_side = (Decoding(one, rows, LENGTH, STEPS) for one in (model, base))
+            yield overhead(name, where, routed_side, base_side, options, 1.25)
     if options.wants("decoding against X-LoRA"):
         with tempfile.TemporaryDirectory(prefix="harness-xlora-") as scratch:
             yield against_xlora(model, copied(base), experts, Path(scratch), options)
@@ -210,7 +210,9 @@ def training_step(model: Any, experts: Any, options: Options) -> Row:
             "domain": torch.zeros(ROWS, dtype=torch.long),
         }
     ]
-    seconds, peer_seconds, work, gradients = [], [], {}, {}
+    seconds: list[float] = []
+    peer_seconds: list[float] = []
+    work, gradients = {}, {}
 
     def step(composed: RoutedComposed, key: str) -> None:
         parameters = list(composed.groups()["routers"].values())

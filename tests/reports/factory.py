@@ -217,3 +217,20 @@ def make_grid(
                 records.append(record)
                 items[record.cell] = make_items(right.tolist(), task)
     return records, items
+
+
+def make_data_sizes(labelled: bool) -> tuple[list[Record], dict[str, list[Item]], dict[str, list[str]]]:
+    """Records, items and planned labels of a run over four numbers of routing examples; RSL is ahead."""
+    records: list[Record] = []
+    items: dict[str, list[Item]] = {}
+    variants: dict[str, list[str]] = {}
+    for examples, rsl, plain in ((32, 0.50, 0.45), (64, 0.60, 0.50), (128, 0.65, 0.60), (256, 0.70, 0.65)):
+        for method, rate in zip(("mixer", "mixer-aux"), (rsl, plain), strict=True):
+            for task in ("sst2", "arc-e"):
+                where = {"examples": examples} if not labelled else {"note": examples}
+                record = make_record(method, task, n=200, training=where)
+                right = int(rate * 200)
+                records.append(record)
+                items[record.cell] = make_items([1.0] * right + [0.0] * (200 - right), task)
+                variants[record.cell] = [f"t9:examples={examples}"] if labelled else []
+    return records, items, variants

@@ -23,7 +23,6 @@ from reports.catalogue import (
     listing,
     paper,
 )
-from reports.efficiency import data_fractions, reach
 from reports.plots.draw import save
 from reports.plots.figure import Figure
 from reports.ranking import MEAN
@@ -192,126 +191,6 @@ def test_columns_that_name_shots_take_only_those(factory: ModuleType) -> None:
     assert values == [30.0, None, 90.0]
 
 
-def data_size_run(factory: ModuleType, labelled: bool):
-    records, items, variants = [], {}, {}
-    for examples, rsl, plain in ((32, 0.50, 0.45), (64, 0.60, 0.50), (128, 0.65, 0.60), (256, 0.70, 0.65)):
-        for method, rate in zip(T9, (rsl, plain), strict=True):
-            for task in ("sst2", "arc-e"):
-                where = {"examples": examples} if not labelled else {"note": examples}
-                record = factory.make_record(method, task, n=200, training=where)
-                right = int(rate * 200)
-                records.append(record)
-                items[record.cell] = factory.make_items([1.0] * right + [0.0] * (200 - right), task)
-                variants[record.cell] = [f"t9:examples={examples}"] if labelled else []
-    return records, items, variants
-
-
-@pytest.mark.parametrize("labelled", [True, False])
-def test_data_size_table_and_its_reading(factory: ModuleType, labelled: bool) -> None:
-    records, items, variants = data_size_run(factory, labelled)
-    table = build(entry("t9"), records, items, variants=variants)
-    shown = [table.cell("mixer", key).value for key in ("32", "64", "128", "256")]
-    assert shown == pytest.approx([50, 60, 65, 70])
-    assert table.cell("published/mixer-aux", "4000").value == 79.14
-    reading = next(note for note in table.notes if "reaches what" in note)
-    # RSL reaches the 50 % of the plain loss at 64 with its first 32, and the 60 % of 128 with 64: half the data.
-    assert "64: 50 %" in reading
-    assert "128: 50 %" in reading
-    assert "256: 50 %" in reading
-
-
-def test_scaled_labels_give_the_numbers(factory: ModuleType) -> None:
-    records, items, variants = data_size_run(factory, True)
-    budgets = {cell: int(labels[0].split("=")[1]) for cell, labels in variants.items()}
-    records = [
-        r.model_copy(update={"budget": r.budget.model_copy(update={"router_examples": budgets[r.cell]})})
-        for r in records
-    ]
-    table = build(entry("t9"), records, items, variants=variants)
-    (scaled,) = [note for note in table.notes if note.startswith("Scaled:")]
-    assert "32, 64, 128, 256 examples for routers, at most 100 items a task" in scaled
-    assert "one seed. Published on LLaMA-3-8B." in scaled
-    assert any("Bold: best" in note for note in table.notes)
-    assert any("80 % power" in note for note in table.notes)
-    records, items = factory.make_grid(tasks=("sst2", "arc-e", "humaneval"), seeds=(0, 1), n=20)
-    records = [
-        r.model_copy(update={"budget": r.budget.model_copy(update={"eval_items": 20})})
-        if r.spec.task == "humaneval"
-        else r
-        for r in records
-    ]
-    (scaled,) = [note for note in build(entry("t2"), records, items).notes if note.startswith("Scaled:")]
-    assert "at most 100 items a task (at most 20 of humaneval), at most 128 new tokens, 2 seeds." in scaled
-    assert "Published with rank 64, alpha 128, top-k 3 on Falcon-Mamba-7B, Mistral-7B, LLaMA-3-8B." in scaled
-    full = [r.model_copy(update={"budget": r.budget.model_copy(update={"preset": "paper-llama3-8b"})}) for r in records]
-    table = build(entry("t2"), full, items)
-    assert "scaled" not in table.title
-    assert any(note.startswith("Budget:") for note in table.notes)
-
-
-def test_reach_interpolates_in_log_examples() -> None:
-    assert reach([1000, 4000], np.array([0.0, 1.0]), 0.5) == pytest.approx(2000)
-    assert reach([10, 20], np.array([0.9, 1.0]), 0.5) == 10
-    assert reach([10, 20], np.array([0.1, 0.2]), 0.5) is None
-    flat = {size: [np.full(50, 0.5)] for size in (10, 20)}
-    better = {size: [np.full(50, 0.4)] for size in (10, 20)}
-    assert [one.fraction for one in data_fractions(better, flat)] == [None, None]
-
-
-def test_published_reading_of_the_data_fraction() -> None:
-    """The published values give 48.3 % at 4,000 examples, not the 51.62 % of the abstract."""
-    block = paper()["tables"]["t9"]["blocks"]["llama3-8b"]
-    sizes = paper()["tables"]["t9"]["columns"]
-    reached = reach(sizes, np.array(block["mixer"]), block["mixer-aux"][2])
-    assert reached / 4000 == pytest.approx(0.4834, abs=0.0005)
-
-
-def test_cost_tables(factory: ModuleType) -> None:
-    records, items = factory.make_grid(methods=("mole", "mixer"), tasks=("sst2", "gsm8k"), seeds=(0, 1, 2), n=20)
-    time_table = build(entry("t12"), records, items)
-    generated = [r for r in records if (r.spec.method, r.spec.task) == ("mole", "gsm8k")]
-    expected = np.mean([r.cost.seconds["evaluate"] / 20 for r in generated])
-    assert time_table.cell("mole", "time").value == pytest.approx(expected)
-    assert time_table.cell("published/mole", "time").value == 0.563
-    assert build(entry("t14"), records, items).cell("mixer", "memory").value == pytest.approx(1.9e9 / 2**30)
-    counts = build(entry("a4"), records, items)
-    assert counts.cell("mixer", "trained").value == 414_720
-    assert counts.cell("mixer", "percent").value == pytest.approx(100 * 414_720 / 134_515_008)
-    assert counts.cell("published/mixer", "percent").value == 3.88
-    stages = build(entry("t13"), records, items)
-    assert stages.cell("fit/mixer", "tokens").value == 8000
-    sizes = build(entry("t11"), records, items)
-    assert sizes.cell("sst2", "expert-train").value == 400
-    assert sizes.cell("sst2", "published train").value == 10000
-
-
-def test_cost_tables_part_the_tracks(factory: ModuleType) -> None:
-    records, items = factory.make_grid(methods=entry("t12").methods, tasks=("sst2", "gsm8k"), seeds=(0,), n=20)
-    for name in ("t12", "t14"):
-        frozen, joint, _ = build(entry(name), records, items).panels
-        base = ["base"] if "base" in entry(name).methods else []
-        assert [row.key for row in joint.rows] == [*base, "mixlora", "mixer-joint"]
-        assert not {"mixlora", "mixer-joint"} & {row.key for row in frozen.rows}
-        assert "mixer" in {row.key for row in frozen.rows}
-
-
-def test_sizes_are_those_found_beside_the_official_ones(factory: ModuleType) -> None:
-    official = {"train": 392_702, "validation_matched": 9815, "validation_mismatched": 9832, "test_matched": 9796}
-    mnli = factory.make_record(
-        "base", "mnli", data={"split_rows": {"train": 3000, "validation_matched": 9815}, "official_rows": official}
-    )
-    old = factory.make_record("base", "rte")
-    table = build(entry("t11"), [mnli, old], {})
-    assert table.cell("mnli", "rows train").text == "3,000 of 392,702"
-    assert table.cell("mnli", "rows dev").text == "matched 9,815; mismatched official 9,832"
-    assert table.cell("mnli", "rows test").text == "official 9,796"
-    assert table.cell("rte", "rows train").text == "—", "records from before the counts were kept"
-    assert [table.footnotes[key] for key in table.cell("sst2", "rows train").footnotes] == ["Not run."]
-    small = Context(frozenset({"base"}), frozenset({"sst2", "mnli"}), source="the bundled data")
-    table = build(entry("t11"), [mnli], {}, context=small)
-    assert [table.footnotes[key] for key in table.cell("medqa", "dev").footnotes] == ["The bundled data has no medqa."]
-
-
 def test_weights_of_rsl(factory: ModuleType) -> None:
     records, items = factory.make_grid(methods=entry("t15").methods, tasks=("sst2", "arc-e"), seeds=(0,), n=20)
     table = build(entry("t15"), records, items)
@@ -396,7 +275,7 @@ def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, 
     assert [path.name for path in render(run, "pareto", ["md"])] == ["pareto.pdf", "pareto.png", "pareto.md"]
     names = [path.name for path in render(run, "f3", ["latex", "csv"])]
     assert names == ["f3.pdf", "f3.png", "f3.tex", "f3.csv"]
-    records, items, _ = data_size_run(factory, False)
+    records, items, _ = factory.make_data_sizes(False)
     names = [path.name for path in render(stored(records, items), "data-size", ["md"])]
     assert names == ["data-size.md", "data-size-plot.pdf", "data-size-plot.png"]
     with pytest.raises(ReportError, match="did you mean 't3'"):
@@ -409,7 +288,7 @@ def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, 
 
 def test_planned_labels_keep_entries_apart(factory: ModuleType, tmp_path: Path) -> None:
     """A run that planned two entries gives each its own cells, shared ones to both."""
-    records, items = data_size_run(factory, True)[:2]
+    records, items = factory.make_data_sizes(True)[:2]
     labels = [f"t9:examples={record.spec.training['note']}" for record in records]
     cells = [
         PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=0, variant=label)

@@ -1,0 +1,130 @@
+"""Commands about this installation rather than one run: its cards, assets, checks, counts and speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli_options import commas, completion
+
+tools = typer.Typer(rich_markup_mode=None)
+
+
+def _benchmarks(incomplete: str) -> list[str]:
+    from harness.bench import BENCHMARKS
+
+    return [name for name in BENCHMARKS if name.startswith(incomplete)]
+
+
+@tools.command()
+def docs(
+    output: Annotated[Path, typer.Option(help="Folder that methods.md and tasks.md are written to.")] = Path("docs"),
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is out of date.")] = False,
+) -> None:
+    """Write the pages of methods and tasks from their cards."""
+    from harness.commands.docs import docs_command
+
+    docs_command(output, check)
+
+
+@tools.command()
+def fetch() -> None:
+    """Fetch and convert the bundled assets, so that later runs need no network."""
+    from harness.commands.maintenance import fetch_command
+
+    fetch_command()
+
+
+@tools.command()
+def doctor() -> None:
+    """Say what works on this machine and what would be missing."""
+    from harness.commands.maintenance import doctor_command
+
+    doctor_command()
+
+
+@tools.command()
+def check(
+    name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
+    data: Annotated[
+        str, typer.Option(help="Rows that tasks are checked on: bundled, hub, or a directory.")
+    ] = "bundled",
+) -> None:
+    """Run the conformance suite over methods (on tiny models) and tasks (on a source's rows, without a model)."""
+    from harness.commands.maintenance import check_command
+
+    check_command(name, data)
+
+
+@tools.command()
+def agreement(
+    tasks: Annotated[
+        str | None, typer.Option(help="Comma-separated; default: all with choices.", autocompletion=completion("tasks"))
+    ] = None,
+    model: Annotated[str, typer.Option(help="Bundled name, hub id, or folder.")] = "smollm2-135m",
+    data: Annotated[str, typer.Option(help="bundled, hub, or a directory.")] = "bundled",
+    items: Annotated[int, typer.Option(help="Items of each task.")] = 200,
+    peer_batch: Annotated[int, typer.Option(help="Batch size of lm-eval's side.")] = 4,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare a base model's scores with those that lm-eval itself computes on the same items."""
+    from harness.commands.agreement import agreement_command
+
+    agreement_command(commas(tasks), model, data, items, peer_batch, json)
+
+
+@tools.command()
+def params(
+    model: Annotated[str, typer.Option(help="llama3-8b, another shipped architecture, or any model.")] = "llama3-8b",
+    rank: Annotated[int, typer.Option(help="Rank of every LoRA of the pool.")] = 64,
+    experts: Annotated[int, typer.Option(help="Size of the pool.")] = 6,
+    targets: Annotated[str | None, typer.Option(help="Comma-separated layer names that LoRAs go to.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated; default all.", autocompletion=completion("methods"))
+    ] = None,
+    format: Annotated[str, typer.Option("--format", help="text, md, latex or csv.")] = "text",
+) -> None:
+    """Count what every method trains and stores, from the architecture alone."""
+    from harness.commands.params import params_command
+
+    params_command(model, rank, experts, commas(targets), commas(methods), format)
+
+
+@tools.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="What to measure.", autocompletion=_benchmarks)],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
+    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    items: Annotated[
+        int | None, typer.Option(help="Items of each task; default: those of the published figures.")
+    ] = None,
+    repetitions: Annotated[int | None, typer.Option(help="Turns of both sides; default 3.")] = None,
+    peer_batches: Annotated[
+        str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
+    ] = None,
+    run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The run that engine times; default quick.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).")] = None,
+    only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
+    clock: Annotated[str | None, typer.Option(help="wall, or cpu (processor seconds) on a busy machine.")] = None,
+) -> None:
+    """Measure speed side by side with what people use today."""
+    from harness.commands.bench import bench_command
+
+    bench_command(
+        name,
+        json,
+        model=model,
+        data=data,
+        items=items,
+        repetitions=repetitions,
+        peer_batches=commas(peer_batches),
+        run=run,
+        preset=preset,
+        plot=plot,
+        only=only,
+        clock=clock,
+    )
