@@ -116,7 +116,10 @@ def measured_tasks(scores: Iterable[Key], tasks: Sequence[str]) -> list[str]:
 
 
 def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
-    """Display names of a panel's rows: base, lora, then the track's methods. A panel needs one of its own track."""
+    """Display names of a panel's rows: base, lora, then the track's methods. A panel needs one of its own track.
+
+    Beside a panel of frozen experts, where they stand, that of trained experts has no other reference than base.
+    """
     tracks: dict[str, Track] = {}
     names: dict[str, str] = {}
     for key, group in groups.items():
@@ -132,7 +135,7 @@ def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, op
     references = [method for method, its in tracks.items() if its == "reference"]
     if not own and (track == "joint" or "joint" in tracks.values()):
         return []
-    if track == "joint":
+    if track == "joint" and "compose" in tracks.values():
         references = [method for method in references if names[method] == "base"]
 
     def place(method: str) -> tuple[int, int]:

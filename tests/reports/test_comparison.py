@@ -80,6 +80,12 @@ def test_tracks_are_panels_with_marks_of_their_own(factory: ModuleType) -> None:
             assert {row.cells[task].value for row in marked} == {best}
 
 
+def test_no_chosen_row_is_left_out_of_a_run_of_trained_experts(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("base", "lora", "mixlora"), n=20)
+    (panel,) = comparison(records, items).panels
+    assert [row.key for row in panel.rows if row.kind != "level"] == ["base", "lora", "mixlora"]
+
+
 def test_models_are_panels(factory: ModuleType) -> None:
     small, items = factory.make_grid(methods=("base", "mixer"), n=20)
     large, more = factory.make_grid(methods=("base", "mixer"), n=20, model="Large")
