@@ -16,7 +16,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.build import Routing
 from methods.routing.config import StatisticsConfig, TermConfig
 from methods.routing.context import RoutingContext
-from methods.routing.factors import padded_B
+from methods.routing.factors import stacked_B
 from methods.routing.linear import RoutedLinear
 from methods.routing.method import LinearlyRouted, LinearRoutingConfig
 from methods.routing.providers import wide
@@ -66,8 +66,8 @@ class Overlaps:
         self.encoder = reads_encoder(sites[0].name)
         self.latest: Tensor | None = None
         rank, n_experts = max(site.rank for site in sites), len(sites[0].factors)
-        each = [wide(padded_B(site.factors, rank, site.weight)) for site in sites]
-        self._gram = torch.stack([B.t() @ B for B in each]).unflatten(2, (n_experts, rank)).unflatten(1, (-1, rank))
+        each = [wide(stacked_B(site.factors, rank, site.weight)) for site in sites]
+        self._gram = torch.stack([B @ B.t() for B in each]).unflatten(2, (n_experts, rank)).unflatten(1, (-1, rank))
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`."""

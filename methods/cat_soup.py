@@ -16,7 +16,7 @@ from methods.merging.lowrank import concatenated
 from methods.merging.updates import balanced
 from methods.routing.composed import RoutedComposed
 from methods.routing.context import RoutingContext
-from methods.routing.factors import padded_A, padded_B
+from methods.routing.factors import stacked_A, stacked_B
 from methods.routing.groups import InputGroup
 from methods.routing.inject import check_architecture, input_groups
 from methods.routing.linear import RoutedLinear
@@ -43,28 +43,28 @@ class SoupGroup(InputGroup):
     def __init__(self, sites: Sequence[RoutedLinear], scalars: Sequence[SoupScalars]) -> None:
         super().__init__(sites)
         self._scalars = tuple(scalars)
-        self._A = torch.cat([padded_A(site.factors, self.rank, site.weight) for site in sites])
-        self._plain = [padded_B(site.factors, self.rank, site.weight) for site in sites]
+        self._A = torch.cat([stacked_A(site.factors, self.rank, site.weight) for site in sites])
+        self._plain = [stacked_B(site.factors, self.rank, site.weight) for site in sites]
         self._folded: list[Tensor] = []
         self._version: tuple[int, ...] = ()
 
-    def hidden(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
-        h = F.linear(x, self._A).unflatten(-1, (len(self.sites), -1))
+        h = F.linear(x.flatten(0, -2), self._A)
         if not torch.is_grad_enabled():
             self._fold()
             self._B = self._folded
-            return h
+            return h.chunk(len(self.sites), -1)
         self._B = self._plain
         alpha = torch.stack([part.alpha for part in self._scalars]).to(h.dtype)
-        return h * alpha.repeat_interleave(self.rank, 1)
+        return (h * alpha.repeat_interleave(self.rank, 1).flatten()).chunk(len(self.sites), -1)
 
     def _fold(self) -> None:
         version = tuple(v for part in self._scalars for v in (part.alpha._version, part.alpha.data_ptr()))
         if version != self._version:
             self._version = version
             self._folded = [
-                padded_B(site.factors, self.rank, site.weight, part.alpha.tolist())
+                stacked_B(site.factors, self.rank, site.weight, part.alpha.tolist())
                 for site, part in zip(self.sites, self._scalars, strict=True)
             ]
 

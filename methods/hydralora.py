@@ -16,7 +16,7 @@ from methods.routing.composed import RoutedComposed
 from methods.routing.config import RouterConfig
 from methods.routing.context import RoutingContext
 from methods.routing.factors import Kept
-from methods.routing.linear import RoutedLinear
+from methods.routing.linear import RoutedLinear, added
 from methods.routing.providers import LinearRouter
 from methods.routing.router import Router
 from methods.routing.sparsify import DENSE
@@ -73,11 +73,12 @@ class HydraLinear(RoutedLinear):
         (self.provider,) = router.providers
         self.attach(self, 0)
 
-    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """See `linear.Updates`."""
         h = F.linear(F.dropout(x, self.dropout, self.training), self.shared.A.to(x.dtype))
         w = self._router[0].weights(x, x.new_empty(*x.shape[:-1], 1, self.n_experts, 0)).squeeze(-2)
-        return (w.to(h.dtype).unsqueeze(-1) * h.unsqueeze(-2)).flatten(-2), self.shared.stacked(x.dtype)
+        weighted = w.to(h.dtype).unsqueeze(-1) * h.unsqueeze(-2)
+        return added(y, weighted.flatten(-2).flatten(0, -2), self.shared.stacked(x.dtype).t())
 
 
 class HydraComposed(RoutedComposed):

@@ -14,7 +14,7 @@ from methods.base import SiteFactors
 R = TypeVar("R")
 
 
-def padded_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> Tensor:
+def stacked_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> Tensor:
     """A of all experts `[N * rank, d_in]`, ranks padded with zero rows, missing experts zero, in the type of `like`.
 
     `like` is the frozen weight `[d_out, d_in]`.
@@ -26,17 +26,20 @@ def padded_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> 
     return stacked.flatten(0, 1)
 
 
-def padded_B(
+def stacked_B(
     factors: Sequence[SiteFactors | None], rank: int, like: Tensor, weights: Sequence[float] | None = None
 ) -> Tensor:
-    """`weight * scale * B` of all experts side by side, `[d_out, N * rank]`, rounded once to the type of `like`."""
-    stacked = torch.zeros(like.shape[0], len(factors), rank, dtype=like.dtype, device=like.device)
+    """`(weight * scale * B)^T` of all experts, `[N * rank, d_out]`, rounded once to the type of `like`.
+
+    Products of a few tokens are up to twice as fast in this layout as in the transposed one.
+    """
+    stacked = torch.zeros(len(factors), rank, like.shape[0], dtype=like.dtype, device=like.device)
     for index, factor in enumerate(factors):
         if factor is not None:
             wide = torch.promote_types(factor.B.dtype, torch.float32)
             scale = factor.scale * (1.0 if weights is None else weights[index])
-            stacked[:, index, : factor.B.shape[1]] = factor.B.to(wide) * scale
-    return stacked.flatten(1, 2)
+            stacked[index, : factor.B.shape[1]] = (factor.B.to(wide) * scale).t()
+    return stacked.flatten(0, 1)
 
 
 class Kept:

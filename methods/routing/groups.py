@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import SiteFactors
-from methods.routing.factors import padded_A, padded_B
-from methods.routing.linear import RoutedLinear
+from methods.routing.factors import stacked_A, stacked_B
+from methods.routing.linear import RoutedLinear, added
 from methods.routing.router import HardRouting, Router, WeightSource
 
 
@@ -29,30 +29,35 @@ class InputGroup(ABC):
         self.sites = tuple(sites)
         self.rank = max(site.rank for site in sites)
         self._input: Tensor | None = None
-        self._hidden: Tensor | None = None
+        self._hidden: Sequence[Tensor] = ()
         self._waiting = 0
+        self._in_place = False
         self._B: list[Tensor] = []
         for index, site in enumerate(sites):
             site.attach(self, index)
 
     @abstractmethod
-    def hidden(self, x: Tensor) -> Tensor:
-        """`[..., G, m]`: what each site multiplies with its `[d_out, m]` matrix."""
+    def hidden(self, x: Tensor) -> Sequence[Tensor]:
+        """`[tokens, m]` for each of the G sites: what it multiplies with its `[m, d_out]` matrix."""
 
-    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """See `linear.Updates`."""
-        if self._input is not x or self._hidden is None:
+        if self._input is not x:
+            self._in_place = not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
             self._hidden = self.hidden(x)
             self._input, self._waiting = x, len(self.sites)
-        h = self._hidden[..., index, :]
+        h, B = self._hidden[index], self._B[index]
         self._waiting -= 1
         if self._waiting == 0:
             self.clear()
-        return h, self._B[index]
+        if not self._in_place:
+            return added(y, h, B)
+        y.view(h.shape[0], -1).addmm_(h, B)
+        return y
 
     def clear(self) -> None:
         """Let go of the tensors of a pass."""
-        self._input = self._hidden = None
+        self._input, self._hidden = None, ()
 
 
 class StaticGroup(InputGroup):
@@ -65,17 +70,18 @@ class StaticGroup(InputGroup):
         blocks = []
         for site, row in zip(sites, weights, strict=True):
             factors = [site.factors[n] for n in used]
-            blocks.append(padded_A(factors, self.rank, site.weight))
-            self._B.append(padded_B(factors, self.rank, site.weight, [row[n] for n in used]))
+            blocks.append(stacked_A(factors, self.rank, site.weight))
+            self._B.append(stacked_B(factors, self.rank, site.weight, [row[n] for n in used]))
         self._A = torch.cat(blocks)
 
     def factors(self, index: int) -> SiteFactors:
         """The update of one site as a single LoRA of concatenated rank."""
-        return SiteFactors(self._A.unflatten(0, (len(self.sites), -1))[index], self._B[index], 1.0)
+        A = self._A.unflatten(0, (len(self.sites), -1))[index]
+        return SiteFactors(A, self._B[index].t().contiguous(), 1.0)
 
-    def hidden(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
-        return F.linear(x, self._A).unflatten(-1, (len(self.sites), -1))
+        return F.linear(x.flatten(0, -2), self._A).chunk(len(self.sites), -1)
 
 
 class RoutedGroup(InputGroup):
@@ -86,9 +92,10 @@ class RoutedGroup(InputGroup):
         self.source = source
         self.n_experts = len(sites[0].factors)
         like = sites[0].weight
-        blocks = [padded_A(site.factors, self.rank, site.weight) for site in sites]
-        self._B = [padded_B(site.factors, self.rank, site.weight) for site in sites]
+        blocks = [stacked_A(site.factors, self.rank, site.weight) for site in sites]
+        self._B = [stacked_B(site.factors, self.rank, site.weight) for site in sites]
         self._n_factors = sum(len(block) for block in blocks)
+        self._shape = len(sites), self.n_experts, self.rank
         # Rows of linear routers lie below A, and below them those of the untrained routers for diagnostics, so that one
         # product serves all. Half-precision products would be too coarse for routing, which is computed in float32.
         router = source if isinstance(source, Router) else None
@@ -98,29 +105,33 @@ class RoutedGroup(InputGroup):
             trained = [bank.rows(initial=True)] if bank.providers[0].trainable else []
             blocks += [bank.rows().detach(), *trained]
         self._A = torch.cat(blocks)
+        self._used = self._A if self._router is None else self._A[: self._n_factors + self._router.bank.n_rows]
         self._version: tuple[int, ...] = ()
 
-    def hidden(self, x: Tensor) -> Tensor:
+    def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
-        products = None
-        grad = torch.is_grad_enabled()
-        if self._router is None or grad or torch.is_autocast_enabled(x.device.type):
-            h = F.linear(x, self._A[: self._n_factors])
-        else:
-            both = F.linear(x, self._rows(self._router))
-            h, products = both[..., : self._n_factors], both[..., self._n_factors :]
-        h = h.unflatten(-1, (len(self.sites), self.n_experts, self.rank))
-        w = self.source.weights(x, h, products).to(h.dtype).unsqueeze(-1)
-        return (h * w if grad else h.mul_(w)).flatten(-2)
+        if self._router is not None and self._in_place:
+            return self._together(x, self._router)
+        h = F.linear(x, self._A[: self._n_factors]).view(*x.shape[:-1], *self._shape)
+        w = self.source.weights(x, h).to(h.dtype).unsqueeze(-1)
+        return (h.mul_(w) if self._in_place else h * w).flatten(-2).flatten(0, -3).unbind(1)
+
+    def _together(self, x: Tensor, router: Router) -> Sequence[Tensor]:
+        """`hidden` without gradients, for a router whose rows lie below the factors."""
+        rows, n = self._rows(router), self._n_factors
+        both = F.linear(x, rows)
+        factors = both.narrow(-1, 0, n)
+        h = factors.view(*x.shape[:-1], *self._shape)
+        h.mul_(self.source.weights(x, h, both.narrow(-1, n, len(rows) - n)).unsqueeze(-1))
+        return factors.flatten(0, -2).chunk(len(self.sites), -1)
 
     def _rows(self, router: Router) -> Tensor:
         """What x is multiplied with, after refreshing router rows that have changed since the last time."""
-        end = self._n_factors + router.bank.n_rows
         version = router.bank.version()
         if version != self._version:
-            self._A[self._n_factors : end].copy_(router.bank.rows())
+            self._used[self._n_factors :].copy_(router.bank.rows())
             self._version = version
-        return self._A if router.context.collect else self._A[:end]
+        return self._A if router.context.collect else self._used
 
 
 class TrainedSite:
@@ -135,7 +146,7 @@ class TrainedSite:
         self.source = source
         site.attach(self, 0)
 
-    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
+    def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """See `linear.Updates`. Under hard routing only the experts of the batch take part, so idle ones get no
         gradient."""
         n_experts = len(self.site.factors)
@@ -145,12 +156,12 @@ class TrainedSite:
         A, B = self.factors.stacked(active, x.dtype)
         h = F.linear(F.dropout(x, self.site.dropout, self.site.training), A)
         if self.source is None:
-            return h, B
+            return added(y, h.flatten(0, -2), B.t())
         h = h.unflatten(-1, (1, len(active), -1))
         w = self.source.weights(x, h).to(h.dtype)
         if len(active) < n_experts:
             w = w[..., active]
-        return (h * w.unsqueeze(-1)).flatten(-3), B
+        return added(y, (h * w.unsqueeze(-1)).flatten(-3).flatten(0, -2), B.t())
 
     def clear(self) -> None:
         """Nothing is kept between calls."""

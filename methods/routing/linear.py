@@ -21,10 +21,15 @@ from methods.routing.factors import TrainableFactors
 
 
 class Updates(Protocol):
-    """Computes what the sites that read one input add to it."""
+    """Adds what the experts say at the sites that read one input."""
 
-    def expand(self, index: int, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Weighted shrunk input `[..., m]` of one site, and the matrix `[d_out, m]` that it meets."""
+    def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
+        """Output `[..., d_out]` of one site, whose input is x and whose frozen layer gave y, which may be used up."""
+
+
+def added(y: Tensor, h: Tensor, B: Tensor) -> Tensor:
+    """`y + h B` with a graph, for y `[..., d_out]`, weighted shrunk inputs h `[tokens, m]`, and B `[m, d_out]`."""
+    return torch.addmm(y.flatten(0, -2), h, B).view_as(y)
 
 
 class RoutedLinear(nn.Module):
@@ -92,11 +97,5 @@ class RoutedLinear(nn.Module):
         if self._updates is None:
             raise RuntimeError(f"the site {self.name} is not attached to a group")
         updates, index = self._updates
-        y = self.base(x)
-        if self.bypassed:
-            return y
-        h, B = updates.expand(index, x)
-        flat, h = y.flatten(0, -2), h.flatten(0, -2)
-        if torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
-            return torch.addmm(flat, h, B.t()).view_as(y)
-        return flat.addmm_(h, B.t()).view_as(y)
+        y: Tensor = self.base(x)
+        return y if self.bypassed else updates.add(index, x, y)

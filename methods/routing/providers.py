@@ -150,7 +150,7 @@ class LinearBank(Bank):
         """See `Bank.logits`; `h` is not looked at."""
         if products is None:
             products = wide_linear(x, self.rows(initial))
-        logits = products.unflatten(-1, (len(self.providers), -1))
+        logits = products.view(*products.shape[:-1], len(self.providers), -1)
         if self.config.input_norm == "rms":
             scale = wide(x).square().mean(-1, keepdim=True).add(_RMS_EPS).rsqrt()
             logits = logits * scale.unsqueeze(-1)

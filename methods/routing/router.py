@@ -86,6 +86,8 @@ class Router:
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`; `products` may hold those of the initial rows after those of the rows."""
         context, n_rows = self.context, self.bank.n_rows
+        if not (context.training or context.collect or self.followed):
+            return self.sparsifier(self.bank.logits(x, h, products), False)
         noisy = bool(self.jitter) and context.training
         seen = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter) if noisy else x
         logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])

@@ -38,7 +38,8 @@ class Sparsifier:
             return logits.softmax(-1)
         kept, index = logits.topk(k, dim=-1)
         values = kept.softmax(-1) if self.renorm == "sum" else logits.softmax(-1).gather(-1, index)
-        return torch.zeros_like(logits).scatter(-1, index, values)
+        weights = torch.zeros_like(logits)
+        return weights.scatter(-1, index, values) if values.requires_grad else weights.scatter_(-1, index, values)
 
     def most(self, n_experts: int, training: bool) -> int:
         """How many of N experts can get weight at once."""
