@@ -148,6 +148,7 @@ def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe)
     return torch.optim.AdamW(
         [{"params": list(group.values()), "lr": recipe.lr[name]} for name, group in groups.items()],
         weight_decay=recipe.weight_decay,
+        fused=True,
     )
 
 

@@ -56,11 +56,13 @@ class Packing:
     The model computes them packed, without padding; only a row's attention to itself needs the batch.
 
     Args:
+        lengths: tokens of each row.
         place: `[n, t]` packed index of every cell of the batch; any index where the cell is padding.
         back: `[T]` cell, counted row by row, of every packed index.
     """
 
-    def __init__(self, place: Tensor, back: Tensor) -> None:
+    def __init__(self, lengths: Sequence[int], place: Tensor, back: Tensor) -> None:
+        self.lengths = list(lengths)
         self.place = place
         self.back = back
 
@@ -140,15 +142,15 @@ def attend(
     """Softmax attention with its normaliser.
 
     Args:
-        query: `[b, h, t, d]`.
-        keys: `[b, h, L, d]`.
+        query: `[b, H, t, d]`.
+        keys: `[b, h, L, d]`, H a multiple of h.
         values: `[b, h, L, d]`.
         mask: added to the scores, `[b or 1, h or 1, t, L]`.
         scale: multiplies the scores before the mask.
         causal: query i sees keys up to i (needs L = t).
 
     Returns:
-        Output `[b, h, t, d]` and the scores' log-sum-exp `[b, h, t]`.
+        Output `[b, H, t, d]` and the scores' log-sum-exp `[b, H, t]`.
     """
     if query.device.type == "cpu" and keys.shape[-1] == values.shape[-1]:
         kernel = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -172,6 +174,9 @@ def attend_plainly(
     Scores are at least float32.
     """
     parts = []
+    groups = query.shape[1] // keys.shape[1]
+    if groups > 1:
+        keys, values = (part.repeat_interleave(groups, dim=1) for part in (keys, values))
     length, width = query.shape[2], keys.shape[2]
     block = max(1, most_scores // (query.shape[0] * query.shape[1] * width))
     for start in range(0, length, block):
@@ -211,6 +216,8 @@ def shared_prefix_attention(
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     if current.packing is None:
         out, lse = _attend_own(query, key, value, current, scale)
+    elif torch.is_grad_enabled() and current.mask is None:
+        out, lse = _attend_rows(query, key, value, current.packing.lengths, scale)
     else:
         unpack, pack = current.packing.unpack, current.packing.pack
         out, lse = _attend_own(unpack(query), unpack(key), unpack(value), current, scale)
@@ -223,6 +230,15 @@ def shared_prefix_attention(
     return out.transpose(1, 2).contiguous(), None
 
 
+def _attend_rows(
+    query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int], scale: float
+) -> tuple[Tensor, Tensor]:
+    """Packed chains `[1, h, T, d]`, one after the other: slices need no copy, which a batch does in both directions."""
+    rows = zip(*(part.split(lengths, 2) for part in (query, key, value)), strict=True)
+    outs, normalisers = zip(*(attend(q, k, v, None, scale=scale, causal=True) for q, k, v in rows), strict=True)
+    return torch.cat(outs, 2), torch.cat(normalisers, 2)
+
+
 def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale: float) -> tuple[Tensor, Tensor]:
     """Each row's queries `[n, H, t, d]` over its own keys `[n, h, L, d]`."""
     rows, heads, length, width = query.shape
@@ -230,8 +246,8 @@ def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale:
     groups = heads // kv_heads
     parts = []
     if trunk:
-        keys, values = (part[:, :, :trunk].repeat_interleave(groups, dim=1) for part in (key, value))
-        parts.append(attend(query[:, :, :trunk], keys, values, None, scale=scale, causal=True))
+        own = (part[:, :, :trunk] for part in (query, key, value))
+        parts.append(attend(*own, None, scale=scale, causal=True))
     if trunk < length:
         assert current.mask is not None
         # Queries of all heads that share a key head lie side by side, so that no key is copied.

@@ -94,7 +94,10 @@ class SharedPasses:
                 visible[i, 0, : own - row.trunk, 0] = False
                 visible[i, 0, : own - row.trunk, columns] = row.visible().T
         mask = additive(self._tensor(visible), self.dtype) if rest else None
-        packing = Packing(self._tensor(place), self._tensor(np.concatenate(back))) if len(rows) > 1 else None
+        packing = None
+        if len(rows) > 1:
+            lengths = [len(row.tokens) for row in rows]
+            packing = Packing(lengths, self._tensor(place), self._tensor(np.concatenate(back)))
         return Pass(Fresh(), prefix, trunk, mask, packing, past)
 
     def extend(self, prefix: KeysValues, chain: Row) -> tuple[Tensor, KeysValues]:

@@ -61,3 +61,20 @@ def test_prefix_and_own_keys_make_one_softmax(kv_heads: int, prefix: int, tree: 
     full = torch.cat([torch.zeros(length, prefix, dtype=torch.float64), mask], dim=1)
     expected, _ = attend_plainly(query, *repeated, full[None, None], scale=0.4)
     torch.testing.assert_close(got, expected.transpose(1, 2), rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_query_heads_that_share_a_key_head_read_it_where_it_is(causal: bool) -> None:
+    """The same outputs and gradients as with keys copied for every head."""
+    torch.manual_seed(0)
+    leaves = [torch.randn(2, heads, 5, 8, dtype=torch.float64, requires_grad=True) for heads in (6, 2, 2)]
+    upstream = torch.randn(2, 6, 5, 8, dtype=torch.float64)
+    query, keys, values = leaves
+    copied = query, keys.repeat_interleave(3, 1), values.repeat_interleave(3, 1)
+    found = []
+    for form, (q, k, v) in ((attend, leaves), (attend_plainly, leaves), (attend, copied), (attend_plainly, copied)):
+        out, lse = form(q, k, v, None, scale=0.3, causal=causal)
+        found.append([out, lse, *torch.autograd.grad(out, leaves, upstream, retain_graph=True)])
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            torch.testing.assert_close(one, same, rtol=1e-11, atol=1e-11)
