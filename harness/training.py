@@ -199,7 +199,8 @@ class _Trainer(Trainer):
         return SequentialSampler(windows)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
-        model.train()
+        if not model.training:  # walking over all modules takes a while
+            model.train()
         # The Trainer clears the model's own gradients only, and a loss may have parameters outside it.
         if self.optimizer is not None:
             self.optimizer.zero_grad()

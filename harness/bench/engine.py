@@ -17,7 +17,7 @@ from harness.bench.measure import CLOCKS, Options, Row, timed
 
 
 def engine(options: Options) -> Iterator[Row]:
-    """A preset from empty stages to its records: all seconds against those of passes, gradients and optimiser steps."""
+    """A preset from empty stages to its records: all seconds against those of the model's arithmetic."""
     seconds, inside = [], []
     for _ in range(options.repetitions):
         with tempfile.TemporaryDirectory(prefix="harness-engine-") as scratch:
@@ -71,10 +71,11 @@ class Stopwatch:
 
 @contextmanager
 def watched(clock: Stopwatch) -> Iterator[None]:
-    """Time passes of every model that is loaded inside the block, backward passes, and optimiser steps."""
-    from harness import models
+    """Time the model's arithmetic inside the block: passes of every model that is loaded there, the losses behind them,
+    backward passes, the clipping of gradients, and optimiser steps."""
+    from harness import models, packing, training
 
-    load, backward = models.load, torch.Tensor.backward
+    load = models.load
 
     def watched_load(*args: Any, **kwargs: Any) -> Any:
         base = load(*args, **kwargs)
@@ -82,16 +83,26 @@ def watched(clock: Stopwatch) -> Iterator[None]:
         base.model.register_forward_hook(clock.stop, always_call=True)
         return base
 
-    def watched_backward(*args: Any, **kwargs: Any) -> None:
-        clock.start()
-        try:
-            backward(*args, **kwargs)
-        finally:
-            clock.stop()
+    def inside(work: Callable[..., Any]) -> Callable[..., Any]:
+        def timed_work(*args: Any, **kwargs: Any) -> Any:
+            clock.start()
+            try:
+                return work(*args, **kwargs)
+            finally:
+                clock.stop()
 
+        return timed_work
+
+    places = (
+        (torch.Tensor, "backward"),
+        (torch.nn.utils, "clip_grad_norm_"),
+        (packing, "target_cross_entropy"),
+        (training, "target_cross_entropy"),
+    )
     with ExitStack() as stack:
         stack.enter_context(patch.object(models, "load", watched_load))
-        stack.enter_context(patch.object(torch.Tensor, "backward", watched_backward))
+        for owner, name in places:
+            stack.enter_context(patch.object(owner, name, inside(getattr(owner, name))))
         stack.callback(register_optimizer_step_pre_hook(clock.start).remove)
         stack.callback(register_optimizer_step_post_hook(clock.stop).remove)
         yield

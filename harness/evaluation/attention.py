@@ -246,8 +246,8 @@ def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale:
     groups = heads // kv_heads
     parts = []
     if trunk:
-        own = (part[:, :, :trunk] for part in (query, key, value))
-        parts.append(attend(*own, None, scale=scale, causal=True))
+        q, k, v = (part[:, :, :trunk] for part in (query, key, value))
+        parts.append(attend(q, k, v, None, scale=scale, causal=True))
     if trunk < length:
         assert current.mask is not None
         # Queries of all heads that share a key head lie side by side, so that no key is copied.
