@@ -172,6 +172,26 @@ def test_fused_rows_follow_the_routers(logits: Logits) -> None:
     assert torch.equal(logits(model), before)
 
 
+@pytest.mark.parametrize("options", OPTIONS)
+def test_no_way_of_running_changes_the_output(options: dict[str, Any]) -> None:
+    """Evaluation takes the shortest way, diagnostics see initial logits too, and gradients need separate products."""
+    model = tiny_llama(dtype=torch.float64)
+    equal = {"route.train_k": 3, "route.eval_k": 3, **options}
+    composed = mixer(equal).install(model, uneven(tiny_experts(model, NAMES)), seed=0)
+    ids = tiny_batch().input_ids
+    with torch.no_grad():
+        short = model(input_ids=ids).logits
+        composed.context.collect = True
+        seen = model(input_ids=ids).logits
+        composed.context.collect, composed.context.training = False, True
+        recorded = model(input_ids=ids).logits
+    differentiated = model(input_ids=ids).logits
+    composed.uninstall()
+    assert (short - model(input_ids=ids).logits).abs().max() > 1e-3
+    for other in (seen, recorded, differentiated):
+        assert (short - other).abs().max() < TIGHT
+
+
 def test_half_precision_routes_in_float32(logits: Logits) -> None:
     """Router logits and softmax are float32 in a bfloat16 model; weights are cast back."""
     model = tiny_llama(dtype=torch.bfloat16)
