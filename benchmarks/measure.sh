@@ -11,6 +11,7 @@ for name in startup routing training evaluation generation pipeline engine; do
     harness bench "$name" --json --run "$run" "$@" > "$out/$name.json.new"
     mv "$out/$name.json.new" "$out/$name.json"
 done
-harness bench scaling --json --plot docs/scaling.svg "$@" > "$out/scaling.json.new"
+# A point takes a fraction of a second, so that three turns would show noise.
+harness bench scaling --json --plot docs/scaling.svg --repetitions 15 "$@" > "$out/scaling.json.new"
 mv "$out/scaling.json.new" "$out/scaling.json"
 python -m harness.bench.table "$out"

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from harness.bench.measure import Options, Row, by_turns
+from harness.errors import UserError
 
 
 def startup(options: Options) -> Iterator[Row]:
@@ -36,4 +37,6 @@ def startup(options: Options) -> Iterator[Row]:
 
 
 def _run(command: Sequence[str]) -> None:
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise UserError(done.stderr.strip().removeprefix("harness: "))
