@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import registry
-from methods.base import Expert, SiteFactors, Unsupported
+from methods.base import Expert, SiteFactors
 from methods.mixer import Mixer
 from methods.routing.build import Routing, install_hard, install_routed, install_static
 from methods.routing.composed import RoutedComposed
@@ -360,50 +360,3 @@ def test_renormalised_topk_is_softmax_of_kept_logits(topk: Any) -> None:
     sparsifier = Sparsifier(train_k=None, eval_k=2)
     assert (sparsifier(logits, False) - topk(logits.softmax(-1), 2)).abs().max() < 1e-12
     assert torch.equal(sparsifier(logits, True), logits.softmax(-1))
-
-
-def test_routers_do_not_start_tied() -> None:
-    """Test 7: initial routers are no constant, for top-k would break ties alike for every token of every layer."""
-    model = tiny_llama()
-    for parameter in (
-        registry.create("mixer").install(model, tiny_experts(model, NAMES), seed=0).groups()["routers"].values()
-    ):
-        assert parameter.std() > 0.01
-    with pytest.raises(ValueError, match="tie all experts"):
-        registry.create("mixer", {"router.init_std": 0})
-
-
-@pytest.mark.parametrize(
-    ("name", "overrides", "pool", "fails"),
-    [
-        ("mixer", {}, "ab", True),
-        ("mixer", {}, "abc", True),
-        ("mixer", {}, "abcd", False),
-        ("mixer", {"route.dense": True}, "ab", False),
-        ("mixer", {"route.dense_train": True}, "ab", True),
-        ("mixer", {"route.train_k": 1, "route.eval_k": 1}, "ab", False),
-        ("random", {}, "ab", True),
-        ("random", {"route.dense": True}, "ab", False),
-        ("uniform", {}, "a", False),
-    ],
-)
-def test_topk_of_everything_is_refused(name: str, overrides: dict[str, Any], pool: str, fails: bool) -> None:
-    method = registry.create(name, overrides)
-    config = tiny_llama().config
-    if not fails:
-        method.check(config, list(pool))
-        return
-    with pytest.raises(Unsupported, match=rf"Top-3 routing needs more than 3 experts but {len(pool)} experts are") as e:
-        method.check(config, list(pool))
-    assert "route.dense=true" in str(e.value)
-
-
-def test_a_global_router_needs_one_width() -> None:
-    """Layers whose first sites read inputs of different widths cannot share one matrix."""
-    model = tiny_llama()
-    experts = tiny_experts(model, targets=["gate_proj", "down_proj"])
-    kept = [path for path in experts[0].sites if path != "model.layers.1.mlp.gate_proj"]
-    cut = [Expert(expert.name, {path: expert.sites[path] for path in kept}) for expert in experts]
-    method = mixer({"router.scope": "global"})
-    with pytest.raises(Unsupported, match="one width"):
-        method.install(model, cut, seed=0)
