@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.config import RunConfig
+from harness.config import TRANSFER, RunConfig
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from methods.base import Comparison, Method
     from tasks.base import BoundTask
     from tasks.judge import Judge
-
-
-TRANSFER = "transfer.from"
-"""Key that every method with experts or a fit takes: the base model that these come from."""
 
 
 @dataclass(frozen=True)
@@ -109,34 +105,50 @@ def comparison(config: RunConfig) -> Comparison:
     )
 
 
-def prepare_scoring(bound: BoundTask, config: RunConfig) -> None:
-    """Give a task its judge or sandbox, and see before anything runs that scoring will be possible.
+def identify_scoring(bound: BoundTask, config: RunConfig) -> None:
+    """Give a task its judge or its minimum of isolation, whose names belong to its cells. Nothing is asked or started.
 
     Raises:
-        UserError: no judge can be asked, or the sandbox is below the minimum.
+        UserError: no judge is configured, or settings are wrong.
     """
     if bound.needs_judge:
         bound.judge = judge_of(config, bound.name)
     if bound.runs_code:
-        from tasks.sandbox import SandboxUnavailable, strongest
+        from tasks.sandbox import NAMES
 
+        if config.min_isolation not in NAMES:
+            raise unknown("isolation level", config.min_isolation, NAMES)
         bound.min_isolation = config.min_isolation
-        try:
+
+
+def ask_scoring(bound: BoundTask) -> None:
+    """See that a task can be scored here: its judge answers, its sandbox starts.
+
+    Raises:
+        UserError: no judge can be asked, or no sandbox at or above the minimum works.
+    """
+    from tasks.judge import JudgeUnavailable, check
+    from tasks.sandbox import SandboxUnavailable, strongest
+
+    try:
+        if bound.judge is not None:
+            check(bound.judge.config)
+        if bound.runs_code:
             strongest(bound.min_isolation)
-        except (SandboxUnavailable, ValueError) as error:
-            raise UserError(str(error)) from error
+    except (JudgeUnavailable, SandboxUnavailable, ValueError) as error:
+        raise UserError(str(error)) from error
 
 
 def judge_of(config: RunConfig, task: str) -> Judge:
-    """The judge of a configuration, seen to answer.
+    """The judge of a configuration, not asked yet.
 
     Raises:
-        UserError: none is configured, its settings are wrong, or it cannot be asked.
+        UserError: none is configured, or its settings are wrong.
     """
     from pydantic import ValidationError
 
     from harness.assets import cache_root
-    from tasks.judge import Judge, JudgeConfig, JudgeUnavailable, check
+    from tasks.judge import Judge, JudgeConfig
 
     if not config.judge:
         raise UserError(
@@ -145,9 +157,7 @@ def judge_of(config: RunConfig, task: str) -> Judge:
         )
     try:
         judge = JudgeConfig.model_validate(config.judge)
-        check(judge)
-    except JudgeUnavailable as error:
-        raise UserError(str(error)) from error
+        judge.load_rubric()
     except (ValidationError, ValueError) as error:
         raise UserError(f"The judge's settings are wrong: {_sentence(error)}") from error
     return Judge(judge, cache_root() / "judge")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
+import click
 import typer
 
 from harness import __version__
-from harness.cli_options import Formats, RunPath, commas, completion
+from harness.cli_options import Formats, RunPath, ScaledPreset, commas, completion
 from harness.cli_tools import tools
+from harness.commands.options import takes
 from harness.errors import UserError
+from harness.options import ExecutionOptions, RunOptions
 
 app = typer.Typer(
     name="harness",
@@ -23,63 +27,25 @@ app = typer.Typer(
 
 
 @app.command()
+@takes(RunOptions, ExecutionOptions)
 def run(
-    methods: Annotated[
-        str | None, typer.Option(help="Comma-separated, e.g. mixer,mole.", autocompletion=completion("methods"))
-    ] = None,
-    tasks: Annotated[
-        str | None, typer.Option(help="Comma-separated, e.g. gsm8k,arc-c.", autocompletion=completion("tasks"))
-    ] = None,
-    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
     preset: Annotated[
-        str, typer.Option(help="Preset, or a YAML file.", autocompletion=completion("presets"))
-    ] = "quick",
-    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
-    experts: Annotated[
-        str | None, typer.Option(help="Pool: NAME or NAME=PATH (a PEFT LoRA folder or hub id), comma-separated.")
+        str | None,
+        typer.Option(
+            help="Preset, YAML file, or a run's run.yaml; default quick.", autocompletion=completion("presets")
+        ),
     ] = None,
-    shots: Annotated[int | None, typer.Option(help="Few-shot examples for every task.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=value: of the run, of every method, or methods.NAME.key=value."),
-    ] = None,
-    transfer_from: Annotated[
-        str | None, typer.Option(help="Base model of equal shapes that experts and fits are taken from.")
-    ] = None,
-    tune: Annotated[bool, typer.Option(help="Choose learning rates on the dev part first.")] = False,
-    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<name>.")] = None,
-    min_isolation: Annotated[str | None, typer.Option(help="Weakest sandbox allowed for generated code.")] = None,
+    into: Annotated[Path | None, typer.Option(help="A run to extend: what is not said is as it is there.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+    output: Path | None = None,
+    executor: str = "local",
+    replace: bool = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Run a comparison and print its table."""
-    from harness.commands.run import RunRequest, run_command
+    from harness.commands.run import run_command
 
-    run_command(
-        RunRequest(
-            preset=preset,
-            methods=commas(methods),
-            tasks=commas(tasks),
-            model=model,
-            data=data,
-            seeds=commas(seeds),
-            experts=commas(experts),
-            shots=shots,
-            limit=limit,
-            sets=sets or [],
-            transfer_from=transfer_from,
-            tune=tune,
-            executor=executor,
-            device=device,
-            output=output,
-            min_isolation=min_isolation,
-            plan_only=plan,
-            arguments=sys.argv[1:],
-        )
-    )
+    run_command(preset, into, output, executor, replace, plan, sys.argv[1:], **options)
 
 
 @app.command("list")
@@ -132,72 +98,46 @@ def verify(run: RunPath) -> None:
 
 
 @app.command()
+@takes(RunOptions, ExecutionOptions)
 def reproduce(
     table: Annotated[str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=completion("tables"))],
-    preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
-    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for run.")] = None,
-    transfer_from: Annotated[
-        str | None, typer.Option(help="Base model of equal shapes that experts and fits are taken from.")
-    ] = None,
+    preset: ScaledPreset = "quick",
     format: Formats = "md,latex,csv",
-    executor: Annotated[str, typer.Option(help="local or ray.")] = "local",
-    device: Annotated[str | None, typer.Option(help="cpu, cuda:0, or auto.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<table>.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+    output: Path | None = None,
+    executor: str = "local",
+    replace: bool = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
-    from harness.commands.run import RunRequest
 
-    request = RunRequest(
-        preset=preset,
-        model=model,
-        data=data,
-        seeds=commas(seeds),
-        limit=limit,
-        sets=sets or [],
-        transfer_from=transfer_from,
-        executor=executor,
-        device=device,
-        output=output,
-        plan_only=plan,
-        arguments=sys.argv[1:],
-    )
-    reproduce_command(table, request, commas(format) or [])
+    formats = commas(format) or []
+    reproduce_command(table, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
 @app.command()
+@takes(RunOptions, ExecutionOptions)
 def ablate(
-    what: Annotated[str, typer.Argument(help="data-size, top-k, rank, alpha-lambda, or entropy-sign.")],
-    preset: Annotated[str, typer.Option(help="Preset; quick and smoke scale the paper's budgets down.")] = "quick",
-    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
-    seeds: Annotated[str | None, typer.Option(help="Comma-separated integers.")] = None,
-    limit: Annotated[int | None, typer.Option(help="At most this many items a task.")] = None,
-    sets: Annotated[list[str] | None, typer.Option("--set", help="key=value, as for run.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of the run; default results/runs/<what>.")] = None,
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="data-size, top-k, rank, alpha-lambda, or entropy-sign.", autocompletion=completion("ablations")
+        ),
+    ],
+    preset: ScaledPreset = "quick",
+    format: Formats = "md,latex,csv",
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+    output: Path | None = None,
+    executor: str = "local",
+    replace: bool = False,
+    **options: Unpack[RunOptions],
 ) -> None:
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
-    from harness.commands.run import RunRequest
 
-    request = RunRequest(
-        preset=preset,
-        model=model,
-        data=data,
-        seeds=commas(seeds),
-        limit=limit,
-        sets=sets or [],
-        output=output,
-        plan_only=plan,
-        arguments=sys.argv[1:],
-    )
-    reproduce_command(what, request, ["md", "latex", "csv"])
+    formats = commas(format) or []
+    reproduce_command(what, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
 @app.command()
@@ -211,11 +151,14 @@ def export(
         str, typer.Option("--as", help="composed (any method) or peft (one ordinary adapter).")
     ] = "composed",
     refer: Annotated[bool, typer.Option("--refer", help="Keep hashes of the experts instead of copies.")] = False,
+    variant: Annotated[
+        str | None, typer.Option(help="For a run that composed the method in several ways, e.g. rank=16.")
+    ] = None,
 ) -> None:
-    """Write a composed model of a finished run to a folder that `methods.load` reads."""
+    """Write a composed model of a finished run to a folder that `harness.load` reads."""
     from harness.commands.export import export_command
 
-    export_command(run, method, task, seed, output, form, refer)
+    export_command(run, method, task, seed, variant, output, form, refer)
 
 
 @app.command()
@@ -264,14 +207,31 @@ def _root(
 
 def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
+    signal.signal(signal.SIGTERM, _terminated)
     try:
-        app()
+        # Not standalone: typer's own ending would swallow Ctrl-C.
+        code = app(standalone_mode=False)
     except UserError as error:
         typer.echo(f"harness: {error}", err=True)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
         typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)
-        raise SystemExit(130) from None
+        code = error.code if isinstance(error, Terminated) else 130
+    raise SystemExit(code or 0)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end (SIGTERM): it cleans up as after Ctrl-C."""
+
+    code = 128 + signal.SIGTERM
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 if __name__ == "__main__":

@@ -12,6 +12,23 @@ RunPath = Annotated[Path, typer.Argument(help="Folder of a run, e.g. results/run
 Formats = Annotated[str, typer.Option("--format", help="Comma-separated: latex, md, csv, html.")]
 
 
+def completion(kind: str) -> Callable[[str], list[str]]:
+    """Shell completion over the names of a kind."""
+
+    def complete(incomplete: str) -> list[str]:
+        from harness.commands.listing import completions
+
+        return completions(kind, incomplete)
+
+    return complete
+
+
+ScaledPreset = Annotated[
+    str,
+    typer.Option(help="Preset; quick and smoke scale the paper's budgets down.", autocompletion=completion("presets")),
+]
+
+
 def commas(text: str | None) -> list[str] | None:
     """Split at commas outside brackets: `mixer[a=1,b=2],mole` is two methods."""
     if text is None:
@@ -25,14 +42,3 @@ def commas(text: str | None) -> list[str] | None:
         else:
             current += char
     return [part for part in [*parts, current.strip()] if part]
-
-
-def completion(kind: str) -> Callable[[str], list[str]]:
-    """Shell completion over the names of a kind."""
-
-    def complete(incomplete: str) -> list[str]:
-        from harness.commands.listing import completions
-
-        return completions(kind, incomplete)
-
-    return complete

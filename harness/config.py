@@ -122,6 +122,10 @@ class RunConfig(_Section):
     min_isolation: str = "bubblewrap"
 
 
+TRANSFER = "transfer.from"
+"""Setting that every method with experts or a fit takes: the base model that these come from."""
+
+
 def preset_names() -> list[str]:
     """Names of the presets that ship, without the abstract `default`."""
     folder = resources.files("harness.presets")
@@ -150,7 +154,9 @@ def load_preset(name: str) -> dict[str, Any]:
         current = layer.pop("extends", None)
     for layer in reversed(chain):
         merged = deep_merge(merged, layer)
-    return merged | {"preset": Path(name).stem if name.endswith((".yaml", ".yml")) else name}
+    own = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    # A run's own file says which preset it came from.
+    return merged if "preset" in merged else merged | {"preset": own}
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -174,7 +180,25 @@ def _read(name: str) -> dict[str, Any]:
         raise UserError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
     if not isinstance(layer, dict):
         raise UserError(f"The configuration {name} must be a mapping of keys to values.")
-    return layer
+    return plain_of(layer, Path(name)) if "cells" in layer else layer
+
+
+def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The configuration of a run from what its `run.yaml` holds.
+
+    Raises:
+        UserError: it is no such file, or its configurations differ.
+    """
+    from results.files import StoreError
+    from results.planned import plain
+    from results.schema import RunInfo
+
+    try:
+        return plain(RunInfo.model_validate(layer), path)
+    except ValidationError as error:
+        raise UserError(f"{path} is no run.yaml of this version: name a preset.") from error
+    except StoreError as error:
+        raise UserError(str(error)) from error
 
 
 _WHOLE = ("paths", "method_defaults", "judge")
@@ -191,23 +215,30 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
     return merged
 
 
-def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str] = ()) -> RunConfig:
+def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str | tuple[str, Any]] = ()) -> RunConfig:
     """The configuration of a run.
 
     Args:
-        preset: name or path of a preset.
+        preset: name or path of a preset, or the `run.yaml` of a run.
         overrides: nested values from named options (`{"eval": {"limit": 20}}`).
-        sets: `key=value` strings: a key of the run (`experts.rank=8`), of every chosen method
-            (`loss.entropy.sign=-1`), or of one method (`methods.mixer.loss.entropy.sign=-1`). Values are YAML.
+        sets: `key=value` texts with YAML values, or pairs: a key of the run (`experts.rank=8`), of every chosen method
+            (`loss.entropy.sign=-1`), or of one method (`methods.mixer.loss.entropy.sign=-1`).
 
     Raises:
         UserError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
     """
-    values = deep_merge(load_preset(preset), overrides)
-    by_method: dict[str, dict[str, Any]] = dict(values.pop("method_overrides", {}))
+    return applied(load_preset(preset), overrides, sets)
+
+
+def applied(
+    below: Mapping[str, Any], overrides: Mapping[str, Any], sets: Iterable[str | tuple[str, Any]] = ()
+) -> RunConfig:
+    """`resolve` on the values of a preset or of a stored configuration."""
+    values = deep_merge(below, overrides)
+    by_method: dict[str, dict[str, Any]] = {name: dict(own) for name, own in values.pop("method_overrides", {}).items()}
     run_keys = set(dotted_keys(RunConfig))
-    for text in sets:
-        key, value = parse_set(text)
+    for one in sets:
+        key, value = parse_set(one) if isinstance(one, str) else one
         if key.startswith("methods.") and key.count(".") >= 2:
             _, method, rest = key.split(".", 2)
             by_method.setdefault(method, {})[rest] = value

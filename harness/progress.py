@@ -58,9 +58,12 @@ class Progress:
         job.show(0.0, force=True)
         try:
             yield job
+        except BaseException as error:
+            job.close("failed" if isinstance(error, Exception) else "interrupted")
+            raise
         finally:
             self.done += weight
-            job.close()
+        job.close("done")
 
     def left(self, extra: float = 0.0) -> str:
         """Time left in words, from the pace so far; empty before there is one."""
@@ -98,11 +101,15 @@ class Job:
             self._last = now
             print(f"{self.label}: {fraction:.0%} ({progress.left(extra)})", file=progress.stream, flush=True)
 
-    def close(self) -> None:
-        """Finish the job's line."""
+    def close(self, how: str) -> None:
+        """Finish the job's line: done, failed or interrupted."""
         if self.progress._bar is None:
             took = duration(time.monotonic() - self.started)
-            print(f"{self.label}: done in {took}", file=self.progress.stream, flush=True)
+            print(
+                f"{self.label}: {how} {'in' if how == 'done' else 'after'} {took}",
+                file=self.progress.stream,
+                flush=True,
+            )
 
 
 def duration(seconds: float) -> str:

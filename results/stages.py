@@ -13,6 +13,8 @@ from typing import Any
 from results.files import atomic_folder, is_finished, write_json
 
 META = "meta.json"
+EXPERT, COMPOSED, OUTPUTS = "expert", "composed", "outputs"
+"""Kinds of stages: trained experts, fitted models, raw outputs of one model on one task."""
 
 
 class Stages:

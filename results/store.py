@@ -22,12 +22,13 @@ from results.files import (
     write_bytes,
     write_json,
 )
-from results.schema import SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
+from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, Record, RunInfo
 from results.stages import Stages
 
 __all__ = ["RunFolder", "Stages", "StoreError", "dump_items", "load_items"]
 
 RUN = "run.yaml"
+LOCK = ".lock"
 RECORD = "record.json"
 ITEMS = "items.jsonl.gz"
 
@@ -35,8 +36,8 @@ ITEMS = "items.jsonl.gz"
 class RunFolder:
     """A named set of cells and everything known about them.
 
-    The folder's plan is that of the latest `create`: cells of earlier plans stay on disk and count again as soon
-    as they are planned again, but reports show what was asked for last.
+    `run.yaml` keeps the union of what was ever planned; see `results.planned` for how plans are joined. Reading
+    changes nothing; who writes holds `lock`.
     """
 
     def __init__(self, path: Path, info: RunInfo) -> None:
@@ -45,26 +46,54 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, info: RunInfo) -> RunFolder:
-        """Start a run, or take an existing folder up again with a new plan; finished cells are kept."""
-        (path / "cells").mkdir(parents=True, exist_ok=True)
-        text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-        write_bytes(path / RUN, text.encode())
-        return cls(path, info)
+        """A folder with this plan, whatever plan it had before; stored cells are kept."""
+        folder = cls(path, info)
+        folder.write_plan(info)
+        return folder
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open an existing run.
 
         Raises:
-            StoreError: the folder is no run, or its `run.yaml` cannot be read.
+            StoreError: the folder is no run, or its `run.yaml` cannot be read or was written by a newer harness.
         """
         try:
             data = yaml.safe_load((path / RUN).read_text())
-            return cls(path, RunInfo.model_validate(data))
         except (FileNotFoundError, NotADirectoryError):
             raise StoreError(f"{path} is not a run: give a folder that `harness run` wrote.") from None
-        except (yaml.YAMLError, pydantic.ValidationError):
-            raise StoreError(f"{path / RUN} cannot be read; run the command that made it again.") from None
+        except (yaml.YAMLError, UnicodeDecodeError):
+            raise _unreadable(path) from None
+        if isinstance(data, dict) and (version := data.get("schema_version")) not in (None, *range(RUN_VERSION + 1)):
+            raise StoreError(
+                f"{path / RUN} has version {version}, newer than {RUN_VERSION}; update the harness to read it."
+            )
+        try:
+            return cls(path, RunInfo.model_validate(data))
+        except pydantic.ValidationError:
+            raise _unreadable(path) from None
+
+    @classmethod
+    def find(cls, path: Path) -> RunFolder | None:
+        """The run in a folder; None where the folder is missing or empty, so that a run may start there.
+
+        Raises:
+            StoreError: a file, a folder that holds something else, or a run that cannot be read.
+        """
+        if (path / RUN).exists():
+            return cls.open(path)
+        if path.exists() and not path.is_dir():
+            raise StoreError(f"{path} is a file: give a folder for the run.")
+        if path.is_dir() and any(entry.name not in (LOCK, "cells") for entry in path.iterdir()):
+            raise StoreError(f"{path} holds something that is no run: give an empty or new folder.")
+        return None
+
+    def write_plan(self, info: RunInfo) -> None:
+        """Replace `run.yaml`, atomically."""
+        (self.path / "cells").mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+        write_bytes(self.path / RUN, text.encode())
+        self.info = info
 
     @property
     def reports(self) -> Path:
@@ -123,10 +152,6 @@ class RunFolder:
         except (OSError, EOFError, pydantic.ValidationError):
             raise StoreError(f"{path} is missing or damaged; remove its folder and run again.") from None
 
-    def missing(self) -> list[PlannedCell]:
-        """Planned cells that are not finished, in plan order."""
-        return [planned for planned in self.info.cells if not self.finished(planned.cell)]
-
     def verify(self) -> list[str]:
         """Sentences on everything stored that does not fit together; empty when all is well."""
         problems = []
@@ -161,17 +186,24 @@ class RunFolder:
         """
         from filelock import FileLock, Timeout
 
-        guard = FileLock(self.path / ".lock", timeout=0)
+        guard = FileLock(self.path / LOCK, timeout=0)
         try:
+            self.path.mkdir(parents=True, exist_ok=True)
             guard.acquire()
         except Timeout:
             raise StoreError(
                 f"Another process is writing to {self.path}; wait for it or choose another --output."
             ) from None
+        except OSError as error:
+            raise StoreError(f"{self.path} cannot be written ({error.strerror}): choose another --output.") from error
         try:
             yield
         finally:
             guard.release()
+
+
+def _unreadable(path: Path) -> StoreError:
+    return StoreError(f"{path / RUN} cannot be read; run the command that made it again.")
 
 
 def _disagreeing(record: Record, items: Iterable[Item]) -> list[str]:

@@ -39,12 +39,18 @@ def engine(options: Options) -> Iterator[Row]:
 
 def run(options: Options, folder: Path) -> None:
     """The preset's run, and its table."""
-    from harness.commands.report import rendered
-    from harness.commands.run import RunRequest, Variant, compute
+    from harness.options import RunOptions, configuration
+    from harness.runs import Run
+    from harness.variants import Variant
+    from methods import registry
+    from reports import api
 
-    request = RunRequest(preset=options.preset, model=options.model, data=options.data, limit=options.items)
-    compute([Variant(request.config())], request, folder / "run")
-    rendered(folder / "run", "comparison", ["md"])
+    chosen: RunOptions = {"model": options.model, "data": options.data}
+    if options.items is not None:
+        chosen["limit"] = options.items
+    run = Run.start([Variant(configuration(options.preset, chosen))], folder / "run")
+    run.compute()
+    api.render(run.path, "comparison", ["md"], registry.names())
 
 
 class Stopwatch:

@@ -29,7 +29,8 @@ def agreement_command(
     Raises:
         UserError: no such task, one without choices, or one that the source lacks.
     """
-    from harness.commands.run import quiet_libraries, stage_store
+    from harness.models import quiet_libraries
+    from harness.runs import stage_store
 
     if items < 1 or peer_batch < 1:
         raise UserError(f"--{'items' if items < 1 else 'peer-batch'} takes a whole number above 0.")

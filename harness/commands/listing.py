@@ -104,7 +104,7 @@ def _presets() -> list[tuple[str, ...]]:
 
 
 def _tables() -> list[tuple[str, ...]]:
-    from harness.commands.experiments import context
+    from harness.experiments import context
     from reports.catalogue import listing
 
     return listing(context("bundled", "smollm2-135m"))

@@ -13,8 +13,7 @@ from harness.errors import UserError, unknown
 def fetch_command() -> None:
     """Download, check, unpack and convert every bundled asset."""
     from harness.assets import ASSETS, asset_folder
-    from harness.commands.run import quiet_libraries
-    from harness.models import BUNDLED, bundled_model_folder
+    from harness.models import BUNDLED, bundled_model_folder, quiet_libraries
 
     quiet_libraries()
     for asset in ASSETS.values():
@@ -65,7 +64,7 @@ def check_command(name: str | None, data: str) -> None:
     Raises:
         UserError: no method or task has that name, there is no such source, or it lacks the task.
     """
-    from harness.commands.run import quiet_libraries
+    from harness.models import quiet_libraries
     from methods import conformance as method_conformance
     from methods import registry as methods
     from tasks import registry as tasks

@@ -1,0 +1,136 @@
+"""What is left to do of a plan: which cells, fits and experts no folder holds. Nothing here computes or writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from harness import estimate
+from harness.plan import Cell, ExpertPlan, Plan
+from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
+from results.store import RunFolder
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of the progress display."""
+
+    label: str
+    seconds: float
+    tokens: float
+
+
+class Backlog:
+    """A plan beside the stages and cells that exist already; asked again, it looks again."""
+
+    def __init__(self, plan: Plan, stages: Stages, folder: RunFolder) -> None:
+        self.plan = plan
+        self.stages = stages
+        self.folder = folder
+
+    def pending(self) -> list[Cell]:
+        """Cells without a finished record."""
+        return [cell for cell in self.plan.cells if not self.folder.finished(cell.key)]
+
+    def refused(self) -> list[Cell]:
+        """Pending cells that make no sense here (a task without an expert in the `lora` row)."""
+        return [cell for cell in self.pending() if cell.refusal is not None]
+
+    def lacks_outputs(self, cell: Cell) -> bool:
+        """Whether the cell has yet to be evaluated; if not, it can be scored without a model."""
+        return self.stages.find(OUTPUTS, cell.outputs_key) is None
+
+    def lacks_fit(self, cell: Cell) -> bool:
+        """Whether the cell's method is fitted and no stage holds its fit."""
+        return cell.method.method.trains() and self.stages.find(COMPOSED, cell.compose_key) is None
+
+    def missing_experts(self) -> list[ExpertPlan]:
+        """Experts that some unfinished composition needs and no stage holds, in pool order, one base model after
+        the other."""
+        needed: dict[str, ExpertPlan] = {}
+        for cell in self.pending():
+            if self.lacks_outputs(cell):
+                needed |= {expert.key: expert for expert in cell.pool if expert.path is None}
+        missing = [expert for key, expert in needed.items() if not self.stages.find(EXPERT, key)]
+        return sorted(missing, key=lambda expert: expert.origin or "")
+
+    def missing_fits(self) -> list[Cell]:
+        """Cells that take the fit of another base model, one for each that no stage holds."""
+        needed: dict[tuple[str, int], Cell] = {}
+        for cell in self.pending():
+            if cell.origin is not None and cell.refusal is None and self.lacks_outputs(cell):
+                needed.setdefault((cell.compose_key, cell.seed), cell)
+        return [cell for cell in needed.values() if self.lacks_fit(cell)]
+
+    def groups(self) -> list[list[Cell]]:
+        """Pending cells in groups of one composed model each: it is installed once for all its tasks."""
+        pending = sorted((cell for cell in self.pending() if cell.refusal is None), key=self._order)
+        return [list(group) for _, group in groupby(pending, key=lambda cell: (cell.compose_key, cell.seed))]
+
+    def _order(self, cell: Cell) -> tuple[int, int, int]:
+        seeds = self.plan.config.seeds
+        return self._first[cell.compose_key], seeds.index(cell.seed), self._place[cell.key]
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {cell.key: place for place, cell in enumerate(self.plan.cells)}
+
+    @cached_property
+    def _first(self) -> dict[str, int]:
+        first: dict[str, int] = {}
+        for place, cell in enumerate(self.plan.cells):
+            first.setdefault(cell.compose_key, place)
+        return first
+
+    def jobs(self, seconds: Callable[[estimate.Work], float]) -> list[Job]:
+        """What is left to compute.
+
+        Args:
+            seconds: estimated seconds of some work (`Facts.seconds`).
+        """
+        work: list[tuple[str, estimate.Work]] = [
+            (f"expert {expert.name}", estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
+            for expert in self.missing_experts()
+        ]
+        fitted: set[str] = set()
+        for cell in self.pending():
+            if cell.refusal is not None or not self.lacks_outputs(cell):
+                continue
+            if self.lacks_fit(cell) and cell.compose_key not in fitted:
+                fitted.add(cell.compose_key)
+                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan, cell.method.method)))
+            work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))
+        return [Job(label, seconds(one), one.forward + one.trained + one.generated) for label, one in work]
+
+    def state(self, cell: Cell) -> str:
+        """Where a cell stands, in words."""
+        if cell.refusal:
+            return f"no: {cell.refusal}"
+        if self.folder.finished(cell.key):
+            return "finished"
+        return "to do" if self.lacks_outputs(cell) else "outputs cached"
+
+
+def costs(stages: Stages, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Seconds, tokens and log of the stages behind a cell: its experts together, and its fit."""
+    experts: dict[str, Any] = {"seconds": 0.0, "tokens": 0}
+    for expert in cell.pool:
+        if stages.find(EXPERT, expert.key):
+            meta = stages.meta(EXPERT, expert.key)
+            experts["seconds"] += meta["seconds"]
+            experts["tokens"] += meta["tokens"]
+    fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": []}
+    if stages.find(COMPOSED, cell.compose_key):
+        fit |= stages.meta(COMPOSED, cell.compose_key)
+    return experts, fit
+
+
+def stage_names(cell: Cell) -> list[str]:
+    """Stages behind a cell as `kind/key`, whether they exist yet or not."""
+    names = [f"{EXPERT}/{expert.key}" for expert in cell.pool if expert.path is None]
+    if cell.method.method.trains():
+        names.append(f"{COMPOSED}/{cell.compose_key}")
+    return [*names, f"{OUTPUTS}/{cell.outputs_key}"]

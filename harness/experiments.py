@@ -1,0 +1,87 @@
+"""From an entry of the paper's catalogue to the configurations of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from harness.config import RunConfig, deep_merge, dotted_keys, load_preset, nest, resolve
+from harness.options import RunOptions, method_settings, overrides
+from harness.variants import Variant
+
+if TYPE_CHECKING:
+    from reports.catalogue import Context, Entry, Need
+
+ALL = "all"
+
+
+def chosen_entries(name: str, options: RunOptions) -> list[Entry]:
+    """The entries of a name, or all of them; with other methods or tasks where the options name some.
+
+    Raises:
+        reports.catalogue.UnknownEntryError: there is none.
+    """
+    from reports import catalogue
+
+    chosen = list(catalogue.entries()) if name == ALL else [catalogue.entry(name)]
+    if (moved := options.get("transfer_from")) is not None:
+        chosen = [one.taken_from(moved) for one in chosen]
+    named: dict[str, Any] = {key: tuple(options[key]) for key in ("methods", "tasks") if key in options}
+    if "methods" in named:
+        named["scaled_methods"] = ()
+    return [one.model_copy(update=named) if one.methods else one for one in chosen]
+
+
+def variants(one: Entry, preset: str, options: RunOptions, here: Context) -> list[Variant]:
+    """What an entry needs of what is at hand: one configuration for each value that it varies."""
+    from reports import catalogue
+
+    missing = catalogue.availability(one, here).missing
+    scaled = load_preset(preset)["experts"].get("tokens") is not None
+    return [Variant(_config(need, missing, preset, options), need.variant) for need in one.needs(scaled=scaled)]
+
+
+def context(data: str, model: str, transfer_from: str = "") -> Context:
+    """What is at hand, for the catalogue: registered methods, tasks of a kind of source, the models."""
+    from methods import registry as methods
+    from reports.catalogue import Context
+    from tasks import registry as tasks
+
+    kind = data if data in ("bundled", "hub") else "dir"
+    available = frozenset(name for name in tasks.names() if kind in tasks.card(name).sources)
+    return Context(
+        methods=frozenset(methods.names()),
+        tasks=available,
+        model=model,
+        transfer_from=transfer_from,
+        source="the bundled data" if kind == "bundled" else "the hub" if kind == "hub" else f"the directory {data}",
+    )
+
+
+def _config(need: Need, missing: Collection[str], preset: str, options: RunOptions) -> RunConfig:
+    """The run's configuration with an entry's settings below what the user set."""
+    run_keys = set(dotted_keys(RunConfig))
+    below: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for key, value in need.settings.items():
+        if key in run_keys:
+            below = deep_merge(below, nest(key, value))
+        else:
+            settings[key] = value
+    values = deep_merge(below, overrides(options))
+    values["methods"] = [method for method in need.methods if method not in missing]
+    values["tasks"] = [task for task in need.tasks if task not in missing]
+    return resolve(preset, values, [*_addressed(settings, values["methods"]), *method_settings(options)])
+
+
+def _addressed(settings: Mapping[str, Any], chosen: Sequence[str]) -> list[tuple[str, Any]]:
+    """An entry's method settings, addressed to the methods that have the key."""
+    from methods import registry
+
+    addressed: dict[str, Any] = {}
+    for key, value in settings.items():
+        for method in chosen:
+            name, _inline = registry.parse(method)
+            if key in registry.config_keys(name):
+                addressed[f"methods.{name}.{key}"] = value
+    return list(addressed.items())

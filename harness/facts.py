@@ -1,0 +1,78 @@
+"""What every record of one plan says of its run: base model, budget, environment, command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from harness import estimate
+from harness.provenance import environment
+from harness.tuning import trial_scales
+from results.schema import Budget, Environment, ModelProvenance
+
+if TYPE_CHECKING:
+    from harness.plan import Cell, Plan
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of a plan on a device, read once and only when something asks.
+
+    Args:
+        plan: the cells' plan.
+        device: where they are computed.
+        arguments: of the command that computes them.
+    """
+
+    plan: Plan
+    device: str
+    arguments: Sequence[str] = ()
+
+    @cached_property
+    def parameters(self) -> int:
+        """Parameters of the base model."""
+        return estimate.parameter_count(self.plan.model_config)
+
+    @cached_property
+    def pace(self) -> float:
+        """Forward tokens a second, from a matrix product that is timed once."""
+        return estimate.tokens_per_second(self.parameters, self.device)
+
+    def seconds(self, work: estimate.Work) -> float:
+        """Estimated seconds of some work on the device."""
+        return work.equivalent / self.pace
+
+    @cached_property
+    def model(self) -> ModelProvenance:
+        """The base model."""
+        from harness.models import resolve
+
+        section = self.plan.config.model
+        return ModelProvenance(
+            name=section.name,
+            revision=self.plan.model_revision,
+            label=resolve(section.name)[1],
+            parameters=self.parameters,
+            dtype=section.dtype,
+            chat_template=section.chat_template,
+        )
+
+    @property
+    def environment(self) -> Environment:
+        """Packages, hardware, commit."""
+        return environment(self.device)
+
+    def budget(self, cell: Cell) -> Budget:
+        """What the cell's method may spend."""
+        config = self.plan.config
+        return Budget(
+            preset=config.preset,
+            expert_tokens=config.experts.tokens or 0,
+            router_tokens=config.routers.tokens or 0,
+            router_examples=config.routers.examples,
+            eval_items=cell.task.bound.settings.limit,
+            max_new_tokens=config.eval.max_new_tokens,
+            tuning_trials=len(trial_scales(config, cell.method.method)),
+        )

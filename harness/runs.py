@@ -1,0 +1,343 @@
+"""A run is a value: its configurations, the folder that holds their cells, and what computes what is missing.
+
+The command line and notebooks call the same thing. `Run.start` plans and validates and changes nothing; `compute` takes
+the folder's lock, joins the plan to what the folder holds, and computes what no stage has.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import models
+from harness.backlog import Job, stage_names
+from harness.choices import ask_scoring
+from harness.config import validate
+from harness.engine import Engine
+from harness.errors import UserError, unknown
+from harness.executors import EXECUTORS, Work
+from harness.plan import Cell, Plan
+from harness.progress import Progress
+from harness.sources import open_source
+from harness.variants import Variant, changed, default_folder, planned_variant
+from results.planned import extended, superseded
+from results.schema import Command, PlannedCell, Record, RunInfo
+from results.stages import Stages
+from results.store import RunFolder
+
+if TYPE_CHECKING:
+    from harness.export import Exported, Form
+
+
+class Run:
+    """The cells of some configurations, in one folder.
+
+    Args:
+        path: the run's folder.
+        variants: configurations whose target modules are resolved, with their plans.
+        stages: where experts, fits and outputs are kept.
+        arguments: of the command, for records and `run.yaml`.
+        replace: start the folder anew instead of extending it.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        variants: Sequence[tuple[Variant, Plan]],
+        stages: Stages,
+        arguments: Sequence[str] = (),
+        *,
+        replace: bool = False,
+    ) -> None:
+        self.path = path
+        self.stages = stages
+        self.arguments = list(arguments)
+        self.replace = replace
+        self.variants = [variant for variant, _ in variants]
+        self.plans = [plan for _, plan in variants]
+        self.folder = RunFolder.find(path) or RunFolder(path, RunInfo(name=path.name))
+        self._models = models.LoadedModels()
+        # Also says whether the plan fits what the folder holds.
+        self.info = self._info(self.folder.info)
+
+    @classmethod
+    def start(
+        cls,
+        variants: Sequence[Variant],
+        path: Path | None = None,
+        *,
+        arguments: Sequence[str] = (),
+        replace: bool = False,
+        fetch: bool = True,
+    ) -> Run:
+        """Plan some configurations. The folder is not touched, whether it holds a run already or not.
+
+        Args:
+            variants: at least one.
+            path: the run's folder; default `results/runs/` and a name that follows from the configurations.
+            arguments: of the command, for records and `run.yaml`.
+            replace: start the folder anew instead of extending it.
+            fetch: whether a bundled model or bundled data that is not in the cache yet may be fetched.
+
+        Raises:
+            UserError: a mistake in a configuration, or a folder that cannot take this run.
+        """
+        models.quiet_libraries()
+        for config in {variant.config.model.name: variant.config for variant in variants}.values():
+            models.require(config.model.name, fetch=fetch)
+        resolved = [Variant(models.with_targets(one.config), one.label) for one in variants]
+        folder = default_folder(resolved) if path is None else path.expanduser()
+        return cls(folder, _planned(resolved, fetch), stage_store(), arguments, replace=replace)
+
+    @classmethod
+    def open(cls, path: Path, *, arguments: Sequence[str] = ()) -> Run:
+        """A run that a folder holds, with every configuration it ever had.
+
+        Raises:
+            UserError: the folder is no run, or keeps no configuration.
+        """
+        models.quiet_libraries()
+        folder = RunFolder.open(path)
+        if not folder.info.variants:
+            raise UserError(f"{path} keeps no configuration: it can be reported, but not computed or changed.")
+        variants = [Variant(validate(one.config), one.label) for one in folder.info.variants]
+        return cls(path, _planned(variants, True), stage_store(), arguments)
+
+    def _info(self, before: RunInfo) -> RunInfo:
+        """What `run.yaml` is to hold.
+
+        Raises:
+            StoreError: the folder holds the same cells under other settings.
+        """
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        planned = RunInfo(
+            name=self.path.name,
+            commands=[Command(time=now, arguments=self.arguments)],
+            variants=[planned_variant(variant) for variant in self.variants],
+            cells=[
+                planned_cell(cell, variant.label)
+                for variant, plan in zip(self.variants, self.plans, strict=True)
+                for cell in plan.cells
+            ],
+        )
+        return planned if self.replace else extended(before, planned)
+
+    @cached_property
+    def device(self) -> str:
+        """The device of the first configuration, as torch names it.
+
+        Raises:
+            UserError: there is no such device here.
+        """
+        return models.resolve_device(self.variants[0].config.model.device)
+
+    @cached_property
+    def engines(self) -> list[Engine]:
+        """What computes each configuration; they share one base model in memory.
+
+        Raises:
+            UserError: there is no such device here.
+        """
+        return [
+            Engine(
+                plan,
+                self.stages,
+                self.folder,
+                models.resolve_device(plan.config.model.device),
+                self._models,
+                self.arguments,
+            )
+            for plan in self.plans
+        ]
+
+    def jobs(self) -> list[Job]:
+        """What is left to compute, with estimated seconds and tokens."""
+        return [job for engine in self.engines for job in engine.backlog.jobs(engine.facts.seconds)]
+
+    def tasks(self) -> dict[str, Any]:
+        """The run's tasks, joined with their rows, by display name."""
+        return {task.display: task.bound for plan in self.plans for task in plan.tasks}
+
+    def renewed(self) -> list[PlannedCell]:
+        """Cells that take the place of older ones with equal settings: versions or data have moved on."""
+        before = {cell.place: cell.cell for cell in self.folder.info.cells}
+        planned = (
+            planned_cell(cell, one.label)
+            for one, plan in zip(self.variants, self.plans, strict=True)
+            for cell in plan.cells
+        )
+        return [cell for cell in planned if before.get(cell.place, cell.cell) != cell.cell and not self.replace]
+
+    def compute(self, executor: str = "local", progress: Progress | None = None) -> list[Record]:
+        """Compute every cell that the folder is missing; failures become records.
+
+        Everything is validated, and judges and sandboxes that pending cells need are asked, before the folder changes.
+
+        Args:
+            executor: `local` or `ray`.
+            progress: the display; by default one on standard error.
+
+        Returns:
+            The records of the whole run.
+
+        Raises:
+            UserError: no such executor or device, no judge or sandbox where one is needed, or another process writes
+                to the folder.
+        """
+        check_executor(executor)
+        engines = self.engines
+        jobs = self.jobs()
+        for task in _unscored(engines):
+            ask_scoring(task)
+        with self._writing():
+            models.remember_revisions()
+            display = progress or Progress(sum(job.seconds for job in jobs))
+            with display.shown():
+                for engine in engines:
+                    engine.refuse()
+                    EXECUTORS[executor](engine, display, compute_unit)
+        return self.folder.records()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Hold the folder's lock, and join the plan to what the folder holds by now."""
+        fresh = not self.path.exists()
+        with self.folder.lock():
+            stored = RunFolder.find(self.path)
+            info = self._info(stored.info if stored else RunInfo(name=self.path.name))
+            if self.replace and not fresh:
+                _forget(self.folder, info)
+            self.folder.write_plan(info)
+            yield
+
+    def rescore(self, task: str, changes: Sequence[str] = ()) -> int:
+        """Score one task's stored outputs again, without a model; all other cells and all labels stay as they are.
+
+        Args:
+            task: as it stands in the run.
+            changes: `key=value` settings that decide scores (a judge's, the minimum of isolation).
+
+        Returns:
+            The number of cells that were scored.
+
+        Raises:
+            UserError: no such task, outputs that are not stored, a setting that decides more than scores, or scoring is
+                not possible.
+        """
+        known = dict.fromkeys(name for variant in self.variants for name in variant.config.tasks)
+        if task not in known:
+            raise unknown("task of this run", task, known)
+        after = [Variant(changed(variant.config, changes), variant.label) for variant in self.variants]
+        other = Run(self.path, _planned(after, True), self.stages, self.arguments, replace=True)
+        cells: list[tuple[Engine, Cell, str]] = []
+        for old, engine, variant in zip(self.plans, other.engines, after, strict=True):
+            for cell, before in zip(engine.plan.cells, old.cells, strict=True):
+                scored = cell.spec.task == task
+                if cell.outputs_key != before.outputs_key or (not scored and cell.key != before.key):
+                    raise UserError("`--set` changes what is computed, not only how it is scored: use `harness run`.")
+                if scored and cell.refusal is None:
+                    cells.append((engine, cell, variant.label))
+        for engine, cell, _ in cells:
+            if engine.backlog.lacks_outputs(cell):
+                raise UserError(f"The outputs of {cell.spec.method} on {task} are not stored: run it again first.")
+        ask_scoring(other.tasks()[task])
+        with self.folder.lock():
+            stored = RunFolder.open(self.path).info
+            update = {
+                "commands": [*stored.commands, *other.info.commands],
+                "variants": other.info.variants,
+                "cells": superseded(stored.cells, [planned_cell(cell, label) for _, cell, label in cells]),
+            }
+            for engine, cell in {cell.key: (engine, cell) for engine, cell, _ in cells}.values():
+                engine.score(cell)
+            self.folder.write_plan(stored.model_copy(update=update))
+        return len(cells)
+
+    def export(
+        self,
+        method: str,
+        output: Path,
+        *,
+        task: str | None = None,
+        seed: int | None = None,
+        variant: str | None = None,
+        form: Form = "composed",
+        refer: bool = False,
+    ) -> Exported:
+        """Write what the run composed, from its stored stages; nothing is trained. See `harness.export.export`."""
+        from harness.export import export
+
+        engines = [(variant.label, engine) for variant, engine in zip(self.variants, self.engines, strict=True)]
+        return export(engines, method, output, task=task, seed=seed, variant=variant, form=form, refer=refer)
+
+
+def check_executor(name: str) -> None:
+    """Raises:
+    UserError: there is no such executor.
+    """
+    if name not in EXECUTORS:
+        raise unknown("executor", name, EXECUTORS)
+
+
+def compute_unit(work: Work, kind: str, key: str) -> None:
+    """Compute one unit of a run in a process that plans the same cells anew."""
+    models.quiet_libraries()
+    plan = Plan(work.config, open_source(work.config.data))
+    device = models.resolve_device(plan.config.model.device)
+    folder = RunFolder.open(Path(work.folder))
+    engine = Engine(plan, Stages(Path(work.stages)), folder, device, models.LoadedModels(), work.arguments)
+    progress = Progress(1.0, io.StringIO())
+    if kind == "expert":
+        for expert in engine.backlog.missing_experts():
+            if expert.key == key:
+                engine.train_expert(expert, progress)
+    else:
+        for group in engine.backlog.groups():
+            if group[0].key == key:
+                engine.compute(group, progress)
+
+
+def stage_store() -> Stages:
+    """The user's stage store, shared by runs: `$HARNESS_STAGES`, else `stages` in the cache."""
+    from harness.assets import cache_root
+
+    return Stages(Path(os.environ.get("HARNESS_STAGES") or cache_root() / "stages"))
+
+
+def planned_cell(cell: Cell, label: str = "") -> PlannedCell:
+    """A cell as `run.yaml` names it."""
+    return PlannedCell(
+        cell=cell.key,
+        method=cell.spec.method,
+        task=cell.spec.task,
+        seed=cell.seed,
+        model=cell.spec.model,
+        variant=label,
+        stages=stage_names(cell),
+    )
+
+
+def _planned(variants: Sequence[Variant], fetch: bool) -> list[tuple[Variant, Plan]]:
+    return [(one, Plan(one.config, open_source(one.config.data, fetch=fetch))) for one in variants]
+
+
+def _unscored(engines: Sequence[Engine]) -> list[Any]:
+    """Tasks of pending cells, each once."""
+    pending = [cell for engine in engines for cell in engine.backlog.pending() if cell.refusal is None]
+    return list({cell.task.display: cell.task.bound for cell in pending}.values())
+
+
+def _forget(folder: RunFolder, info: RunInfo) -> None:
+    """Remove cells that a new plan does not have, and reports of the old one."""
+    kept = {cell.cell for cell in info.cells}
+    for entry in (folder.path / "cells").glob("*"):
+        if entry.name not in kept:
+            shutil.rmtree(entry, ignore_errors=True)
+    shutil.rmtree(folder.path / "reports", ignore_errors=True)
