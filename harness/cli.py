@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from harness import __version__
-from harness.cli_options import Formats, RunPath, commas, completion
+from harness.cli_options import Formats, RunPath, completion, listed
 from harness.cli_tools import tools
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 app = typer.Typer(
     name="harness",
@@ -61,12 +61,12 @@ def run(
     run_command(
         RunRequest(
             preset=preset,
-            methods=commas(methods),
-            tasks=commas(tasks),
+            methods=listed(methods),
+            tasks=listed(tasks),
             model=model,
             data=data,
-            seeds=commas(seeds),
-            experts=commas(experts),
+            seeds=listed(seeds),
+            experts=listed(experts),
             shots=shots,
             limit=limit,
             sets=sets or [],
@@ -109,7 +109,7 @@ def report(
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
 
-    report_command(run, table, commas(format) or [])
+    report_command(run, table, listed(format) or [])
 
 
 @app.command()
@@ -120,7 +120,7 @@ def compare(
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
 
-    compare_command(run, commas(methods))
+    compare_command(run, listed(methods))
 
 
 @app.command()
@@ -157,7 +157,7 @@ def reproduce(
         preset=preset,
         model=model,
         data=data,
-        seeds=commas(seeds),
+        seeds=listed(seeds),
         limit=limit,
         sets=sets or [],
         transfer_from=transfer_from,
@@ -167,7 +167,7 @@ def reproduce(
         plan_only=plan,
         arguments=sys.argv[1:],
     )
-    reproduce_command(table, request, commas(format) or [])
+    reproduce_command(table, request, listed(format) or [])
 
 
 @app.command()
@@ -190,7 +190,7 @@ def ablate(
         preset=preset,
         model=model,
         data=data,
-        seeds=commas(seeds),
+        seeds=listed(seeds),
         limit=limit,
         sets=sets or [],
         output=output,
@@ -266,7 +266,7 @@ def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
     try:
         app()
-    except UserError as error:
+    except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 
 class _Section(BaseModel):
@@ -133,7 +134,7 @@ def load_preset(name: str) -> dict[str, Any]:
     """A preset (by name, or a YAML file's path) merged onto its ancestors; `preset` holds its name.
 
     Raises:
-        UserError: no such preset or file, broken YAML, or a circle of `extends`.
+        HarnessError: no such preset or file, broken YAML, or a circle of `extends`.
     """
     merged: dict[str, Any] = {}
     chain: list[dict[str, Any]] = []
@@ -141,7 +142,7 @@ def load_preset(name: str) -> dict[str, Any]:
     current: str | None = name
     while current is not None:
         if current in seen:
-            raise UserError(
+            raise HarnessError(
                 f"The preset '{name}' extends itself through {' → '.join([*seen, current])}: remove one `extends`."
             )
         seen.append(current)
@@ -157,7 +158,7 @@ def _read(name: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UserError(
+            raise HarnessError(
                 f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
             )
         text = path.read_text()
@@ -171,9 +172,9 @@ def _read(name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
+        raise HarnessError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
     if not isinstance(layer, dict):
-        raise UserError(f"The configuration {name} must be a mapping of keys to values.")
+        raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
     return layer
 
 
@@ -201,7 +202,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str] = ())
             (`loss.entropy.sign=-1`), or of one method (`methods.mixer.loss.entropy.sign=-1`). Values are YAML.
 
     Raises:
-        UserError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
+        HarnessError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
     """
     values = deep_merge(load_preset(preset), overrides)
     by_method: dict[str, dict[str, Any]] = dict(values.pop("method_overrides", {}))
@@ -236,7 +237,7 @@ def validate(values: Mapping[str, Any]) -> RunConfig:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             raise unknown("configuration key", key, sorted(dotted_keys(RunConfig))) from error
-        raise UserError(
+        raise HarnessError(
             f"The configuration key {key} is wrong ({problem['msg'].lower()}): got {problem['input']!r}."
         ) from error
 
@@ -245,11 +246,11 @@ def parse_set(text: str) -> tuple[str, Any]:
     """`key=value` with a YAML value."""
     key, sign, raw = text.partition("=")
     if not sign or not key:
-        raise UserError(f"`--set {text}` must have the form key=value.")
+        raise HarnessError(f"`--set {text}` must have the form key=value.")
     try:
         return key.strip(), _number(yaml.safe_load(raw))
     except yaml.YAMLError as error:
-        raise UserError(f"The value in `--set {text}` is not valid YAML.") from error
+        raise HarnessError(f"The value in `--set {text}` is not valid YAML.") from error
 
 
 def _number(value: Any) -> Any:

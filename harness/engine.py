@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness import estimate
 from harness.config import ModelSection
-from harness.errors import UserError
 from harness.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
+from results.ground.errors import HarnessError
 from results.schema import Record
 from results.stages import Stages
 from results.store import RunFolder
@@ -164,6 +164,7 @@ class Engine:
     def compute(self, cells: list[Cell], progress: Progress) -> None:
         """Evaluate and score one group of cells; a failure becomes their record."""
         from harness.evaluate import Evaluator
+        from methods.base import Unsupported
 
         unevaluated = [cell for cell in cells if not self.stages.find(OUTPUTS, cell.outputs_key)]
         failure: str | None = None
@@ -174,9 +175,9 @@ class Engine:
                     evaluator = Evaluator(self.base, composed, batch, unevaluated[0].seed)
                     for cell in unevaluated:
                         self._evaluate(cell, evaluator, progress)
-            except UserError:
-                raise
             except Exception as error:
+                if isinstance(error, HarnessError) and not isinstance(error, Unsupported):
+                    raise
                 failure = f"{type(error).__name__}: {error}".splitlines()[0]
                 (self.run.path / "failures.log").open("a").write(f"{cells[0].spec.method}\n{traceback.format_exc()}\n")
         for cell in cells:
@@ -217,14 +218,10 @@ class Engine:
 
     def expert(self, plan: ExpertPlan) -> Any:
         """One expert of the pool, from its stage or from outside, checked against the base."""
-        from methods.adapters import AdapterError
         from methods.experts import check_fits, load_expert
 
-        try:
-            expert = load_expert(plan.name, self.expert_folder(plan))
-            check_fits(expert, self.base.model)
-        except AdapterError as error:
-            raise UserError(str(error)) from error
+        expert = load_expert(plan.name, self.expert_folder(plan))
+        check_fits(expert, self.base.model)
         return expert
 
     def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
@@ -341,7 +338,7 @@ def resolve_device(name: str) -> str:
     """`auto` is the first CUDA device where there is one, else the CPU.
 
     Raises:
-        UserError: a device that torch does not see.
+        HarnessError: a device that torch does not see.
     """
     import torch
 
@@ -350,5 +347,5 @@ def resolve_device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
+        raise HarnessError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
     return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.engine import Engine
@@ -20,7 +20,7 @@ def execute(engine: Engine, progress: Progress, executor: str) -> None:
     """Compute every cell of a plan that the run's folder is missing; failures become records.
 
     Raises:
-        UserError: the executor's package is not installed.
+        HarnessError: the executor's package is not installed.
     """
     engine.refuse()
     EXECUTORS[executor](engine, progress)
@@ -41,12 +41,12 @@ def ray(engine: Engine, progress: Progress) -> None:
     """One Ray task for each unit: first all experts, then all composed models.
 
     Raises:
-        UserError: Ray is not installed.
+        HarnessError: Ray is not installed.
     """
     try:
         import ray as cluster
     except ImportError as error:
-        raise UserError("The ray executor needs Ray: pip install 'lora-harness[ray]'.") from error
+        raise HarnessError("The ray executor needs Ray: pip install 'lora-harness[ray]'.") from error
     cluster.init(ignore_reinit_error=True, log_to_driver=False)
     gpus = 1 if engine.device.startswith("cuda") else 0
     remote = cluster.remote(num_gpus=gpus)(_unit)

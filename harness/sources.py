@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.assets import asset_folder, cache_root
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -21,7 +21,7 @@ def open_source(data: str) -> Source:
     """The source named by `--data`: `bundled`, `hub`, or a directory.
 
     Raises:
-        UserError: the directory does not exist.
+        HarnessError: the directory does not exist.
     """
     from tasks.crossdomain import WithMadeSets
     from tasks.sources import BundledSource, DirectorySource, HubSource
@@ -33,5 +33,5 @@ def open_source(data: str) -> Source:
         return WithMadeSets(HubSource(), made_sets_folder())
     folder = Path(data).expanduser()
     if not folder.is_dir():
-        raise UserError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
+        raise HarnessError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
     return DirectorySource(folder)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from results.files import atomic_folder, is_finished, write_json
+from results.ground.files import atomic_folder, is_finished, write_json
 
 META = "meta.json"
 

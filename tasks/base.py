@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from results.ground.errors import HarnessError
 from tasks.sources.base import Source
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Part = Literal["expert-train", "router-train", "dev", "eval"]
 PARTS: tuple[Part, ...] = ("expert-train", "router-train", "dev", "eval")
 
 
-class TaskUnavailable(ValueError):
+class TaskUnavailable(HarnessError, ValueError):
     """A source does not have this task. The message names the sources that do."""
 
 

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from results.ground.digest import unit_interval
 from tasks.base import (
     BoundTask,
     ChatTemplate,
@@ -34,7 +35,6 @@ from tasks.base import (
 )
 from tasks.fewshot import FewShot
 from tasks.flan import FLAN
-from tasks.hashing import unit_interval
 from tasks.metrics import metric
 from tasks.row_task import LoadedRows, RowTask, chosen
 from tasks.sources.base import Row, Source

@@ -10,7 +10,7 @@ import typer
 
 from harness.commands.run import RunRequest, Variant, compute, report_failures
 from harness.config import deep_merge, dotted_keys, load_preset, nest, resolve
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from reports.catalogue import Context, Entry, Need
@@ -24,7 +24,7 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
     All entries together end in one page, the reproduction report, rather than in one each.
 
     Raises:
-        UserError: no such entry, or nothing of it can be measured here.
+        HarnessError: no such entry, or nothing of it can be measured here.
     """
     from reports import api, catalogue
 
@@ -46,19 +46,16 @@ def reproduce_command(name: str, request: RunRequest, formats: list[str]) -> Non
         variants += configurations(one, request, here)
     folder = request.output or Path("results/runs") / f"{name}-{request.preset}"
     if not variants:
-        raise UserError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
+        raise HarnessError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
     records = compute(variants, request, folder)
     if records is None:
         return
     single = [form for form in formats if form != api.HTML] if name == ALL else formats
-    try:
-        paths = []
-        for one in renderable:
-            paths += api.render(folder, one.name, single, _order(), here)
-        if name == ALL:
-            paths += api.render(folder, api.REPRODUCTION, formats, _order(), here)
-    except api.ReportError as error:
-        raise UserError(str(error)) from error
+    paths = []
+    for one in renderable:
+        paths += api.render(folder, one.name, single, _order(), here)
+    if name == ALL:
+        paths += api.render(folder, api.REPRODUCTION, formats, _order(), here)
     for path in paths:
         if path.suffix == ".md":
             typer.echo(path.read_text())
@@ -98,10 +95,7 @@ def _entries(name: str) -> Sequence[Entry]:
 
     if name == ALL:
         return list(catalogue.entries())
-    try:
-        return [catalogue.entry(name)]
-    except catalogue.UnknownEntryError as error:
-        raise UserError(str(error)) from error
+    return [catalogue.entry(name)]
 
 
 def _config(need: Need, missing: Any, request: RunRequest) -> Any:

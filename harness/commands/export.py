@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from harness.commands.run import quiet_libraries, stage_store
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.loading import auto_class_name, peft_task_type
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from harness.engine import Engine
@@ -38,7 +40,7 @@ def export_command(
         refer: keep hashes of the experts instead of copies.
 
     Raises:
-        UserError: something is not in the run or no longer stored, or the method is no single adapter.
+        HarnessError: something is not in the run or no longer stored, or the method is no single adapter.
     """
     from harness import models
     from harness.config import validate
@@ -46,29 +48,22 @@ def export_command(
     from harness.plan import Plan
     from harness.progress import Progress
     from harness.sources import open_source
-    from methods.manifest import SavedModelError
-    from results.store import RunFolder, StoreError
+    from results.store import RunFolder
 
     if form not in FORMS:
         raise unknown("form", form, FORMS)
     quiet_libraries()
-    try:
-        run = RunFolder.open(path)
-    except StoreError as error:
-        raise UserError(str(error)) from error
+    run = RunFolder.open(path)
     config = validate(run.info.config)
     plan = Plan(config, open_source(config.data))
     engine = Engine(plan, stage_store(), run, sys.argv[1:], LoadedModels())
     cells = _cells(engine, method, task, config.seeds[0] if seed is None else seed)
     progress = Progress(1.0, io.StringIO())
-    try:
-        if form == "peft":
-            _write_adapter(engine, cells, output, progress)
-        else:
-            _write_composed(engine, cells, output, progress, refer)
-    except SavedModelError as error:
-        raise UserError(str(error)) from error
-    kind = "AutoModelForSeq2SeqLM" if plan.model_config.is_encoder_decoder else "AutoModelForCausalLM"
+    if form == "peft":
+        _write_adapter(engine, cells, output, progress)
+    else:
+        _write_composed(engine, cells, output, progress, refer)
+    kind = auto_class_name(plan.model_config)
     base = f"{kind}.from_pretrained({models.resolve(config.model.name)[0]!r})"
     typer.echo(_how_to_load(cells, output, form, base))
 
@@ -80,23 +75,23 @@ def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cel
     if choice is None:
         raise unknown("method of this run", method, [one.display for one in plan.methods])
     if seed not in plan.config.seeds:
-        raise UserError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
+        raise HarnessError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
     per_task = choice.method.per_task()
     if task is not None and task not in plan.config.tasks:
         raise unknown("task of this run", task, plan.config.tasks)
     if task is not None and not per_task:
-        raise UserError(f"{method} has one fit for all tasks: leave --task out.")
+        raise HarnessError(f"{method} has one fit for all tasks: leave --task out.")
     found = [cell for cell in plan.cells if cell.spec.method == method and cell.seed == seed]
     found = [cell for cell in found if task in (None, cell.spec.task)]
     usable = [cell for cell in found if cell.refusal is None]
     if not usable:
-        raise UserError(f"There is nothing of {method} to export: {found[0].refusal}.")
+        raise HarnessError(f"There is nothing of {method} to export: {found[0].refusal}.")
     for cell in usable:
         lost = [expert.name for expert in cell.pool if not expert.path and not engine.stages.find("expert", expert.key)]
         if lost:
-            raise UserError(f"The expert {lost[0]} of this run is not stored: continue it with `harness run` first.")
+            raise HarnessError(f"The expert {lost[0]} of this run is not stored: continue it with `harness run` first.")
         if choice.method.trains() and not engine.stages.find("composed", cell.compose_key):
-            raise UserError(f"The fit of {method} is not stored: continue the run with `harness run` first.")
+            raise HarnessError(f"The fit of {method} is not stored: continue the run with `harness run` first.")
     return usable if per_task else usable[:1]
 
 
@@ -139,17 +134,16 @@ def _write_adapter(engine: Engine, cells: list[Cell], output: Path, progress: Pr
     (cell, *others) = cells
     if others:
         tasks = ", ".join(one.spec.task for one in cells)
-        raise UserError(f"{cell.spec.method} has a fit for each task: choose one with --task ({tasks}).")
+        raise HarnessError(f"{cell.spec.method} has a fit for each task: choose one with --task ({tasks}).")
     if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"The folder {output} is not empty: choose another --output.")
-    kind = "SEQ_2_SEQ_LM" if engine.plan.model_config.is_encoder_decoder else "CAUSAL_LM"
+        raise HarnessError(f"The folder {output} is not empty: choose another --output.")
     base, _ = models.resolve(engine.plan.config.model.name)
     with engine.composed(cell, progress) as composed:
         try:
             merged = composed.merged(cell.spec.method)
         except Unsupported as error:
-            raise UserError(f"{cell.spec.method} is no ordinary adapter: {error}; leave --as out.") from error
-        save_expert(merged, output, base_model=base, task_type=kind)
+            raise HarnessError(f"{cell.spec.method} is no ordinary adapter: {error}; leave --as out.") from error
+        save_expert(merged, output, base_model=base, task_type=peft_task_type(engine.plan.model_config))
 
 
 def _how_to_load(cells: list[Cell], output: Path, form: str, base: str) -> str:

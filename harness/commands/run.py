@@ -15,8 +15,9 @@ import typer
 from harness.choices import TRANSFER
 from harness.commands.report import rendered
 from harness.config import RunConfig, resolve
-from harness.errors import UserError, unknown
-from results.digest import digest
+from results.ground.digest import digest
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from harness.engine import Engine
@@ -61,7 +62,7 @@ class RunRequest:
             try:
                 values["seeds"] = [int(seed) for seed in self.seeds]
             except ValueError as error:
-                raise UserError(f"--seeds takes whole numbers, not '{','.join(self.seeds)}'.") from error
+                raise HarnessError(f"--seeds takes whole numbers, not '{','.join(self.seeds)}'.") from error
         model = {"name": self.model, "device": self.device}
         values["model"] = {key: value for key, value in model.items() if value is not None}
         if self.experts is not None:
@@ -81,7 +82,7 @@ class RunRequest:
         """The resolved configuration.
 
         Raises:
-            UserError: a mistake in it.
+            HarnessError: a mistake in it.
         """
         return resolve(self.preset, self.overrides(), self.all_sets())
 
@@ -119,7 +120,7 @@ def compute(variants: Sequence[Variant], request: RunRequest, folder: Path) -> l
         The records of the whole run; None after `--plan`, which computes and writes nothing.
 
     Raises:
-        UserError: a mistake, found before anything runs.
+        HarnessError: a mistake, found before anything runs.
     """
     from harness.engine import Engine, LoadedModels
     from harness.executors import EXECUTORS, execute
@@ -127,7 +128,7 @@ def compute(variants: Sequence[Variant], request: RunRequest, folder: Path) -> l
     from harness.progress import Progress
     from harness.sources import open_source
     from results.schema import PlannedCell, RunInfo
-    from results.store import RunFolder, StoreError
+    from results.store import RunFolder
 
     if request.executor not in EXECUTORS:
         raise unknown("executor", request.executor, EXECUTORS)
@@ -144,24 +145,21 @@ def compute(variants: Sequence[Variant], request: RunRequest, folder: Path) -> l
             for c in plan.cells
         ],
     )
-    try:
-        run = RunFolder(folder, info) if request.plan_only else RunFolder.create(folder, info)
-        models = LoadedModels()
-        engines = [Engine(plan, stage_store(), run, request.arguments, models) for plan, _ in plans]
-        if request.plan_only:
-            for engine in engines:
-                show_plan(engine)
-            return None
-        for task in {task.display: task for engine in engines for task in engine.plan.tasks}.values():
-            bound = task.bound
-            typer.echo(f"{task.display}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
-        total = sum(job.seconds for engine in engines for job in engine.jobs())
-        with run.lock(), Progress(total).shown() as progress:
-            for engine in engines:
-                execute(engine, progress, request.executor)
-        return run.records()
-    except StoreError as error:
-        raise UserError(str(error)) from error
+    run = RunFolder(folder, info) if request.plan_only else RunFolder.create(folder, info)
+    models = LoadedModels()
+    engines = [Engine(plan, stage_store(), run, request.arguments, models) for plan, _ in plans]
+    if request.plan_only:
+        for engine in engines:
+            show_plan(engine)
+        return None
+    for task in {task.display: task for engine in engines for task in engine.plan.tasks}.values():
+        bound = task.bound
+        typer.echo(f"{task.display}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
+    total = sum(job.seconds for engine in engines for job in engine.jobs())
+    with run.lock(), Progress(total).shown() as progress:
+        for engine in engines:
+            execute(engine, progress, request.executor)
+    return run.records()
 
 
 def report_failures(records: Sequence[Record]) -> None:

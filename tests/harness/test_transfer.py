@@ -14,9 +14,9 @@ import torch
 import methods
 from harness.cli import main
 from harness.config import resolve
-from harness.errors import UserError
 from harness.plan import Plan
 from harness.sources import open_source
+from results.ground.errors import HarnessError
 from results.stages import Stages
 from results.store import RunFolder
 
@@ -110,7 +110,7 @@ def test_stages_are_keyed_by_where_they_come_from(tiny_model: Path, other_model:
 
 
 def test_what_cannot_be_moved_is_refused(tiny_model: Path, other_model: Path, wide_model: Path) -> None:
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(HarnessError) as refused:
         plan(wide_model, "mixer", sets=[f"transfer.from={tiny_model}"])
     for part in (
         "self_attn.k_proj is 16x32 there and 32x32 here (in 2 layers)",
@@ -119,9 +119,9 @@ def test_what_cannot_be_moved_is_refused(tiny_model: Path, other_model: Path, wi
         "and 2 more kinds",
     ):
         assert part in str(refused.value)
-    with pytest.raises(UserError, match="the model of the run itself"):
+    with pytest.raises(HarnessError, match="the model of the run itself"):
         plan(tiny_model, "mixer", sets=[f"transfer.from={tiny_model}"])
-    with pytest.raises(UserError, match="no experts and no fit"):
+    with pytest.raises(HarnessError, match="no experts and no fit"):
         plan(tiny_model, f"base[transfer.from={other_model}]")
 
 

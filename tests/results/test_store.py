@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from results.digest import digest
-from results.files import atomic_folder, is_finished, read_json, write_json
+from results.ground.digest import digest
+from results.ground.files import atomic_folder, is_finished, read_json, write_json
 from results.schema import (
     Budget,
     CellSpec,

@@ -160,11 +160,11 @@ class TestHub:
             raise ConnectionError("Couldn't reach\nthe hub")
 
         monkeypatch.setattr(datasets, "load_dataset", refuse)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(SourceError, match="HF_HUB_OFFLINE") as caught:
             HubSource().rows(ARC, "train")
         _one_sentence(caught.value)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         with pytest.raises(SourceError, match="connection"):
             HubSource().rows(ARC, "train")
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.errors import UserError
 from harness.evaluation.lm import EvaluationLM, GoldLikelihood
 from harness.evaluation.sampling import Sampling, next_tokens
 from harness.evaluation.stopping import Stops
+from results.ground.errors import HarnessError
 from tasks.base import Request
 
 from .conftest import text
@@ -176,13 +176,13 @@ def test_routed_layers_are_shown_every_token_once(tiny: Any, tokenizer: Any) -> 
     ],
 )
 def test_impossible_requests_say_what_to_do(request_: Request, message: str, tiny: Any, tokenizer: Any) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(HarnessError, match=message):
         EvaluationLM(tiny("llama"), tokenizer).score([request_])
 
 
 def test_unknown_generation_settings_are_refused(tiny: Any, tokenizer: Any) -> None:
     asked = instances("generate_until", [("the cat", {"until": ["\n"], "max_gen_toks": 5, "num_beams": 4})])
-    with pytest.raises(UserError, match="'num_beams' is not supported"):
+    with pytest.raises(HarnessError, match="'num_beams' is not supported"):
         EvaluationLM(tiny("llama"), tokenizer).generate_until(asked)
 
 
