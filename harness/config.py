@@ -67,7 +67,7 @@ class ExpertsSection(OptimisationSection):
 
     @property
     def alpha(self) -> float:
-        """LoRA alpha: 2 * rank unless given (spec 2.10 #11)."""
+        """LoRA alpha: 2 * rank unless given, as in LoRA-Mixer's tables (arXiv 2507.00029, A.6: rank 64, alpha 128)."""
         return self.lora_alpha if self.lora_alpha is not None else 2.0 * self.rank
 
 

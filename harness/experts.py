@@ -1,7 +1,8 @@
 """Stage 1: one LoRA per expert, trained once and stored as a PEFT adapter directory.
 
-Independently trained experts equal joint training with hard domain routing (specification 2.3), so the same adapters
-serve as the single-LoRA row and as the pool of every method that composes.
+Experts share no parameter, so training each on its own domain equals joint training with hard domain routing
+(LoRA-Mixer, arXiv 2507.00029, section 3.2), and the same adapters serve as the single-LoRA row and as the pool of every
+method that composes.
 """
 
 from __future__ import annotations

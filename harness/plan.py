@@ -175,7 +175,7 @@ class Plan:
         if (name, settings) not in self._bound:
             task = registry.create(name)
             task.check(self.source)
-            self._bound[name, settings] = task.bind(self.source, settings, 0, self._chat)
+            self._bound[name, settings] = task.bind(self.source, settings, self._chat)
         return self._bound[name, settings]
 
     @cached_property

@@ -22,7 +22,7 @@ from results.ground.files import (
     write_bytes,
     write_json,
 )
-from results.schema import SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
+from results.schema import SCHEMA_VERSION, Item, Record, RunInfo
 from results.stages import Stages
 
 __all__ = ["RunFolder", "Stages", "StoreError", "dump_items", "load_items"]
@@ -122,10 +122,6 @@ class RunFolder:
             return load_items(path.read_bytes())
         except (OSError, EOFError, pydantic.ValidationError):
             raise StoreError(f"{path} is missing or damaged; remove its folder and run again.") from None
-
-    def missing(self) -> list[PlannedCell]:
-        """Planned cells that are not finished, in plan order."""
-        return [planned for planned in self.info.cells if not self.finished(planned.cell)]
 
     def verify(self) -> list[str]:
         """Sentences on everything stored that does not fit together; empty when all is well."""

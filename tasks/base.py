@@ -8,7 +8,7 @@ Life of a task::
 
     task = registry.create("gsm8k")
     task.check(source)                              # TaskUnavailable, before anything is read
-    bound = task.bind(source, settings, seed=0)     # reads rows, makes the parts
+    bound = task.bind(source, settings)             # reads rows, makes the parts
     example = bound.example(doc)                    # training: loss on example.target
     calls = bound.requests(doc, seed)               # evaluation: what the model is asked
     item = bound.score(doc, outputs)                # pure
@@ -248,13 +248,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> BoundTask:
+    def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> BoundTask:
         """Load rows and split them into parts.
 
         Args:
             source: where the rows come from.
             settings: what the comparison chose.
-            seed: for tasks that draw rows; parts of fixed data sets never depend on it.
             chat: renders conversations; needed when `settings.chat_template` is set.
 
         Raises:

@@ -242,7 +242,7 @@ class LmEvalTask(RowTask):
         """Whether these settings turn the task's choices into letters."""
         return settings.prompt == "letters" and self.card.letters
 
-    def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> LmEvalBound:
+    def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> LmEvalBound:
         """Load rows, divide them, and join them with lm-eval's prompts and metrics."""
         return self.join(self.load(source), source.kind, settings, chat)
 

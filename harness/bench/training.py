@@ -81,7 +81,7 @@ def expert_rows(base: BaseModel, options: Options, names: Sequence[str]) -> list
         HarnessError: the source has none of the tasks.
     """
     source = open_source(options.data)
-    bound = [registry.create(name).bind(source, TaskSettings(shots=0), 0) for name in names if source_has(source, name)]
+    bound = [registry.create(name).bind(source, TaskSettings(shots=0)) for name in names if source_has(source, name)]
     if not bound:
         raise HarnessError(
             f"The source '{options.data}' has none of the tasks {', '.join(names)}: choose another --data."
@@ -95,7 +95,7 @@ def source_has(source: Any, name: str) -> bool:
     from tasks.base import TaskUnavailable
 
     try:
-        registry.create(name).bind(source, TaskSettings(shots=0), 0)
+        registry.create(name).bind(source, TaskSettings(shots=0))
     except TaskUnavailable:
         return False
     return True

@@ -76,7 +76,7 @@ def bind(names: list[str] | None, data: str, items: int) -> list[LmEvalBound]:
         if name not in likelihood or not isinstance(task, LmEvalTask) or task.card.lm_eval is None:
             raise HarnessError(f"{name} has no choices that lm-eval scores: take some of {', '.join(likelihood)}.")
         try:
-            bound.append(task.bind(source, TaskSettings(shots=0, limit=items), 0))
+            bound.append(task.bind(source, TaskSettings(shots=0, limit=items)))
         except TaskUnavailable:
             if names is not None:
                 raise

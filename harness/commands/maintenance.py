@@ -113,7 +113,7 @@ def _check_task(name: str, data: str) -> str:
     from tasks import conformance, registry
     from tasks.base import TaskSettings
 
-    bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50), 0)
+    bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50))
     conformance.check(bound)
     return f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})"
 

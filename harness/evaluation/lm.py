@@ -8,9 +8,8 @@ shared, and methods whose weights depend on the whole sequence, take it. `path` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
@@ -28,18 +27,6 @@ from results.ground.errors import HarnessError
 if TYPE_CHECKING:
     from methods.routing.context import RoutingContext
     from tasks.base import Request
-
-
-class GoldLikelihood(NamedTuple):
-    """Log-likelihood of a gold answer in nats, with its length in UTF-8 bytes."""
-
-    loglikelihood: float
-    bytes: int
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits that the model needs for one byte of the answer."""
-        return -self.loglikelihood / (self.bytes * math.log(2))
 
 
 class EvaluationLM(TemplateLM):
@@ -148,14 +135,6 @@ class EvaluationLM(TemplateLM):
         for i in open_ended:
             outputs[i] *= requests[i].samples // len(outputs[i])
         return outputs
-
-    def gold_loglikelihood(self, requests: Sequence[Request]) -> list[GoldLikelihood]:
-        """Log-likelihoods of gold answers: the continuations of `loglikelihood` requests."""
-        outputs = self.score(requests)
-        return [
-            GoldLikelihood(output.loglikelihood, len(request.continuation.encode()))
-            for output, request in zip(outputs, requests, strict=True)
-        ]
 
     # ---- lm-eval's interface
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Any
 
 import pytest
 import torch
 
-from harness.evaluation.lm import EvaluationLM, GoldLikelihood
+from harness.evaluation.lm import EvaluationLM
 from harness.evaluation.sampling import Sampling, next_tokens
 from harness.evaluation.stopping import Stops
 from results.ground.errors import HarnessError
@@ -90,14 +89,6 @@ def test_draws_are_cut(settings: dict[str, Any], allowed: set[int]) -> None:
     logits = torch.tensor([[2.0, 0.0, 1.0, -1.0]])  # probabilities 0.64, 0.09, 0.24, 0.03
     drawn = {next_tokens(logits, [Sampling(1.0, seed, **settings)], [0])[0] for seed in range(300)}
     assert drawn == allowed
-
-
-def test_gold_answers_in_bits_per_byte(tiny: Any, tokenizer: Any) -> None:
-    request = Request("loglikelihood", "", "the cat", " sät")
-    lm = EvaluationLM(tiny("llama"), tokenizer)
-    (gold,) = lm.gold_loglikelihood([request])
-    assert gold == GoldLikelihood(lm.score([request])[0].loglikelihood, 5)
-    assert gold.bits_per_byte == pytest.approx(-gold.loglikelihood / math.log(2) / 5)
 
 
 def test_progress_counts_requests(tiny: Any, tokenizer: Any) -> None:
