@@ -15,8 +15,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError
-from results.digest import file_sha256
+from results.ground.digest import file_sha256
+from results.ground.errors import HarnessError
+from results.ground.offline import offline
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ ASSETS: dict[str, Asset] = {
 }
 
 
-class AssetError(UserError):
+class AssetError(HarnessError):
     """An asset is missing, corrupt, or cannot be stored."""
 
 
@@ -87,7 +88,7 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
     folder = cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
     if (folder / "DONE").exists():
         return folder
-    if not fetch or os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if not fetch or offline():
         raise AssetError(
             f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online."
         )

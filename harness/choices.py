@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.config import TRANSFER, RunConfig
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from methods.base import Comparison, Method
@@ -46,22 +47,17 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     `transfer.from`, which does nothing for a method without experts and fit.
 
     Raises:
-        UserError: unknown method or key, a value of the wrong type, or two equal choices.
+        HarnessError: unknown method or key, a value of the wrong type, or two equal choices.
     """
     from methods import registry
 
     chosen: list[MethodChoice] = []
     stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
     if stray:
-        raise UserError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
+        raise HarnessError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
     for text in config.methods:
-        try:
-            name, inline = registry.parse(text)
-            keys = registry.config_keys(name)
-        except registry.UnknownMethod as error:
-            raise unknown("method", text, registry.names()) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        name, inline = registry.parse(text)
+        keys = registry.config_keys(name)
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
         origin = shown.pop(TRANSFER, None)
         for key in shown:
@@ -71,14 +67,14 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         try:
             method = registry.create(name, {**silent, **shown}).within(comparison(config))
         except ValueError as error:
-            raise UserError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
+            raise HarnessError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
         if origin is not None and not _has_something(method, config):
             if TRANSFER in inline:
-                raise UserError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
+                raise HarnessError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
             origin = None
         display = registry.display(name, shown if origin is None else {**shown, TRANSFER: origin})
         if any(other.display == display for other in chosen):
-            raise UserError(f"The method {display} is chosen twice: leave one out.")
+            raise HarnessError(f"The method {display} is chosen twice: leave one out.")
         resolved = method.config.model_dump(mode="json")
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
     return chosen
@@ -109,7 +105,7 @@ def identify_scoring(bound: BoundTask, config: RunConfig) -> None:
     """Give a task its judge or its minimum of isolation, whose names belong to its cells. Nothing is asked or started.
 
     Raises:
-        UserError: no judge is configured, or settings are wrong.
+        HarnessError: no judge is configured, or settings are wrong.
     """
     if bound.needs_judge:
         bound.judge = judge_of(config, bound.name)
@@ -125,25 +121,23 @@ def ask_scoring(bound: BoundTask) -> None:
     """See that a task can be scored here: its judge answers, its sandbox starts.
 
     Raises:
-        UserError: no judge can be asked, or no sandbox at or above the minimum works.
+        HarnessError: no judge can be asked, or no sandbox at or above the minimum works.
     """
-    from tasks.judge import JudgeUnavailable, check
-    from tasks.sandbox import SandboxUnavailable, strongest
+    if bound.judge is not None:
+        from tasks.judge import check
 
-    try:
-        if bound.judge is not None:
-            check(bound.judge.config)
-        if bound.runs_code:
-            strongest(bound.min_isolation)
-    except (JudgeUnavailable, SandboxUnavailable, ValueError) as error:
-        raise UserError(str(error)) from error
+        check(bound.judge.config)
+    if bound.runs_code:
+        from tasks.sandbox import strongest
+
+        strongest(bound.min_isolation)
 
 
 def judge_of(config: RunConfig, task: str) -> Judge:
     """The judge of a configuration, not asked yet.
 
     Raises:
-        UserError: none is configured, or its settings are wrong.
+        HarnessError: none is configured, or its settings are wrong.
     """
     from pydantic import ValidationError
 
@@ -151,7 +145,7 @@ def judge_of(config: RunConfig, task: str) -> Judge:
     from tasks.judge import Judge, JudgeConfig
 
     if not config.judge:
-        raise UserError(
+        raise HarnessError(
             f"The task {task} needs a judge: use --set judge.preset=deepseek (key in DEEPSEEK_API_KEY), or start "
             "`transformers serve PATH` and use --set judge.preset=local --set judge.model=PATH."
         )
@@ -159,7 +153,7 @@ def judge_of(config: RunConfig, task: str) -> Judge:
         judge = JudgeConfig.model_validate(config.judge)
         judge.load_rubric()
     except (ValidationError, ValueError) as error:
-        raise UserError(f"The judge's settings are wrong: {_sentence(error)}") from error
+        raise HarnessError(f"The judge's settings are wrong: {_sentence(error)}") from error
     return Judge(judge, cache_root() / "judge")
 
 

@@ -11,11 +11,11 @@ import click
 import typer
 
 from harness import __version__
-from harness.cli_options import Formats, RunPath, ScaledPreset, commas, completion
+from harness.cli_options import Formats, RunPath, ScaledPreset, completion, listed
 from harness.cli_tools import tools
 from harness.commands.options import takes
-from harness.errors import UserError
 from harness.options import ExecutionOptions, RunOptions
+from results.ground.errors import HarnessError
 
 app = typer.Typer(
     name="harness",
@@ -75,7 +75,7 @@ def report(
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
 
-    report_command(run, table, commas(format) or [])
+    report_command(run, table, listed(format) or [])
 
 
 @app.command()
@@ -86,7 +86,7 @@ def compare(
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
 
-    compare_command(run, commas(methods))
+    compare_command(run, listed(methods))
 
 
 @app.command()
@@ -112,7 +112,7 @@ def reproduce(
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
 
-    formats = commas(format) or []
+    formats = listed(format) or []
     reproduce_command(table, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
@@ -136,7 +136,7 @@ def ablate(
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
 
-    formats = commas(format) or []
+    formats = listed(format) or []
     reproduce_command(what, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
@@ -211,7 +211,7 @@ def main() -> None:
     try:
         # Not standalone: typer's own ending would swallow Ctrl-C.
         code = app(standalone_mode=False)
-    except UserError as error:
+    except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
         code = 2
     except click.ClickException as error:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from results.ground.names import commas
+
 RunPath = Annotated[Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.")]
 Formats = Annotated[str, typer.Option("--format", help="Comma-separated: latex, md, csv, html.")]
 
@@ -29,16 +31,6 @@ ScaledPreset = Annotated[
 ]
 
 
-def commas(text: str | None) -> list[str] | None:
-    """Split at commas outside brackets: `mixer[a=1,b=2],mole` is two methods."""
-    if text is None:
-        return None
-    parts, depth, current = [], 0, ""
-    for char in text:
-        depth += (char == "[") - (char == "]")
-        if char == "," and depth == 0:
-            parts.append(current.strip())
-            current = ""
-        else:
-            current += char
-    return [part for part in [*parts, current.strip()] if part]
+def listed(text: str | None) -> list[str] | None:
+    """The names in an option's text; None where it was not given. See `results.ground.names.commas`."""
+    return None if text is None else commas(text)

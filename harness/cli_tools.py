@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_options import commas, completion
+from harness.cli_options import completion, listed
 
 tools = typer.Typer(rich_markup_mode=None)
 
@@ -72,7 +72,7 @@ def agreement(
     """Compare a base model's scores with those that lm-eval itself computes on the same items."""
     from harness.commands.agreement import agreement_command
 
-    agreement_command(commas(tasks), model, data, items, peer_batch, json)
+    agreement_command(listed(tasks), model, data, items, peer_batch, json)
 
 
 @tools.command()
@@ -89,7 +89,7 @@ def params(
     """Count what every method trains and stores, from the architecture alone."""
     from harness.commands.params import params_command
 
-    params_command(model, rank, experts, commas(targets), commas(methods), format)
+    params_command(model, rank, experts, listed(targets), listed(methods), format)
 
 
 @tools.command()
@@ -121,7 +121,7 @@ def bench(
         data=data,
         items=items,
         repetitions=repetitions,
-        peer_batches=commas(peer_batches),
+        peer_batches=listed(peer_batches),
         run=run,
         preset=preset,
         plot=plot,

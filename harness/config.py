@@ -13,7 +13,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 
 class _Section(BaseModel):
@@ -66,7 +67,7 @@ class ExpertsSection(OptimisationSection):
 
     @property
     def alpha(self) -> float:
-        """LoRA alpha: 2 * rank unless given (spec 2.10 #11)."""
+        """LoRA alpha: 2 * rank unless given, as in LoRA-Mixer's tables (arXiv 2507.00029, A.6: rank 64, alpha 128)."""
         return self.lora_alpha if self.lora_alpha is not None else 2.0 * self.rank
 
 
@@ -137,7 +138,7 @@ def load_preset(name: str) -> dict[str, Any]:
     """A preset (by name, or a YAML file's path) merged onto its ancestors; `preset` holds its name.
 
     Raises:
-        UserError: no such preset or file, broken YAML, or a circle of `extends`.
+        HarnessError: no such preset or file, broken YAML, or a circle of `extends`.
     """
     merged: dict[str, Any] = {}
     chain: list[dict[str, Any]] = []
@@ -145,7 +146,7 @@ def load_preset(name: str) -> dict[str, Any]:
     current: str | None = name
     while current is not None:
         if current in seen:
-            raise UserError(
+            raise HarnessError(
                 f"The preset '{name}' extends itself through {' → '.join([*seen, current])}: remove one `extends`."
             )
         seen.append(current)
@@ -163,7 +164,7 @@ def _read(name: str) -> dict[str, Any]:
     if name.endswith((".yaml", ".yml")):
         path = Path(name)
         if not path.is_file():
-            raise UserError(
+            raise HarnessError(
                 f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
             )
         text = path.read_text()
@@ -177,9 +178,9 @@ def _read(name: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise UserError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
+        raise HarnessError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
     if not isinstance(layer, dict):
-        raise UserError(f"The configuration {name} must be a mapping of keys to values.")
+        raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
     return plain_of(layer, Path(name)) if "cells" in layer else layer
 
 
@@ -187,18 +188,15 @@ def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The configuration of a run from what its `run.yaml` holds.
 
     Raises:
-        UserError: it is no such file, or its configurations differ.
+        HarnessError: it is no such file, or its configurations differ.
     """
-    from results.files import StoreError
     from results.planned import plain
     from results.schema import RunInfo
 
     try:
         return plain(RunInfo.model_validate(layer), path)
     except ValidationError as error:
-        raise UserError(f"{path} is no run.yaml of this version: name a preset.") from error
-    except StoreError as error:
-        raise UserError(str(error)) from error
+        raise HarnessError(f"{path} is no run.yaml of this version: name a preset.") from error
 
 
 _WHOLE = ("paths", "method_defaults", "judge")
@@ -225,7 +223,7 @@ def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str | tupl
             (`loss.entropy.sign=-1`), or of one method (`methods.mixer.loss.entropy.sign=-1`).
 
     Raises:
-        UserError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
+        HarnessError: unknown key (naming the nearest), wrong type, or a malformed `key=value`.
     """
     return applied(load_preset(preset), overrides, sets)
 
@@ -267,7 +265,7 @@ def validate(values: Mapping[str, Any]) -> RunConfig:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
             raise unknown("configuration key", key, sorted(dotted_keys(RunConfig))) from error
-        raise UserError(
+        raise HarnessError(
             f"The configuration key {key} is wrong ({problem['msg'].lower()}): got {problem['input']!r}."
         ) from error
 
@@ -276,11 +274,11 @@ def parse_set(text: str) -> tuple[str, Any]:
     """`key=value` with a YAML value."""
     key, sign, raw = text.partition("=")
     if not sign or not key:
-        raise UserError(f"`--set {text}` must have the form key=value.")
+        raise HarnessError(f"`--set {text}` must have the form key=value.")
     try:
         return key.strip(), _number(yaml.safe_load(raw))
     except yaml.YAMLError as error:
-        raise UserError(f"The value in `--set {text}` is not valid YAML.") from error
+        raise HarnessError(f"The value in `--set {text}` is not valid YAML.") from error
 
 
 def _number(value: Any) -> Any:

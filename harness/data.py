@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from results.digest import seed_from
+from results.ground.digest import seed_from
 from tasks.base import BoundTask, Doc, Part
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness import estimate
 from harness.backlog import Backlog
-from harness.errors import UserError
 from harness.facts import Facts
 from harness.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
+from results.ground.errors import HarnessError
 from results.schema import Record
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
@@ -78,18 +78,12 @@ class Engine:
             self.folder.write_cell(failed_record(self.facts, cell, str(cell.refusal), "refused"), [])
 
     def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
-        """Train and store one expert; a failure is kept for the cells that need it.
-
-        Raises:
-            UserError: a mistake that ends the run.
-        """
+        """Train and store one expert; a failure is kept for the cells that need it."""
         if expert.origin is not None:
             self._origins[expert.origin].train_expert(replace(expert, origin=None), progress)
             return
         try:
             self._train_expert(expert, progress)
-        except UserError:
-            raise
         except Exception as error:
             self._failed_experts[expert.key] = self._failure(f"expert {expert.name}", error)
 
@@ -122,11 +116,7 @@ class Engine:
             pass
 
     def compute(self, cells: Sequence[Cell], progress: Progress) -> None:
-        """Evaluate and score one group of cells; a failure becomes their record.
-
-        Raises:
-            UserError: a mistake that ends the run.
-        """
+        """Evaluate and score one group of cells; a failure becomes their record, and ends nothing else."""
         unevaluated = [cell for cell in cells if self.backlog.lacks_outputs(cell)]
         failure = self._evaluate_all(unevaluated, progress) if unevaluated else None
         for cell in cells:
@@ -136,8 +126,6 @@ class Engine:
                 continue
             try:
                 self.score(cell)
-            except UserError:
-                raise
             except Exception as error:
                 reason = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
                 self.folder.write_cell(failed_record(self.facts, cell, reason, "failed"), [])
@@ -155,14 +143,14 @@ class Engine:
                 evaluator = Evaluator(self.base, composed, batch, cells[0].seed)
                 for cell in cells:
                     self._evaluate(cell, evaluator, progress)
-        except UserError:
-            raise
         except Exception as error:
             return self._failure(cells[0].spec.method, error)
         return None
 
     def _failure(self, what: str, error: Exception) -> str:
-        """One line on an unexpected failure; the whole of it goes to the run's `failures.log`."""
+        """One line on a failure; the whole of one that is nobody's mistake goes to the run's `failures.log`."""
+        if isinstance(error, HarnessError):
+            return str(error)
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         with (self.folder.path / FAILURES).open("a") as log:
             log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
@@ -200,14 +188,10 @@ class Engine:
 
     def expert(self, plan: ExpertPlan) -> Any:
         """One expert of the pool, from its stage or from outside, checked against the base."""
-        from methods.adapters import AdapterError
         from methods.experts import check_fits, load_expert
 
-        try:
-            expert = load_expert(plan.name, self.expert_folder(plan))
-            check_fits(expert, self.base.model)
-        except AdapterError as error:
-            raise UserError(str(error)) from error
+        expert = load_expert(plan.name, self.expert_folder(plan))
+        check_fits(expert, self.base.model)
         return expert
 
     def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.plan import Cell, Plan
 from harness.tuning import trial_scales
+from results.ground.loading import auto_class
 from tasks.base import BoundTask
 
 if TYPE_CHECKING:
@@ -92,11 +93,9 @@ def tokens_per_second(parameters: int, device: str) -> float:
 def parameter_count(config: object) -> int:
     """Parameters of a model from its configuration alone (meta device, no weights)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-    loader = AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
     with torch.device("meta"):
-        model = loader.from_config(config)
+        model = auto_class(config).from_config(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

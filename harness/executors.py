@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.config import RunConfig
@@ -47,12 +47,12 @@ def ray(engine: Engine, progress: Progress, worker: Worker) -> None:
     """One Ray task for each unit: first all experts, then all composed models.
 
     Raises:
-        UserError: Ray is not installed.
+        HarnessError: Ray is not installed.
     """
     try:
         import ray as cluster
     except ImportError as error:
-        raise UserError("The ray executor needs Ray: pip install '.[ray]' in the harness's checkout.") from error
+        raise HarnessError("The ray executor needs Ray: pip install '.[ray]' in the harness's checkout.") from error
     cluster.init(ignore_reinit_error=True, log_to_driver=False)
     gpus = 1 if engine.device.startswith("cuda") else 0
     remote = cluster.remote(num_gpus=gpus)(worker)

@@ -1,12 +1,12 @@
 """Stage 1: one LoRA per expert, trained once and stored as a PEFT adapter directory.
 
-Independently trained experts equal joint training with hard domain routing (specification 2.3), so the same adapters
-serve as the single-LoRA row and as the pool of every method that composes.
+Experts share no parameter, so training each on its own domain equals joint training with hard domain routing
+(LoRA-Mixer, arXiv 2507.00029, section 3.2), and the same adapters serve as the single-LoRA row and as the pool of every
+method that composes.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.config import ExpertsSection
-from harness.errors import UserError
-from results.digest import seed_from
+from results.ground.digest import seed_from
+from results.ground.errors import HarnessError
+from results.ground.loading import peft_task_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +31,7 @@ def outside_folder(name: str, path: str) -> Path:
     """Local folder of an adapter given by path or hub id.
 
     Raises:
-        UserError: no adapter there.
+        HarnessError: no adapter there.
     """
     folder = Path(path).expanduser()
     if not folder.is_dir() and path.count("/") == 1 and not path.startswith((".", "/", "~")):
@@ -41,11 +42,11 @@ def outside_folder(name: str, path: str) -> Path:
             patterns = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
             folder = Path(snapshot_download(path, allow_patterns=patterns))
         except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
-            raise UserError(
+            raise HarnessError(
                 f"The adapter '{path}' of the expert '{name}' cannot be fetched: check its name or your network."
             ) from error
     if not (folder / "adapter_config.json").is_file():
-        raise UserError(
+        raise HarnessError(
             f"The expert '{name}' has no adapter at {path}: give a folder with an adapter_config.json, or a hub id."
         )
     return folder
@@ -53,12 +54,9 @@ def outside_folder(name: str, path: str) -> Path:
 
 def outside_digest(name: str, path: str) -> str:
     """Content hash of an adapter that was not trained here: its configuration and weights, not where it lies."""
-    from methods.adapters import AdapterError, adapter_digest
+    from methods.adapters import adapter_digest
 
-    try:
-        return adapter_digest(outside_folder(name, path))
-    except AdapterError as error:
-        raise UserError(str(error)) from error
+    return adapter_digest(outside_folder(name, path))
 
 
 def train_expert(
@@ -112,7 +110,7 @@ def trainable_lora(
     """A fresh LoRA installed on the base by PEFT: the handle to train it, and a function that saves it.
 
     Raises:
-        UserError: the model has no module of the target names.
+        HarnessError: the model has no module of the target names.
     """
     from methods.routing.mamba import is_state_space
 
@@ -134,7 +132,7 @@ def trainable_lora(
         lora_dropout=section.lora_dropout,
         target_modules=list(section.targets),
         bias="none",
-        task_type="SEQ_2_SEQ_LM" if base.model.config.is_encoder_decoder else "CAUSAL_LM",
+        task_type=peft_task_type(base.model.config),
     )
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         # peft 0.21 reads a property that transformers 5.23 has renamed.
@@ -143,7 +141,7 @@ def trainable_lora(
         try:
             wrapped: Any = get_peft_model(base.model, config)
         except ValueError as error:
-            raise UserError(
+            raise HarnessError(
                 f"The model {base.name} has no modules named {', '.join(section.targets)}: set experts.target_modules."
             ) from error
     wrapped.peft_config["default"].base_model_name_or_path = base.name
@@ -179,7 +177,7 @@ def _own_lora(base: BaseModel, section: ExpertsSection, seed: int) -> Iterator[t
     try:
         fresh = new_expert("expert", base.model, targets, r=section.rank, lora_alpha=section.alpha, seed=seed)
     except AdapterError as error:
-        raise UserError(f"{str(error).removesuffix('.')}, in experts.target_modules.") from error
+        raise HarnessError(f"{str(error).removesuffix('.')}, in experts.target_modules.") from error
     composed = install_hard(base.model, [fresh], dropout=section.lora_dropout)
 
     def save(folder: Path) -> None:
@@ -205,8 +203,3 @@ def pad_token(tokenizer: Any) -> int:
         if candidate is not None:
             return int(candidate)
     return 0
-
-
-def offline() -> bool:
-    """Whether the user switched the hub off."""
-    return os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0")

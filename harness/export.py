@@ -10,9 +10,10 @@ from typing import Literal, get_args
 
 from harness import models
 from harness.engine import Engine
-from harness.errors import UserError, unknown
 from harness.plan import Cell
 from harness.progress import Progress
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 from results.stages import EXPERT
 
 Form = Literal["composed", "peft"]
@@ -82,7 +83,7 @@ def export(
         refer: keep hashes of the experts instead of copies.
 
     Raises:
-        UserError: something is not in the run or no longer stored, or the method is no single adapter.
+        HarnessError: something is not in the run or no longer stored, or the method is no single adapter.
     """
     if form not in get_args(Form):
         raise unknown("form", form, get_args(Form))
@@ -118,7 +119,7 @@ def _engine(engines: Sequence[tuple[str, Engine]], method: str, variant: str | N
         for label, engine in having
     }
     if len(composed) > 1 and variant is None and len({label for label, _ in having}) > 1:
-        raise UserError(
+        raise HarnessError(
             f"This run composed {method} in several ways: choose one with --variant ({', '.join(composed.values())})."
         )
     return having[0][1]
@@ -129,23 +130,23 @@ def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cel
     plan, backlog = engine.plan, engine.backlog
     choice = next(one for one in plan.methods if one.display == method)
     if seed not in plan.config.seeds:
-        raise UserError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
+        raise HarnessError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
     per_task = choice.method.per_task()
     if task is not None and task not in plan.config.tasks:
         raise unknown("task of this run", task, plan.config.tasks)
     if task is not None and not per_task:
-        raise UserError(f"{method} has one fit for all tasks: leave --task out.")
+        raise HarnessError(f"{method} has one fit for all tasks: leave --task out.")
     found = [cell for cell in plan.cells if cell.spec.method == method and cell.seed == seed]
     found = [cell for cell in found if task in (None, cell.spec.task)]
     usable = [cell for cell in found if cell.refusal is None]
     if not usable:
-        raise UserError(f"There is nothing of {method} to export: {found[0].refusal}.")
+        raise HarnessError(f"There is nothing of {method} to export: {found[0].refusal}.")
     for cell in usable:
         lost = [expert.name for expert in cell.pool if not expert.path and not engine.stages.find(EXPERT, expert.key)]
         if lost:
-            raise UserError(f"The expert {lost[0]} of this run is not stored: continue it with `harness run` first.")
+            raise HarnessError(f"The expert {lost[0]} of this run is not stored: continue it with `harness run` first.")
         if backlog.lacks_fit(cell):
-            raise UserError(f"The fit of {method} is not stored: continue the run with `harness run` first.")
+            raise HarnessError(f"The fit of {method} is not stored: continue the run with `harness run` first.")
     return usable if per_task else usable[:1]
 
 
@@ -186,16 +187,16 @@ def _write_adapter(engine: Engine, cells: Sequence[Cell], output: Path) -> None:
     (cell, *others) = cells
     if others:
         tasks = ", ".join(one.spec.task for one in cells)
-        raise UserError(f"{cell.spec.method} has a fit for each task: choose one with --task ({tasks}).")
+        raise HarnessError(f"{cell.spec.method} has a fit for each task: choose one with --task ({tasks}).")
     if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"The folder {output} is not empty: choose another --output.")
+        raise HarnessError(f"The folder {output} is not empty: choose another --output.")
     kind = "SEQ_2_SEQ_LM" if engine.plan.model_config.is_encoder_decoder else "CAUSAL_LM"
     base, _ = models.resolve(engine.plan.config.model.name)
     with engine.composed(cell, _silent()) as composed:
         try:
             merged = composed.merged(cell.spec.method)
         except Unsupported as error:
-            raise UserError(f"{cell.spec.method} is no ordinary adapter: {error}; leave --as out.") from error
+            raise HarnessError(f"{cell.spec.method} is no ordinary adapter: {error}; leave --as out.") from error
         save_expert(merged, output, base_model=base, task_type=kind)
 
 

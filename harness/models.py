@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space
-from harness.errors import UserError, unknown
-from results.digest import digest, file_sha256
-from results.files import write_json
+from results.ground.digest import digest, file_sha256
+from results.ground.errors import HarnessError
+from results.ground.files import write_json
+from results.ground.loading import auto_class
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,7 +66,7 @@ def bundled_model_folder(name: str, *, fetch: bool = True) -> Path:
 
     Raises:
         AssetError: asset not available or not yet converted, or no space for the converted weights.
-        UserError: no bundled model has that name.
+        HarnessError: no bundled model has that name.
     """
     if name not in BUNDLED:
         raise unknown("bundled model", name, BUNDLED)
@@ -121,7 +123,7 @@ def resolve(name: str) -> tuple[str, str]:
         return str(bundled_model_folder(name)), BUNDLED[name].label
     if Path(name).is_dir():
         if not (Path(name) / "config.json").exists():
-            raise UserError(f"The folder {name} holds no config.json: give a Hugging Face model folder.")
+            raise HarnessError(f"The folder {name} holds no config.json: give a Hugging Face model folder.")
         return str(Path(name).resolve()), Path(name).resolve().name
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
         raise unknown("model", name, [*BUNDLED, "ORG/NAME (a hub id)", "a local folder"])
@@ -136,9 +138,17 @@ def model_config(name: str, revision: str | None = None) -> Any:
     try:
         return AutoConfig.from_pretrained(path, revision=revision)
     except OSError as error:
-        raise UserError(
+        raise HarnessError(
             f"The model '{name}' cannot be read ({_first_line(error)}): check its name or your network."
         ) from error
+
+
+def skeleton(config: Any) -> Any:
+    """The model of a `transformers` configuration with no weights behind its shapes (meta device)."""
+    import torch
+
+    with torch.device("meta"):
+        return auto_class(config).from_config(config)
 
 
 def with_targets(config: RunConfig) -> RunConfig:
@@ -199,14 +209,14 @@ def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
     """Renders conversations with the model's own template (the protocol `tasks.base.ChatTemplate`).
 
     Raises:
-        UserError: the model's tokenizer has no chat template.
+        HarnessError: the model's tokenizer has no chat template.
     """
     from transformers import AutoTokenizer
 
     path, _ = resolve(name)
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     if tokenizer.chat_template is None:
-        raise UserError(f"The model '{name}' has no chat template: set model.chat_template=false.")
+        raise HarnessError(f"The model '{name}' has no chat template: set model.chat_template=false.")
 
     def render(messages: list[dict[str, str]], /, *, add_generation_prompt: bool) -> str:
         return str(
@@ -225,23 +235,22 @@ def load(name: str, *, revision: str | None = None, dtype: str = "float32", devi
     """Load a causal or seq2seq base model in eval mode, all parameters frozen.
 
     Raises:
-        UserError: unknown name, unreadable files, or unknown dtype.
+        HarnessError: unknown name, unreadable files, or unknown dtype.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     path, label = resolve(name)
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
     config = model_config(name, revision)
-    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     try:
-        model: Any = loader.from_pretrained(path, revision=revision, dtype=kind)
+        model: Any = auto_class(config).from_pretrained(path, revision=revision, dtype=kind)
         model.to(device)
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except OSError as error:
-        raise UserError(
+        raise HarnessError(
             f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network."
         ) from error
     model.eval()
@@ -253,7 +262,7 @@ def resolve_device(name: str) -> str:
     """`auto` is the first CUDA device where there is one, else the CPU.
 
     Raises:
-        UserError: a device that torch does not see.
+        HarnessError: a device that torch does not see.
     """
     import torch
 
@@ -262,7 +271,7 @@ def resolve_device(name: str) -> str:
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
+        raise HarnessError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
     return name
 
 

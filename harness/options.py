@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict, get_type_hints
 
 from harness.config import TRANSFER, RunConfig, deep_merge, nest, resolve
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def configuration(preset: str, options: RunOptions, below: Mapping[str, Any] | N
         below: nested values between the two, such as a paper's settings of a table.
 
     Raises:
-        UserError: an unknown key, a wrong type, or an option of a wrong kind.
+        HarnessError: an unknown key, a wrong type, or an option of a wrong kind.
     """
     values = deep_merge(below or {}, overrides(options))
     return resolve(preset, values, method_settings(options))
@@ -90,7 +90,7 @@ def overrides(options: RunOptions) -> dict[str, Any]:
     """Options as nested configuration values; settings are left to `method_settings`.
 
     Raises:
-        UserError: an option that is none, or a list given as something else.
+        HarnessError: an option that is none, or a list given as something else.
     """
     known = {name: option for name, _, option in declared(RunOptions)}
     values: dict[str, Any] = {}
@@ -99,7 +99,7 @@ def overrides(options: RunOptions) -> dict[str, Any]:
         if value is None or name not in known:
             continue
         if name in ("methods", "tasks", "seeds", "experts") and isinstance(value, str | int):
-            raise UserError(f"{name} takes a list, not {value!r}: write [{value!r}].")
+            raise HarnessError(f"{name} takes a list, not {value!r}: write [{value!r}].")
         for key in known[name].keys:
             values = deep_merge(values, nest(key, list(value) if name in ("methods", "tasks", "seeds") else value))
     if (experts := options.get("experts")) is not None:
@@ -122,5 +122,5 @@ def _pool(experts: Mapping[str, str | None] | Sequence[str]) -> dict[str, Any]:
         pairs = [(name, path or None) for name, _, path in (text.partition("=") for text in experts)]
     names = [name for name, _ in pairs]
     if "" in names or len(set(names)) < len(names):
-        raise UserError(f"The pool {', '.join(names)} has an empty name or one twice: give each expert its own.")
+        raise HarnessError(f"The pool {', '.join(names)} has an empty name or one twice: give each expert its own.")
     return {"names": names, "paths": {name: str(path) for name, path in pairs if path}}

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
 from harness.config import TRANSFER, OptimisationSection, RunConfig
-from harness.errors import UserError, unknown
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
-from results.digest import digest
+from results.ground.digest import digest
+from results.ground.errors import HarnessError
 from results.schema import CellSpec
 from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 
@@ -60,8 +60,8 @@ class Plan:
     """All cells of a run in table order, and the data they share.
 
     Raises (on construction):
-        UserError: an unknown name or key, a task the source lacks, an expert without data, a pool too small, or another
-            base model whose experts and fits do not fit this one.
+        HarnessError: an unknown name or key, a task the source lacks, an expert without data, a pool too small, or
+            another base model whose experts and fits do not fit this one.
     """
 
     def __init__(
@@ -88,13 +88,14 @@ class Plan:
         self._bound = {} if bound is None else bound
         self.tasks = self._choose_tasks()
         self._check_methods()
+        self._check_pool()
         self.origins = {name: self._origin(name) for name in dict.fromkeys(m.origin for m in self.methods if m.origin)}
 
     def _origin(self, name: str) -> Plan:
         """The plan of the same run on another base model, for the methods that take experts and fits from it.
 
         Raises:
-            UserError: it is this run's own model, or its linear layers have other shapes.
+            HarnessError: it is this run's own model, or its linear layers have other shapes.
         """
         from methods.shapes import config_shapes, differences
 
@@ -105,9 +106,11 @@ class Plan:
         origin = Plan(self.config.model_copy(update={"model": model}), self.source, methods, bound)
         here = self.config.model.name
         if origin.model_revision == self.model_revision:
-            raise UserError(f"{TRANSFER} names the model of the run itself, {name}: leave it out or choose another.")
+            raise HarnessError(f"{TRANSFER} names the model of the run itself, {name}: leave it out or choose another.")
         if unequal := differences(config_shapes(origin.model_config), config_shapes(self.model_config)):
-            raise UserError(f"The experts and routers of {name} do not fit {here}: {unequal}; choose another --model.")
+            raise HarnessError(
+                f"The experts and routers of {name} do not fit {here}: {unequal}; choose another --model."
+            )
         return origin
 
     @cached_property
@@ -128,13 +131,13 @@ class Plan:
         """Bound tasks whose training rows an expert learns from: those of its name in the expert map with data here.
 
         Raises:
-            UserError: no registered task is served by that expert, or none has training rows in this source.
+            HarnessError: no registered task is served by that expert, or none has training rows in this source.
         """
         from tasks import registry
 
         served = [name for name in registry.names() if registry.card(name).expert == expert]
         if not served:
-            raise UserError(
+            raise HarnessError(
                 f"No task is served by the expert '{expert}': name one of {', '.join(known_experts())}, "
                 f"or give its adapter with --experts {expert}=PATH."
             )
@@ -147,7 +150,7 @@ class Plan:
             if candidate.parts["expert-train"]:
                 bound.append(candidate)
         if not bound:
-            raise UserError(
+            raise HarnessError(
                 f"The source '{self.config.data}' has no training rows for the expert '{expert}': leave it out of "
                 "experts.names, choose another --data, or give its adapter with --experts NAME=PATH."
             )
@@ -173,7 +176,7 @@ class Plan:
         if (name, settings) not in self._bound:
             task = registry.create(name)
             task.check(self.source)
-            self._bound[name, settings] = task.bind(self.source, settings, 0, self._chat)
+            self._bound[name, settings] = task.bind(self.source, settings, self._chat)
         return self._bound[name, settings]
 
     @cached_property
@@ -185,17 +188,11 @@ class Plan:
 
     def _choose_tasks(self) -> list[TaskChoice]:
         from tasks import registry
-        from tasks.sources import SourceError
 
         chosen = []
         for display in self.config.tasks:
-            try:
-                name, shots = registry.parse(display)
-                bound = self.bind(name, shots if shots is not None else self.config.eval.shots)
-            except registry.UnknownTask as error:
-                raise unknown("task", display, registry.names()) from error
-            except (TaskUnavailable, SourceError) as error:
-                raise UserError(str(error)) from error
+            name, shots = registry.parse(display)
+            bound = self.bind(name, shots if shots is not None else self.config.eval.shots)
             identify_scoring(bound, self.config)
             expert = registry.card(name).expert
             chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
@@ -208,7 +205,17 @@ class Plan:
             try:
                 choice.method.check(self.model_config, self.config.experts.names)
             except Unsupported as error:
-                raise UserError(f"{choice.display}: {error}") from error
+                raise HarnessError(f"{choice.display}: {error}") from error
+
+    def _check_pool(self) -> None:
+        """See that experts from outside fit the base model, by their shapes."""
+        from harness.experts import outside_folder
+        from harness.models import skeleton
+        from methods.experts import check_fits, load_expert
+
+        for name, path in self.config.experts.paths.items():
+            if name in self.config.experts.names:
+                check_fits(load_expert(name, outside_folder(name, path)), skeleton(self.model_config))
 
     def expert_seed(self, seed: int) -> int:
         """Seed of the pool's experts in a run's cells of one seed."""
@@ -244,17 +251,17 @@ class Plan:
         """Tasks with training rows by the expert that serves them; experts from outside may have none here.
 
         Raises:
-            UserError: an expert that is trained here has none, or none has any.
+            HarnessError: an expert that is trained here has none, or none has any.
         """
         bound = {}
         for name in self.config.experts.names:
             try:
                 bound[name] = self.expert_tasks(name)
-            except UserError:
+            except HarnessError:
                 if name not in self.config.experts.paths:
                     raise
         if not bound:
-            raise UserError("No expert of the pool has routing data in this source: choose another --data.")
+            raise HarnessError("No expert of the pool has routing data in this source: choose another --data.")
         return bound
 
     def routing_tasks(self) -> list[BoundTask]:

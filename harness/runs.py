@@ -21,12 +21,13 @@ from harness.backlog import Job, stage_names
 from harness.choices import ask_scoring
 from harness.config import validate
 from harness.engine import Engine
-from harness.errors import UserError, unknown
 from harness.executors import EXECUTORS, Work
 from harness.plan import Cell, Plan
 from harness.progress import Progress
 from harness.sources import open_source
 from harness.variants import Variant, changed, default_folder, planned_variant
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 from results.planned import extended, superseded
 from results.schema import Command, PlannedCell, Record, RunInfo
 from results.stages import Stages
@@ -87,7 +88,7 @@ class Run:
             fetch: whether a bundled model or bundled data that is not in the cache yet may be fetched.
 
         Raises:
-            UserError: a mistake in a configuration, or a folder that cannot take this run.
+            HarnessError: a mistake in a configuration, or a folder that cannot take this run.
         """
         models.quiet_libraries()
         for config in {variant.config.model.name: variant.config for variant in variants}.values():
@@ -101,12 +102,12 @@ class Run:
         """A run that a folder holds, with every configuration it ever had.
 
         Raises:
-            UserError: the folder is no run, or keeps no configuration.
+            HarnessError: the folder is no run, or keeps no configuration.
         """
         models.quiet_libraries()
         folder = RunFolder.open(path)
         if not folder.info.variants:
-            raise UserError(f"{path} keeps no configuration: it can be reported, but not computed or changed.")
+            raise HarnessError(f"{path} keeps no configuration: it can be reported, but not computed or changed.")
         variants = [Variant(validate(one.config), one.label) for one in folder.info.variants]
         return cls(path, _planned(variants, True), stage_store(), arguments)
 
@@ -134,7 +135,7 @@ class Run:
         """The device of the first configuration, as torch names it.
 
         Raises:
-            UserError: there is no such device here.
+            HarnessError: there is no such device here.
         """
         return models.resolve_device(self.variants[0].config.model.device)
 
@@ -143,7 +144,7 @@ class Run:
         """What computes each configuration; they share one base model in memory.
 
         Raises:
-            UserError: there is no such device here.
+            HarnessError: there is no such device here.
         """
         return [
             Engine(
@@ -188,7 +189,7 @@ class Run:
             The records of the whole run.
 
         Raises:
-            UserError: no such executor or device, no judge or sandbox where one is needed, or another process writes
+            HarnessError: no such executor or device, no judge or sandbox where one is needed, or another process writes
                 to the folder.
         """
         check_executor(executor)
@@ -228,8 +229,8 @@ class Run:
             The number of cells that were scored.
 
         Raises:
-            UserError: no such task, outputs that are not stored, a setting that decides more than scores, or scoring is
-                not possible.
+            HarnessError: no such task, outputs that are not stored, a setting that decides more than scores, or
+                scoring is not possible.
         """
         known = dict.fromkeys(name for variant in self.variants for name in variant.config.tasks)
         if task not in known:
@@ -241,12 +242,12 @@ class Run:
             for cell, before in zip(engine.plan.cells, old.cells, strict=True):
                 scored = cell.spec.task == task
                 if cell.outputs_key != before.outputs_key or (not scored and cell.key != before.key):
-                    raise UserError("`--set` changes what is computed, not only how it is scored: use `harness run`.")
+                    raise HarnessError("`--set` changes more than how outputs are scored: use `harness run`.")
                 if scored and cell.refusal is None:
                     cells.append((engine, cell, variant.label))
         for engine, cell, _ in cells:
             if engine.backlog.lacks_outputs(cell):
-                raise UserError(f"The outputs of {cell.spec.method} on {task} are not stored: run it again first.")
+                raise HarnessError(f"The outputs of {cell.spec.method} on {task} are not stored: run it again first.")
         ask_scoring(other.tasks()[task])
         with self.folder.lock():
             stored = RunFolder.open(self.path).info
@@ -280,7 +281,7 @@ class Run:
 
 def check_executor(name: str) -> None:
     """Raises:
-    UserError: there is no such executor.
+    HarnessError: there is no such executor.
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)

@@ -12,7 +12,7 @@ from harness.data import Encoded, Pending, collate, draw, encode
 from harness.experts import pad_token
 from harness.forward import is_seq2seq, target_cross_entropy, target_logits
 from harness.training import Recipe, train
-from results.digest import seed_from
+from results.ground.digest import seed_from
 from tasks.base import Part
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.assets import asset_folder, cache_root
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -25,7 +25,7 @@ def open_source(data: str, *, fetch: bool = True) -> Source:
         fetch: whether bundled data that is not in the cache yet may be downloaded.
 
     Raises:
-        UserError: the directory does not exist, or bundled data is not in the cache and may not or cannot be fetched.
+        HarnessError: the directory does not exist, or bundled data is not in the cache and cannot be fetched.
     """
     from tasks.crossdomain import WithMadeSets
     from tasks.sources import BundledSource, DirectorySource, HubSource
@@ -37,5 +37,5 @@ def open_source(data: str, *, fetch: bool = True) -> Source:
         return WithMadeSets(HubSource(), made_sets_folder())
     folder = Path(data).expanduser()
     if not folder.is_dir():
-        raise UserError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
+        raise HarnessError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
     return DirectorySource(folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.config import RunConfig, applied, parse_set, validate, with_setting
 from harness.options import RunOptions, method_settings, overrides
-from results.digest import digest
+from results.ground.digest import digest
 from results.planned import plain
 from results.schema import PlannedVariant, RunInfo
 from results.store import RunFolder
@@ -28,7 +28,7 @@ def of_run(path: Path, options: RunOptions) -> list[Variant]:
 
     Raises:
         StoreError: the folder is no run, or keeps no configuration.
-        UserError: a mistake in an option.
+        HarnessError: a mistake in an option.
     """
     info = RunFolder.open(path).info
     labels = dict.fromkeys(variant.label for variant in info.variants) or {"": None}
@@ -46,7 +46,7 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
     """A configuration with some `key=value` settings of the run itself.
 
     Raises:
-        UserError: an unknown key, or a wrong value.
+        HarnessError: an unknown key, or a wrong value.
     """
     values: dict[str, Any] = config.model_dump(mode="json")
     for text in settings:

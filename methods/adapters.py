@@ -5,7 +5,6 @@ Nothing here needs torch, so that a comparison can be planned from adapters' has
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -13,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from results.ground.digest import file_sha256, text_sha256
+from results.ground.errors import HarnessError
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -36,7 +38,7 @@ _REFUSED = {
 _BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
 
 
-class AdapterError(ValueError):
+class AdapterError(HarnessError, ValueError):
     """An adapter directory that cannot be used as an expert; the message is one sentence that says why."""
 
 
@@ -117,8 +119,7 @@ def adapter_digest(folder: Path, length: int = 16) -> str:
         AdapterError: see `read_config` and `weight_file`.
     """
     config = read_config(folder)
-    with weight_file(folder).open("rb") as handle:
-        weights = hashlib.file_digest(handle, "sha256").hexdigest()
+    weights = file_sha256(weight_file(folder))
     settings = [
         config.r,
         config.lora_alpha,
@@ -126,7 +127,7 @@ def adapter_digest(folder: Path, length: int = 16) -> str:
         sorted(config.alpha_pattern.items()),
         config.use_rslora,
     ]
-    return hashlib.sha256(json.dumps([settings, weights]).encode()).hexdigest()[:length]
+    return text_sha256(json.dumps([settings, weights]))[:length]
 
 
 def _read_json(folder: Path) -> dict[str, Any]:

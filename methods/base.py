@@ -28,12 +28,13 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from methods.routing.context import CountedTokens, RoutingContext
+from results.ground.errors import HarnessError
 
 Track = Literal["compose", "joint", "reference"]
 Budget = Literal["router", "expert"]
 
 
-class Unsupported(ValueError):
+class Unsupported(HarnessError, ValueError):
     """A method cannot be used here (architecture, pool size, setting). The message is one sentence for the user."""
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from methods.architectures import Architecture
 from methods.base import Comparison, Expert, Method, SiteFactors, Unsupported
 from methods.experts import linear_sites
+from results.ground.loading import auto_class
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,6 @@ def meta_model(config: Any) -> nn.Module:
     with torch.device("meta"):
         model: nn.Module = auto_class(config).from_config(config)
     return model.eval()
-
-
-def auto_class(config: Any) -> Any:
-    """The `transformers` class that makes a language model of a configuration."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
-
-    return AutoModelForSeq2SeqLM if getattr(config, "is_encoder_decoder", False) else AutoModelForCausalLM
 
 
 def _factors(linear: nn.Linear, rank: int) -> SiteFactors:

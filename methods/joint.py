@@ -18,6 +18,7 @@ from methods.routing.composed import RoutedComposed
 from methods.routing.context import RoutingContext
 from methods.routing.ffn import gated_blocks
 from methods.routing.method import RoutedMethod
+from results.ground.loading import auto_class
 
 T = TypeVar("T")
 JointData = Literal["stage1+routing", "stage1", "routing"]
@@ -166,13 +167,12 @@ def has_gated_blocks(model_config: Any) -> bool:
 
 @lru_cache(maxsize=8)
 def _architecture(config_json: str) -> tuple[frozenset[str], bool]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoConfig
 
     values = json.loads(config_json)
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
-        model = loader.from_config(config)
+        model = auto_class(config).from_config(config)
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     return frozenset(leaves), bool(gated_blocks(model))
 

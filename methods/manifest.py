@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from results.ground.errors import HarnessError
+
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
 EVERY_TASK = "all"
 
 
-class SavedModelError(ValueError):
+class SavedModelError(HarnessError, ValueError):
     """A saved composed model that cannot be written or used; the message is one sentence that names the mend."""
 
 

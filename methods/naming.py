@@ -14,6 +14,14 @@ from typing import Any
 
 import yaml
 
+from results.ground.errors import HarnessError
+from results.ground.names import commas
+
+
+class VariantError(HarnessError, ValueError):
+    """A variant that cannot be read, or a key or value that its method does not take."""
+
+
 _VARIANT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(?:\[(?P<settings>.*)\])?", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _INTEGER = re.compile(r"[-+]?\d+")
@@ -25,20 +33,20 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     Values are YAML scalars or flow lists; `1e-3` is a number here, which YAML 1.1 would read as text.
 
     Raises:
-        ValueError: not of the form `NAME` or `NAME[key=value,...]`.
+        VariantError: not of the form `NAME` or `NAME[key=value,...]`.
     """
     match = _VARIANT.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"Cannot read the method '{text}': write NAME or NAME[key=value,key=value].")
+        raise VariantError(f"Cannot read the method '{text}': write NAME or NAME[key=value,key=value].")
     overrides: dict[str, Any] = {}
     settings = match["settings"]
-    for part in _split(settings) if settings else []:
+    for part in commas(settings) if settings else []:
         key, equals, value = part.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ValueError(f"Cannot read '{part.strip()}' in '{text}': write key=value.")
+            raise VariantError(f"Cannot read '{part.strip()}' in '{text}': write key=value.")
         if key in overrides:
-            raise ValueError(f"The key '{key}' stands twice in '{text}': leave one out.")
+            raise VariantError(f"The key '{key}' stands twice in '{text}': leave one out.")
         overrides[key] = parse_value(value)
     return match["name"], overrides
 
@@ -55,7 +63,7 @@ def parse_value(text: str) -> Any:
     """One value as YAML reads it, plus numbers such as `1e-3`.
 
     Raises:
-        ValueError: not YAML.
+        VariantError: not YAML.
     """
     text = text.strip()
     if _INTEGER.fullmatch(text):
@@ -67,11 +75,11 @@ def parse_value(text: str) -> Any:
         with suppress(ValueError):
             return json.loads(text, strict=False)
     if text.startswith("[") and text.endswith("]"):
-        return [parse_value(part) for part in _split(text[1:-1]) if part.strip()]
+        return [parse_value(part) for part in commas(text[1:-1])]
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"Cannot read the value '{text}': quote it as YAML text.") from error
+        raise VariantError(f"Cannot read the value '{text}': quote it as YAML text.") from error
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -96,28 +104,6 @@ def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
             section = section.setdefault(parent, {})
         section[leaf] = value
     return nested
-
-
-def _split(text: str) -> list[str]:
-    """Parts between commas that stand outside brackets and quotes."""
-    parts, depth, quote, start, escaped = [], 0, "", 0, False
-    for index, character in enumerate(text):
-        if escaped:
-            escaped = False
-        elif quote:
-            escaped = quote == '"' and character == "\\"
-            quote = "" if character == quote else quote
-        elif character in "'\"":
-            quote = character
-        elif character in "[{":
-            depth += 1
-        elif character in "]}":
-            depth -= 1
-        elif character == "," and depth == 0:
-            parts.append(text[start:index])
-            start = index + 1
-    parts.append(text[start:])
-    return parts
 
 
 def _value_text(value: Any) -> str:

@@ -7,7 +7,6 @@ add methods through the entry-point group `harness.methods`: each entry point na
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +15,9 @@ from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
-from methods.naming import display, flatten, nest, parse, parse_value
+from methods.naming import VariantError, display, flatten, nest, parse, parse_value
+from results.ground.front_matter import CardError, split
+from results.ground.names import UnknownName, nearest, unknown
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -28,11 +27,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Card",
     "UnknownMethod",
+    "VariantError",
     "card",
     "cards",
     "config_keys",
     "create",
-    "deviations",
     "display",
     "method_class",
     "names",
@@ -45,7 +44,7 @@ _FIELDS = {"name", "summary", "track", "class", "config", "paper", "trained", "t
 _TRACKS = ("compose", "joint", "reference")
 
 
-class UnknownMethod(ValueError):
+class UnknownMethod(UnknownName):
     """No method has that name; the message offers the nearest ones."""
 
 
@@ -84,7 +83,7 @@ class Card:
 
     def body(self) -> str:
         """The card's text below the front matter, as Markdown."""
-        return _split_front_matter(self.source.read_text(encoding="utf-8"), self.source.name)[1]
+        return split(self.source.read_text(encoding="utf-8"), self.source.name)[1] + "\n"
 
 
 @cache
@@ -92,7 +91,7 @@ def cards() -> dict[str, Card]:
     """All cards by name, in table order.
 
     Raises:
-        ValueError: a card that is malformed, or a name that two cards claim.
+        CardError: a card that is malformed, or a name that two cards claim.
     """
     found: dict[str, Card] = {}
     folders = [resources.files("methods.cards")]
@@ -103,7 +102,7 @@ def cards() -> dict[str, Card]:
                 continue
             new = read_card(file)
             if new.name in found:
-                raise ValueError(f"Two cards claim the method '{new.name}': rename {found[new.name].source} or {file}.")
+                raise CardError(f"Two cards claim the method '{new.name}': rename {found[new.name].source} or {file}.")
             found[new.name] = new
     return {entry.name: entry for entry in sorted(found.values(), key=lambda entry: (entry.order, entry.name))}
 
@@ -112,17 +111,15 @@ def read_card(file: Traversable) -> Card:
     """One card from its file.
 
     Raises:
-        ValueError: no front matter, a missing or unknown field, or a value that is not allowed.
+        CardError: no front matter, a missing or unknown field, or a value that is not allowed.
     """
-    front = yaml.load(_split_front_matter(file.read_text(encoding="utf-8"), file.name)[0], _LOADER)
-    if not isinstance(front, dict):
-        raise ValueError(f"The card {file.name} needs a mapping as its front matter.")
+    front, _ = split(file.read_text(encoding="utf-8"), file.name)
     if wrong := front.keys() ^ _FIELDS:
-        raise ValueError(f"The card {file.name} lacks or does not know the fields {', '.join(sorted(wrong))}.")
+        raise CardError(f"The card {file.name} lacks or does not know the fields {', '.join(sorted(wrong))}.")
     if file.name != f"{front['name']}.md":
-        raise ValueError(f"The card {file.name} names the method '{front['name']}': file and name must agree.")
+        raise CardError(f"The card {file.name} names the method '{front['name']}': file and name must agree.")
     if front["track"] not in _TRACKS or front["task_identity"] not in ("needed", "not"):
-        raise ValueError(
+        raise CardError(
             f"The card {file.name} needs a track of {', '.join(_TRACKS)} and a task_identity of needed or not."
         )
     return Card(target=front.pop("class"), config=front.pop("config") or {}, source=file, **front)
@@ -140,7 +137,7 @@ def card(name: str) -> Card:
         UnknownMethod: no method has that name.
     """
     if name not in cards():
-        raise UnknownMethod(f"Unknown method '{name}': {_nearest(name, cards())}")
+        raise unknown("method", name, cards(), UnknownMethod)
     return cards()[name]
 
 
@@ -160,7 +157,7 @@ def create(name: str, overrides: Mapping[str, Any] | None = None) -> Method:
 
     Raises:
         UnknownMethod: no method has that name.
-        ValueError: a key that the method does not have, or a value that its type refuses.
+        VariantError: a key that the method does not have, or a value that its type refuses.
     """
     cls = method_class(name)
     defaults = config_keys(name)
@@ -174,25 +171,13 @@ def config_keys(name: str) -> dict[str, Any]:
 
     Raises:
         UnknownMethod: no method has that name.
-        ValueError: the card sets a key that the class does not have.
+        VariantError: the card sets a key that the class does not have.
     """
     cls = method_class(name)
     base = flatten(card(name).config)
     defaults = _leaves(cls.Config())
     _refuse_unknown(f"The card of {name}", base, defaults)
     return _leaves(_validated(cls.Config, defaults | base, name))
-
-
-def deviations(name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The overrides that differ from the method's defaults, by dotted key, so that equal variants get one name.
-
-    Raises:
-        UnknownMethod: no method has that name.
-        ValueError: see `create`.
-    """
-    defaults = config_keys(name)
-    resolved = _leaves(create(name, overrides).config)
-    return {key: resolved[key] for key in flatten(overrides) if resolved[key] != defaults[key]}
 
 
 def _validated(config: type[Any], flat: Mapping[str, Any], name: str) -> Any:
@@ -204,7 +189,7 @@ def _validated(config: type[Any], flat: Mapping[str, Any], name: str) -> Any:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise ValueError(f"{name}{f': {key}' if key else ''}: {message}") from error
+        raise VariantError(f"{name}{f': {key}' if key else ''}: {message}") from error
 
 
 def _leaves(config: BaseModel) -> dict[str, Any]:
@@ -214,24 +199,5 @@ def _leaves(config: BaseModel) -> dict[str, Any]:
 def _refuse_unknown(owner: str, given: Iterable[str], known: Mapping[str, Any]) -> None:
     for key in given:
         if key not in known:
-            raise ValueError(f"{owner} has no configuration key '{key}': {_nearest(key, known)}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    options = list(known)
-    close = difflib.get_close_matches(name, options, n=3, cutoff=0.5)
-    # A key is often right but for its section: `entropy.sign` for `loss.entropy.sign`.
-    close += [option for option in options if option.endswith(f".{name}") and option not in close]
-    if close:
-        return f"did you mean {' or '.join(close[:3])}?"
-    return f"known: {', '.join(options)}." if options else "it has none."
-
-
-def _split_front_matter(text: str, name: str) -> tuple[str, str]:
-    if not text.startswith("---\n") or "\n---\n" not in text[3:]:
-        raise ValueError(f"The card {name} needs YAML front matter between two lines of three dashes.")
-    front, _, body = text[4:].partition("\n---\n")
-    return front, body.strip() + "\n"
-
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            hint = nearest(key, known) if known else "it has none."
+            raise VariantError(f"{owner} has no configuration key '{key}': {hint}")

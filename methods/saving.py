@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from methods import registry
-from methods.adapters import CONFIG_FILE, AdapterError, adapter_digest, weight_file
+from methods.adapters import CONFIG_FILE, adapter_digest, weight_file
 from methods.base import Composed, Expert, Method
 from methods.experts import load_expert, save_expert
 from methods.generation import mark_prompts, unmark_prompts
@@ -29,6 +29,7 @@ from methods.manifest import (
     read_manifest,
 )
 from methods.shapes import config_shapes, differences, model_shapes
+from results.ground.loading import auto_class, peft_task_type
 
 HANDLE = "lora_composed"
 """Attribute of a loaded model that holds the `Composed`."""
@@ -216,14 +217,13 @@ def _base(saved: SavedBase, model: Any, device: Any, dtype: Any) -> Any:
         if device is not None or dtype is not None:
             model.to(device=device, dtype=_dtype(dtype))
         return model
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoConfig
 
     place = saved.location if model is None else str(model)
     revision = saved.revision if model is None and not Path(place).is_dir() else None
     try:
         config = AutoConfig.from_pretrained(place, revision=revision)
-        loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        loaded: Any = loader.from_pretrained(place, revision=revision, dtype=_dtype(dtype or saved.dtype))
+        loaded: Any = auto_class(config).from_pretrained(place, revision=revision, dtype=_dtype(dtype or saved.dtype))
     except (OSError, ValueError) as error:
         raise SavedModelError(
             f"The base model {saved.name} cannot be loaded from {place}: give methods.load a model=, which may be a "
@@ -260,8 +260,7 @@ def _describe_expert(name: str, source: Source, *, refer: bool) -> SavedExpert:
 
 def _write_expert(expert: Expert, scratch: Path, base: str, model: Any) -> Source:
     folder = scratch / _file_name(expert.name)
-    kind = "SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else "CAUSAL_LM"
-    save_expert(expert, folder, base_model=base, task_type=kind)
+    save_expert(expert, folder, base_model=base, task_type=peft_task_type(model.config))
     return Source(folder)
 
 
@@ -279,10 +278,7 @@ def _read_expert(folder: Path, saved: SavedExpert, given: Mapping[str, Path | st
             f"The expert '{saved.name}' with hash {saved.digest} was saved by reference{known}: give its adapter "
             f"directory, experts={{'{saved.name}': PATH}}."
         )
-    try:
-        expert = load_expert(saved.name, Path(place))
-    except AdapterError as error:
-        raise SavedModelError(str(error)) from error
+    expert = load_expert(saved.name, Path(place))
     if expert.digest != saved.digest:
         raise SavedModelError(
             f"The adapter at {place} is not the expert '{saved.name}' that was saved: its hash is {expert.digest}, "

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from results.ground.loading import auto_class
+
 Shapes = Mapping[str, tuple[int, int]]
 """`(d_out, d_in)` by module path, without output embeddings: vocabularies may differ."""
 
@@ -32,13 +34,12 @@ def config_shapes(model_config: Any) -> dict[str, tuple[int, int]]:
 
 @lru_cache(maxsize=8)
 def _config_shapes(config_json: str) -> dict[str, tuple[int, int]]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    from transformers import AutoConfig
 
     values = json.loads(config_json)
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    loader = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
     with torch.device("meta"):
-        return model_shapes(loader.from_config(config))
+        return model_shapes(auto_class(config).from_config(config))
 
 
 def differences(theirs: Shapes, here: Shapes, most: int = 3) -> str:

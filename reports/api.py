@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import sys
@@ -19,6 +18,8 @@ from reports.ranking import MEAN, Family
 from reports.render import FIGURE_FORMATS, FORMATS, text
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 from results.schema import Item, Record
 from results.store import RunFolder
 
@@ -31,7 +32,7 @@ REPRODUCTION = "reproduction"
 PLOTS = ("pareto", "load", "load-by-task", "entropy", "balance")
 
 
-class ReportError(ValueError):
+class ReportError(HarnessError, ValueError):
     """A report cannot be made. The message is one sentence that names the mend."""
 
 
@@ -88,13 +89,14 @@ def render(
         The files written.
 
     Raises:
-        ReportError: an unknown table or format, or nothing is finished yet.
+        UnknownName: an unknown table or format.
+        ReportError: nothing is finished yet.
         StoreError: the folder is no run, or something stored is damaged.
     """
     known = [*FORMATS, HTML]
-    unknown = [name for name in formats if name not in known]
-    if unknown:
-        raise ReportError(_unknown("format", unknown[0], known))
+    strange = [name for name in formats if name not in known]
+    if strange:
+        raise unknown("format", strange[0], known)
     opened = Run.open(run)
     made = build_report(opened, table, order, context)
     paths = write(made, opened.folder.reports, [name for name in formats if name != HTML])
@@ -175,7 +177,7 @@ def build_report(
     run: Run, table: str = "comparison", order: Sequence[str] = (), context: Context | None = None
 ) -> Table | Figure:
     """One table or figure of a run as data; see `render`."""
-    from reports.catalogue import UnknownEntryError, build, entry
+    from reports.catalogue import build, entry
 
     if not any(record.status == "done" for record in run.records):
         raise ReportError(f"Nothing in {run.folder.path} is finished yet; continue it with `harness run`.")
@@ -188,11 +190,7 @@ def build_report(
         return claims.table(claims.claims(run.records, run.items, run.variants), run.records)
     if table in PLOTS:
         return _plot(run, table)
-    try:
-        chosen = entry(table)
-    except UnknownEntryError as error:
-        raise ReportError(str(error)) from None
-    return build(chosen, run.records, run.items, variants=run.variants, context=context)
+    return build(entry(table), run.records, run.items, variants=run.variants, context=context)
 
 
 def _plot(run: Run, name: str) -> Figure:
@@ -232,7 +230,8 @@ def compare(run: Path, methods: Sequence[str] | None = None) -> Table:
         One row per pair and task: difference, interval, p, corrected p, items, seeds, share of items that differ.
 
     Raises:
-        ReportError: fewer than two methods, or one without a finished cell.
+        ReportError: fewer than two methods.
+        UnknownName: one without a finished cell.
     """
     opened = Run.open(run)
     return difference_table(opened.records, opened.items, methods)
@@ -244,7 +243,7 @@ def difference_table(records: Sequence[Record], items: Items, methods: Sequence[
     known = list(dict.fromkeys(key.method for key in grouped(done)))
     for method in methods or ():
         if method not in known:
-            raise ReportError(_unknown("method", method, known))
+            raise unknown("method", method, known)
     if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
     panels: list[Panel] = []
@@ -313,9 +312,3 @@ def _verdict(significant: bool, difference: float, a: str, b: str, note: str | N
     if significant:
         return f"{a if difference > 0 else b} better"
     return f"undecided ({note})" if note else "undecided"
-
-
-def _unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}."
-    return f"Unknown {kind} '{name}': {hint}"

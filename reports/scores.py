@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from results.digest import digest
+from results.ground.digest import digest
+from results.ground.errors import HarnessError
 from results.schema import Item, Record
 
 Items = Mapping[str, Sequence[Item]]
@@ -47,7 +48,7 @@ class Scores:
     unscored: int = 0
 
 
-class UnknownMetricError(ValueError):
+class UnknownMetricError(HarnessError, ValueError):
     """A metric that a task does not have was asked for. The message names those that it has."""
 
 

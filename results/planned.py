@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.files import StoreError
+from results.ground.files import StoreError
 from results.schema import PlannedCell, RunInfo
 
 CHOICES = ("methods", "tasks", "seeds", "method_overrides", "preset", "summary")

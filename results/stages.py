@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from results.files import atomic_folder, is_finished, write_json
+from results.ground.files import atomic_folder, is_finished, write_json
 
 META = "meta.json"
 EXPERT, COMPOSED, OUTPUTS = "expert", "composed", "outputs"
@@ -63,12 +62,3 @@ class Stages:
             raise KeyError(f"{kind}/{key}")
         path = folder / META
         return dict(json.loads(path.read_text())) if path.exists() else {}
-
-    def keys(self, kind: str) -> list[str]:
-        """Keys of the finished stages of one kind, sorted."""
-        folder = self.root / kind
-        return sorted(path.name for path in folder.glob("[!.]*") if is_finished(path)) if folder.is_dir() else []
-
-    def remove(self, kind: str, key: str) -> None:
-        """Forget a stage, finished or not."""
-        shutil.rmtree(self.path(kind, key), ignore_errors=True)

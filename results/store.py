@@ -12,8 +12,8 @@ from pathlib import Path
 import pydantic
 import yaml
 
-from results.digest import digest
-from results.files import (
+from results.ground.digest import digest
+from results.ground.files import (
     StoreError,
     atomic_folder,
     changed_files,

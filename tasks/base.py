@@ -8,7 +8,7 @@ Life of a task::
 
     task = registry.create("gsm8k")
     task.check(source)                              # TaskUnavailable, before anything is read
-    bound = task.bind(source, settings, seed=0)     # reads rows, makes the parts
+    bound = task.bind(source, settings)             # reads rows, makes the parts
     example = bound.example(doc)                    # training: loss on example.target
     calls = bound.requests(doc, seed)               # evaluation: what the model is asked
     item = bound.score(doc, outputs)                # pure
@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from results.ground.errors import HarnessError
 from tasks.sources.base import Source
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ Part = Literal["expert-train", "router-train", "dev", "eval"]
 PARTS: tuple[Part, ...] = ("expert-train", "router-train", "dev", "eval")
 
 
-class TaskUnavailable(ValueError):
+class TaskUnavailable(HarnessError, ValueError):
     """A source does not have this task. The message names the sources that do."""
 
 
@@ -247,13 +248,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> BoundTask:
+    def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> BoundTask:
         """Load rows and split them into parts.
 
         Args:
             source: where the rows come from.
             settings: what the comparison chose.
-            seed: for tasks that draw rows; parts of fixed data sets never depend on it.
             chat: renders conversations; needed when `settings.chat_template` is set.
 
         Raises:

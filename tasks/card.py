@@ -10,16 +10,12 @@ from collections.abc import Mapping
 from importlib.resources.abc import Traversable
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from results.ground.front_matter import CardError, split
 from tasks.sources.base import DatasetRef
 
 PartSizes = dict[Literal["expert-train", "router-train", "dev", "eval"], int]
-
-
-class CardError(ValueError):
-    """A card that cannot be read. The message names the file and what is wrong with it."""
 
 
 class _Model(BaseModel):
@@ -108,19 +104,13 @@ def read_card(file: Traversable) -> TaskCard:
     Raises:
         CardError: no front matter, broken YAML, a missing or unknown field.
     """
-    front, separator, body = file.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
-    if not separator:
-        raise CardError(f"The card {file.name} has no YAML front matter between two lines of `---`.")
+    values, body = split(file.read_text(encoding="utf-8"), file.name)
     try:
-        values: dict[str, Any] = yaml.load(front, Loader=_Loader)
-        return TaskCard(**values, body=body.strip())
-    except (yaml.YAMLError, ValidationError, TypeError) as error:
+        return TaskCard(**values, body=body)
+    except (ValidationError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise CardError(f"The card {file.name} cannot be read ({reason}).") from error
+        raise CardError(f"The card {file.name} cannot be read ({reason}): correct it there.") from error
 
 
 def _counts(sizes: Mapping[Any, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in sizes.items())
-
-
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from results.ground.digest import unit_interval, wide_seed
 from tasks import registry
 from tasks.base import PARTS, BoundTask, Doc, Request, ScoredItem
-from tasks.hashing import normalised, seed_from, unit_interval
+from tasks.wording import normalised
 
 SAMPLE = 150
 """Items looked at by checks that score or render."""
@@ -124,7 +125,7 @@ def guessing_is_at_chance(task: BoundTask) -> None:
     lengths = [[len(request.continuation) for request in limited.requests(doc, 0)] for doc in docs]
     draws = []
     for run in range(GUESSES):
-        generator = random.Random(seed_from("guess", task.name, run))
+        generator = random.Random(wide_seed("guess", task.name, run))
         items = [_guess(limited, doc, sizes, generator) for doc, sizes in zip(docs, lengths, strict=True)]
         draws.append(limited.aggregate(items)[task.primary][0])
     mean, chance = sum(draws) / len(draws), limited.chance()

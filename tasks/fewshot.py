@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import Literal
 
+from results.ground.digest import wide_seed
 from tasks.base import Doc
-from tasks.hashing import seed_from
 
 
 class FewShot:
@@ -39,5 +39,5 @@ class FewShot:
         return [example for example in drawn if example.id != doc.id][: self.shots]
 
     def _draw(self, seed: int, *item: str) -> list[Doc]:
-        generator = random.Random(seed_from("few-shot", self.task, self.mode, seed, *item))
+        generator = random.Random(wide_seed("few-shot", self.task, self.mode, seed, *item))
         return generator.sample(self.pool, min(self.shots + 1, len(self.pool)))

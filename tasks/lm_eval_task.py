@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from results.ground.digest import unit_interval
 from tasks.base import (
     BoundTask,
     ChatTemplate,
@@ -34,7 +35,6 @@ from tasks.base import (
 )
 from tasks.fewshot import FewShot
 from tasks.flan import FLAN
-from tasks.hashing import unit_interval
 from tasks.metrics import metric
 from tasks.row_task import LoadedRows, RowTask, chosen
 from tasks.sources.base import Row, Source
@@ -242,7 +242,7 @@ class LmEvalTask(RowTask):
         """Whether these settings turn the task's choices into letters."""
         return settings.prompt == "letters" and self.card.letters
 
-    def bind(self, source: Source, settings: TaskSettings, seed: int, chat: ChatTemplate | None = None) -> LmEvalBound:
+    def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> LmEvalBound:
         """Load rows, divide them, and join them with lm-eval's prompts and metrics."""
         return self.join(self.load(source), source.kind, settings, chat)
 

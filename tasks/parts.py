@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from results.ground.digest import unit_interval
 from tasks.base import PARTS, Doc, Part
 from tasks.card import Roles
-from tasks.hashing import unit_interval
 
 Shares = Mapping[Part, float]
 

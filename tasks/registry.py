@@ -12,6 +12,8 @@ from functools import cache
 from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
+from results.ground.errors import HarnessError
+from results.ground.names import UnknownName, unknown
 from tasks.card import TaskCard, read_card
 
 if TYPE_CHECKING:
@@ -21,19 +23,12 @@ ENTRY_POINTS = "harness.tasks"
 _DISPLAY = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<shots>\d+)-shot)?")
 
 
-class UnknownTask(KeyError):
-    """No task has this name; `name` carries it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-    def __str__(self) -> str:
-        return f"There is no task '{self.name}'."
+class UnknownTask(UnknownName):
+    """No task has this name; the message offers the nearest ones."""
 
 
-class DuplicateTask(ValueError):
-    """Two cards claim one name."""
+class DuplicateTask(HarnessError, ValueError):
+    """Two cards claim one name; the message says which."""
 
 
 def names() -> list[str]:
@@ -47,10 +42,9 @@ def card(name: str) -> TaskCard:
     Raises:
         UnknownTask: no task has this name.
     """
-    try:
-        return _cards()[name]
-    except KeyError:
-        raise UnknownTask(name) from None
+    if name not in _cards():
+        raise unknown("task", name, names(), UnknownTask)
+    return _cards()[name]
 
 
 def create(name: str) -> Task:
@@ -73,7 +67,7 @@ def parse(display: str) -> tuple[str, int | None]:
     """
     match = _DISPLAY.fullmatch(display)
     if match is None or match["name"] not in _cards():
-        raise UnknownTask(display)
+        raise unknown("task", display, names(), UnknownTask)
     return match["name"], None if match["shots"] is None else int(match["shots"])
 
 
@@ -92,6 +86,8 @@ def _cards() -> dict[str, TaskCard]:
                 continue
             new = read_card(file)
             if new.name in found:
-                raise DuplicateTask(f"Two cards claim the task name '{new.name}', one of them in {package}.")
+                raise DuplicateTask(
+                    f"Two cards claim the task name '{new.name}', one of them in {package}: rename one."
+                )
             found[new.name] = new
     return found

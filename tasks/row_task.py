@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.ground.digest import canonical_row, row_digest, text_sha256
 from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
 from tasks.card import TaskCard
-from tasks.hashing import canonical_json, content_digest, normalised
 from tasks.parts import KeyedDoc, make_parts
 from tasks.sources.base import Row, Source, SourceError
+from tasks.wording import normalised
 
 _IN_WORDS = {"bundled": "--data bundled", "dir": "--data DIR with {folder}", "hub": "--data hub ({hub_id})"}
 
@@ -110,7 +110,7 @@ class RowTask(Task):
                     f"Row {number + 1} of {self.name}'s split {split} in {source.describe()} lacks the column "
                     f"'{missing[0]}': give rows with the columns {', '.join(self.card.columns)}."
                 )
-            name = self.item_id(row, content_digest({column: row[column] for column in self.card.columns}))
+            name = self.item_id(row, row_digest({column: row[column] for column in self.card.columns}))
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
                 name = f"{name}~{seen[name]}"
@@ -121,8 +121,8 @@ def _fingerprint(parts: Mapping[Part, Sequence[Doc]]) -> str:
     """Hash over part, id and content of every row; the order of rows doesn't count."""
     rows: list[str] = []
     for part in PARTS:
-        rows += sorted(canonical_json([part, doc.id, doc.row]) for doc in parts[part])
-    return hashlib.sha256("\n".join(rows).encode()).hexdigest()[:16]
+        rows += sorted(canonical_row([part, doc.id, doc.row]) for doc in parts[part])
+    return text_sha256("\n".join(rows))[:16]
 
 
 def chosen(docs: Sequence[Doc], order: Any, limit: int | None) -> list[Doc]:

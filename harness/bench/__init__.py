@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from harness.errors import unknown
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from harness.bench.measure import Options, Row
@@ -31,7 +31,7 @@ def benchmark(name: str) -> Callable[[Options], Iterator[Row]]:
     """The benchmark of that name.
 
     Raises:
-        UserError: there is none; the message names those there are.
+        HarnessError: there is none; the message names those there are.
     """
     if name not in BENCHMARKS:
         raise unknown("benchmark", name, BENCHMARKS)

@@ -27,7 +27,7 @@ def evaluation(options: Options) -> Iterator[Row]:
     for name, settings, target in CASES:
         if not options.wants(name):
             continue
-        bound = registry.create("arc-e").bind(source, TaskSettings(limit=options.items or 200, **settings), 0)
+        bound = registry.create("arc-e").bind(source, TaskSettings(limit=options.items or 200, **settings))
         docs = bound.eval_docs()
         asked = instances([request for doc in docs for request in bound.requests(doc, 0)])
         batch = fastest(base, "loglikelihood", asked, options)

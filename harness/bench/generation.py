@@ -19,7 +19,7 @@ def generation(options: Options) -> Iterator[Row]:
     """GSM8K with 5 fixed shots and 128 new tokens: each side with its own batch, then both with the peer's."""
     base = load(options.model)
     settings = TaskSettings(shots=5, fewshot="fixed", limit=options.items or 64, max_new_tokens=NEW_TOKENS)
-    bound = registry.create("gsm8k").bind(open_source(options.data), settings, 0)
+    bound = registry.create("gsm8k").bind(open_source(options.data), settings)
     docs = bound.eval_docs()
     asked = instances([request for doc in docs for request in bound.requests(doc, 0)])
     batch = fastest(base, "generate_until", asked, options)

@@ -73,6 +73,6 @@ def peer_batch(options: Options) -> int:
     """The other side's fastest batch size, on a sample of ARC-Easy's requests."""
     if len(options.peer_batches) == 1:
         return options.peer_batches[0]
-    bound = registry.create("arc-e").bind(open_source(options.data), TaskSettings(shots=SHOTS, limit=16), 0)
+    bound = registry.create("arc-e").bind(open_source(options.data), TaskSettings(shots=SHOTS, limit=16))
     asked = instances([request for doc in bound.eval_docs() for request in bound.requests(doc, 0)])
     return fastest(load(options.model), "loglikelihood", asked, options)

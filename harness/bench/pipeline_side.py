@@ -55,7 +55,7 @@ def evaluated(job: Job) -> Result:
     source = open_source(job.data)
     asked = {}
     for name in TASKS:
-        bound = registry.create(name).bind(source, TaskSettings(shots=SHOTS, limit=job.items), 0)
+        bound = registry.create(name).bind(source, TaskSettings(shots=SHOTS, limit=job.items))
         asked[name] = instances([request for doc in bound.eval_docs() for request in bound.requests(doc, 0)])
     counter = WorkCounter(base.model)
     scores: dict[str, dict[str, list[tuple[float, bool]]]] = {}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from harness.bench.measure import Options, Row, by_turns
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 
 def startup(options: Options) -> Iterator[Row]:
@@ -39,4 +39,4 @@ def startup(options: Options) -> Iterator[Row]:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise UserError(done.stderr.strip().removeprefix("harness: "))
+        raise HarnessError(done.stderr.strip().removeprefix("harness: "))

@@ -10,10 +10,10 @@ from typing import Any
 from harness.bench.measure import Options, Row, WorkCounter, timed
 from harness.config import ExpertsSection
 from harness.data import Encoded, draw, encode
-from harness.errors import UserError
 from harness.experts import pad_token, train_expert, trainable_lora
 from harness.models import BaseModel, load
 from harness.sources import open_source
+from results.ground.errors import HarnessError
 from tasks import registry
 from tasks.base import TaskSettings
 
@@ -78,12 +78,14 @@ def expert_rows(base: BaseModel, options: Options, names: Sequence[str]) -> list
     """Rows of one expert, drawn from its tasks' training parts.
 
     Raises:
-        UserError: the source has none of the tasks.
+        HarnessError: the source has none of the tasks.
     """
     source = open_source(options.data)
-    bound = [registry.create(name).bind(source, TaskSettings(shots=0), 0) for name in names if source_has(source, name)]
+    bound = [registry.create(name).bind(source, TaskSettings(shots=0)) for name in names if source_has(source, name)]
     if not bound:
-        raise UserError(f"The source '{options.data}' has none of the tasks {', '.join(names)}: choose another --data.")
+        raise HarnessError(
+            f"The source '{options.data}' has none of the tasks {', '.join(names)}: choose another --data."
+        )
     pools = {task.name: encode(base.tokenizer, task, "expert-train", 0, 1024) for task in bound}
     return draw(pools, tokens=None, examples=options.items or ROWS, mixture="proportional", seed=0)
 
@@ -93,7 +95,7 @@ def source_has(source: Any, name: str) -> bool:
     from tasks.base import TaskUnavailable
 
     try:
-        registry.create(name).bind(source, TaskSettings(shots=0), 0)
+        registry.create(name).bind(source, TaskSettings(shots=0))
     except TaskUnavailable:
         return False
     return True
@@ -103,7 +105,7 @@ def fastest(base: BaseModel, section: ExpertsSection, name: str, rows: Sequence[
     """The peer's fastest batch size on one step of this expert's rows."""
     sizes = [size for size in options.peer_batches if BATCH % size == 0]
     if not sizes:
-        raise UserError(f"--peer-batches: none of them divides the step of {BATCH} rows.")
+        raise HarnessError(f"--peer-batches: none of them divides the step of {BATCH} rows.")
     if len(sizes) == 1:
         return sizes[0]
     found = {size: seconds_of(base, section, name, rows[:BATCH], size, options) for size in sizes}

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.errors import UserError, unknown
 from harness.versions import EVALUATION_VERSION
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from harness.bench.agreement import Agreement
@@ -27,13 +28,13 @@ def agreement_command(
     """Compare every task and print the table; exit code 1 when one differs. A task that was compared is not repeated.
 
     Raises:
-        UserError: no such task, one without choices, or one that the source lacks.
+        HarnessError: no such task, one without choices, or one that the source lacks.
     """
     from harness.models import quiet_libraries
     from harness.runs import stage_store
 
     if items < 1 or peer_batch < 1:
-        raise UserError(f"--{'items' if items < 1 else 'peer-batch'} takes a whole number above 0.")
+        raise HarnessError(f"--{'items' if items < 1 else 'peer-batch'} takes a whole number above 0.")
     quiet_libraries()
     bound = bind(tasks, data, items)
     stages, loaded, rows = stage_store(), None, []
@@ -59,13 +60,12 @@ def bind(names: list[str] | None, data: str, items: int) -> list[LmEvalBound]:
     """The tasks asked for, or every one with choices that the source has.
 
     Raises:
-        UserError: no such task, one without choices, or one that the source lacks.
+        HarnessError: no such task, one without choices, or one that the source lacks.
     """
     from harness.sources import open_source
     from tasks import registry
     from tasks.base import TaskSettings, TaskUnavailable
     from tasks.lm_eval_task import LmEvalTask
-    from tasks.sources.base import SourceError
 
     likelihood = [name for name in registry.names() if not registry.card(name).generative]
     source = open_source(data)
@@ -75,14 +75,12 @@ def bind(names: list[str] | None, data: str, items: int) -> list[LmEvalBound]:
             raise unknown("task", name, likelihood)
         task = registry.create(name)
         if name not in likelihood or not isinstance(task, LmEvalTask) or task.card.lm_eval is None:
-            raise UserError(f"{name} has no choices that lm-eval scores: take some of {', '.join(likelihood)}.")
+            raise HarnessError(f"{name} has no choices that lm-eval scores: take some of {', '.join(likelihood)}.")
         try:
-            bound.append(task.bind(source, TaskSettings(shots=0, limit=items), 0))
-        except TaskUnavailable as error:
+            bound.append(task.bind(source, TaskSettings(shots=0, limit=items)))
+        except TaskUnavailable:
             if names is not None:
-                raise UserError(str(error)) from error
-        except SourceError as error:
-            raise UserError(str(error)) from error
+                raise
     return bound
 
 
@@ -108,7 +106,7 @@ def table(rows: Sequence[Agreement]) -> str:
 
 def _key(own: LmEvalBound, model: str, peer_batch: int) -> str:
     from harness.models import model_revision
-    from results.digest import digest
+    from results.ground.digest import digest
 
     packages = {name: metadata.version(name) for name in ("lm-eval", "torch", "transformers")}
     settings = own.settings.model_dump(mode="json")

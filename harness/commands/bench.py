@@ -10,7 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from harness.bench import benchmark
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.bench.measure import Row
@@ -20,7 +20,7 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
     """Run one benchmark and print its rows as they come, or all of them as JSON.
 
     Raises:
-        UserError: no such benchmark, or an option that it cannot take.
+        HarnessError: no such benchmark, or an option that it cannot take.
     """
     measure = benchmark(name)
     from harness.bench.measure import Options, machine
@@ -29,13 +29,13 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
         options = Options.model_validate({key: value for key, value in choices.items() if value is not None})
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
+        raise HarnessError(f"--{str(first['loc'][0]).replace('_', '-')}: {first['msg']}.") from None
     device = machine("cpu") | {"clock": options.clock}
     if not as_json:
         typer.echo(", ".join(f"{key} {value}" for key, value in device.items()))
     draw = getattr(import_module(measure.__module__), "draw", None)
     if options.plot is not None and draw is None:
-        raise UserError(f"--plot: the benchmark {name} draws nothing; leave it out, or choose scaling.")
+        raise HarnessError(f"--plot: the benchmark {name} draws nothing; leave it out, or choose scaling.")
     rows: list[Row] = []
     for row in measure(options):
         rows.append(row)

@@ -8,20 +8,20 @@ from typing import Any
 import typer
 
 from harness.config import deep_merge, nest, parse_set
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 
 def make_command(kind: str, n: int, output: Path | None, sets: list[str]) -> None:
     """Make or finish a set and say where it is.
 
     Raises:
-        UserError: unknown kind, wrong settings, no key, or another set in the folder.
+        HarnessError: unknown kind, wrong settings, no key, or another set in the folder.
     """
     from pydantic import ValidationError
 
     from harness.sources import made_sets_folder
     from tasks.crossdomain import GeneratorConfig, make_crossdomain
-    from tasks.judge import JudgeUnavailable, check
+    from tasks.judge import check
 
     settings: dict[str, Any] = {}
     for text in sets:
@@ -29,14 +29,12 @@ def make_command(kind: str, n: int, output: Path | None, sets: list[str]) -> Non
         settings = deep_merge(settings, nest(key, value))
     try:
         config = GeneratorConfig.model_validate(settings)
-        check(config)
-        made = make_crossdomain(kind, n, output or made_sets_folder(), config, progress=_progress)
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise UserError(f"The generator's setting {where} is wrong: {problem['msg']}.") from error
-    except (JudgeUnavailable, ValueError) as error:
-        raise UserError(str(error)) from error
+        raise HarnessError(f"The generator's setting {where} is wrong: {problem['msg']}.") from error
+    check(config)
+    made = make_crossdomain(kind, n, output or made_sets_folder(), config, progress=_progress)
     typer.echo(str(made.folder))
     if made.missing is not None:
         typer.echo(f"incomplete: {made.missing}", err=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import typer
 
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 _MADE = "<!-- Made from the cards by `harness docs`; change {source} instead. -->"
 _TRACKS = {
@@ -22,7 +22,7 @@ def docs_command(output: Path, check: bool) -> None:
     """Write both pages, or see that they are up to date.
 
     Raises:
-        UserError: with `check`, a page that is missing or out of date.
+        HarnessError: with `check`, a page that is missing or out of date.
     """
     for name, text in {"methods.md": methods_page(), "tasks.md": tasks_page()}.items():
         page = output / name
@@ -31,7 +31,7 @@ def docs_command(output: Path, check: bool) -> None:
             page.write_text(text, encoding="utf-8")
             typer.echo(f"{page}: {text.count(chr(10))} lines")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:
-            raise UserError(f"The page {page} is not that of the cards: run `harness docs --output {output}`.")
+            raise HarnessError(f"The page {page} is not that of the cards: run `harness docs --output {output}`.")
 
 
 def methods_page() -> str:

@@ -9,8 +9,8 @@ from typing import Unpack
 import typer
 
 from harness.commands.run import computed, report_failures
-from harness.errors import UserError
 from harness.options import RunOptions, configuration
+from results.ground.errors import HarnessError
 
 
 def reproduce_command(
@@ -29,7 +29,7 @@ def reproduce_command(
     All entries together end in one page, the reproduction report, rather than in one each.
 
     Raises:
-        UserError: no such entry, or nothing of it can be measured here.
+        HarnessError: no such entry, or nothing of it can be measured here.
     """
     from harness import experiments
     from harness.runs import Run
@@ -37,10 +37,7 @@ def reproduce_command(
     from methods import registry
     from reports import api, catalogue
 
-    try:
-        chosen = experiments.chosen_entries(name, options)
-    except catalogue.UnknownEntryError as error:
-        raise UserError(str(error)) from error
+    chosen = experiments.chosen_entries(name, options)
     base = configuration(preset, options)
     here = experiments.context(base.data, base.model.name, options.get("transfer_from", ""))
     variants: list[Variant] = []
@@ -55,7 +52,7 @@ def reproduce_command(
             typer.echo(f"{one.name}: {found.reason}", err=True)
         variants += experiments.variants(one, preset, options, here)
     if not variants:
-        raise UserError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
+        raise HarnessError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
     folder = output or Path("results/runs") / f"{name}-{preset}"
     run = Run.start(variants, folder, arguments=arguments, replace=replace, fetch=not plan_only)
     records = computed(run, executor, plan_only)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from harness.errors import unknown
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from tasks.card import TaskCard
@@ -19,7 +19,7 @@ def list_command(what: str) -> None:
     """Print one line for each name; the first column is the name alone.
 
     Raises:
-        UserError: `what` is not a kind of thing.
+        HarnessError: `what` is not a kind of thing.
     """
     if what not in KINDS:
         raise unknown("thing to list", what, KINDS)
@@ -33,7 +33,7 @@ def show_command(name: str) -> None:
     """Print what is known about one name, whatever kind it is.
 
     Raises:
-        UserError: nothing has that name.
+        HarnessError: nothing has that name.
     """
     from methods import registry as methods
     from tasks import registry as tasks

@@ -7,7 +7,9 @@ import time
 
 import typer
 
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
+from results.ground.offline import offline
 
 
 def fetch_command() -> None:
@@ -27,7 +29,6 @@ def doctor_command() -> None:
     import torch
 
     from harness.assets import ASSETS, AssetError, asset_folder, cache_root
-    from harness.experts import offline
     from harness.provenance import environment, hardware
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -62,7 +63,7 @@ def check_command(name: str | None, data: str) -> None:
         data: the source whose rows tasks are checked on.
 
     Raises:
-        UserError: no method or task has that name, there is no such source, or it lacks the task.
+        HarnessError: no method or task has that name, there is no such source, or it lacks the task.
     """
     from harness.models import quiet_libraries
     from methods import conformance as method_conformance
@@ -94,10 +95,10 @@ def _checked(label: str, suite, asked_for: bool) -> int:  # type: ignore[no-unty
         note = suite()
     except TaskUnavailable as error:
         if asked_for:
-            raise UserError(str(error)) from error
+            raise
         typer.echo(f"skipped {label}: {error}")
         return 0
-    except UserError:
+    except HarnessError:
         raise
     except Exception as error:
         typer.echo(f"FAILED  {label}: {type(error).__name__}: {error}")
@@ -111,7 +112,7 @@ def _check_task(name: str, data: str) -> str:
     from tasks import conformance, registry
     from tasks.base import TaskSettings
 
-    bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50), 0)
+    bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50))
     conformance.check(bound)
     return f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})"
 

@@ -10,10 +10,11 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from harness.cli_options import commas, completion
+from harness.cli_options import completion
 from harness.config import parse_set
-from harness.errors import UserError
 from harness.options import Option, declared
+from results.ground.errors import HarnessError
+from results.ground.names import commas
 
 
 def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -77,7 +78,7 @@ def _value(flag: str, kind: Any, name: str, text: Any) -> Any:
     if _is_mapping(kind):
         return dict(parse_set(one) for one in text)
     if get_origin(kind) is Union or get_origin(kind) is Sequence or not isinstance(kind, type):
-        parts = commas(text) or []
+        parts = commas(text)
         if get_args(kind) == (int,):
             return _integers(flag, parts, text)
         return parts
@@ -88,4 +89,4 @@ def _integers(flag: str, parts: Sequence[str], text: str) -> list[int]:
     try:
         return [int(part) for part in parts]
     except ValueError as error:
-        raise UserError(f"{flag} takes whole numbers, not '{text}'.") from error
+        raise HarnessError(f"{flag} takes whole numbers, not '{text}'.") from error

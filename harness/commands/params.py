@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.errors import UserError, unknown
+from results.ground.errors import HarnessError
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from methods.architectures import Architecture
@@ -35,14 +36,14 @@ def params_command(
     """Print the table of counts.
 
     Raises:
-        UserError: an unknown model, method, key or format, or targets that the model does not have.
+        HarnessError: an unknown model, method, key or format, or targets that the model does not have.
     """
     from reports.render import FORMATS, text
 
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     if rank < 1 or experts < 1:
-        raise UserError("A pool needs at least one expert of rank one: raise --rank and --experts.")
+        raise HarnessError("A pool needs at least one expert of rank one: raise --rank and --experts.")
     chosen = _methods(methods)
     table = _table(model, rank, experts, targets, chosen)
     if format == "text" and sys.stdout.isatty():
@@ -57,36 +58,27 @@ def _methods(chosen: list[str] | None) -> list[tuple[str, str, Any]]:
 
     created = []
     for display in chosen or registry.names():
-        try:
-            name, overrides = registry.parse(display)
-            created.append((display, name, registry.create(name, overrides)))
-        except registry.UnknownMethod as error:
-            raise unknown("method", display, registry.names()) from error
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        name, overrides = registry.parse(display)
+        created.append((display, name, registry.create(name, overrides)))
     return created
 
 
 def _skeleton(model: str, rank: int, experts: int, targets: list[str] | None) -> tuple[str, Skeleton]:
     """Label and skeleton of a shipped architecture, a bundled model, a folder or a hub id."""
-    from methods.adapters import AdapterError
     from methods.architectures import architectures, usual_targets
     from methods.counting import Skeleton
 
     shipped: Architecture | None = architectures().get(model)
     pool = [f"expert-{n + 1}" for n in range(experts)]
-    try:
-        if shipped is not None:
-            return shipped.label, Skeleton.of(shipped, rank=rank, pool=pool, targets=targets)
-        from harness.models import BUNDLED, model_config, resolve
+    if shipped is not None:
+        return shipped.label, Skeleton.of(shipped, rank=rank, pool=pool, targets=targets)
+    from harness.models import BUNDLED, model_config, resolve
 
-        if model not in BUNDLED and "/" not in model and not Path(model).is_dir():
-            raise unknown("model", model, [*architectures(), *BUNDLED])
-        config = model_config(model)
-        usual = targets or usual_targets(config.model_type)
-        return resolve(model)[1], Skeleton(config, targets=usual, rank=rank, pool=pool)
-    except AdapterError as error:
-        raise UserError(str(error)) from error
+    if model not in BUNDLED and "/" not in model and not Path(model).is_dir():
+        raise unknown("model", model, [*architectures(), *BUNDLED])
+    config = model_config(model)
+    usual = targets or usual_targets(config.model_type)
+    return resolve(model)[1], Skeleton(config, targets=usual, rank=rank, pool=pool)
 
 
 def _table(

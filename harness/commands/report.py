@@ -6,14 +6,12 @@ from pathlib import Path
 
 import typer
 
-from harness.errors import UserError
-
 
 def report_command(run: Path, table: str, formats: list[str]) -> None:
     """Render one table of a run, print it and the paths written.
 
     Raises:
-        UserError: no such run, table or format.
+        HarnessError: no such run, table or format.
     """
     typer.echo(rendered(run, table, formats))
 
@@ -22,17 +20,13 @@ def rendered(run: Path, table: str, formats: list[str]) -> str:
     """Write a table in the given formats; the comparison's text for the terminal, then the paths.
 
     Raises:
-        UserError: no such run, table or format.
+        HarnessError: no such run, table or format.
     """
     from methods import registry
     from reports import api
-    from results.store import StoreError
 
-    try:
-        paths = api.render(run, table, formats, registry.names())
-        text = [api.comparison_text(run, registry.names())] if table == "comparison" else []
-    except (StoreError, api.ReportError) as error:
-        raise UserError(str(error)) from error
+    paths = api.render(run, table, formats, registry.names())
+    text = [api.comparison_text(run, registry.names())] if table == "comparison" else []
     return "\n".join([*text, *map(str, paths)])
 
 
@@ -40,26 +34,19 @@ def compare_command(run: Path, methods: list[str] | None) -> None:
     """Print paired comparisons between methods.
 
     Raises:
-        UserError: no such run or method in it.
+        HarnessError: no such run or method in it.
     """
     from reports import api
-    from results.store import StoreError
 
-    try:
-        typer.echo(api.compare_text(run, methods))
-    except (StoreError, api.ReportError) as error:
-        raise UserError(str(error)) from error
+    typer.echo(api.compare_text(run, methods))
 
 
 def verify_command(run: Path) -> None:
     """Print what does not fit together in a run; exit code 1 when something does not."""
-    from results.store import RunFolder, StoreError
+    from results.store import RunFolder
 
-    try:
-        folder = RunFolder.open(run)
-        problems = folder.verify()
-    except StoreError as error:
-        raise UserError(str(error)) from error
+    folder = RunFolder.open(run)
+    problems = folder.verify()
     for problem in problems:
         typer.echo(problem)
     typer.echo(f"{len(folder.info.cells)} cells, {len(problems)} problems.")

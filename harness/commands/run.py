@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Unpack
 
 import typer
 
-from harness.errors import UserError
 from harness.options import RunOptions, configuration
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.runs import Run
@@ -29,7 +29,7 @@ def run_command(
     """Run what was asked for and print its comparison; exit code 1 when a cell failed.
 
     Raises:
-        UserError: a mistake, found before anything runs.
+        HarnessError: a mistake, found before anything runs.
     """
     from harness.commands.report import rendered
     from harness.runs import Run
@@ -37,7 +37,9 @@ def run_command(
 
     if into is not None:
         if preset is not None or output is not None or replace:
-            raise UserError("--into takes settings and folder from the run: leave --preset, --output, --replace out.")
+            raise HarnessError(
+                "--into takes settings and folder from the run: leave out --preset, --output, --replace."
+            )
         variants, output = of_run(into, options), into
     else:
         variants = [Variant(configuration(preset or "quick", options))]

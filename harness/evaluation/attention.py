@@ -26,7 +26,7 @@ KeysValues = list[tuple[Tensor, Tensor]]
 
 
 class CannotShare(ValueError):
-    """The model's attention has a part that the shared form does not compute. The message names it."""
+    """The model's attention has a part that the shared form does not compute; its text names that part."""
 
 
 class Own(Protocol):

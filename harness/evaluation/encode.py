@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from lm_eval.models.utils import has_bos_prefix
 
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 Backend = Literal["causal", "seq2seq"]
 
@@ -51,7 +51,7 @@ class Encoder:
         bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
         self.prefix_token = bos if bos is not None else eos
         if self.prefix_token is None:
-            raise UserError("The tokenizer has neither a BOS nor an EOS token: set its eos_token.")
+            raise HarnessError("The tokenizer has neither a BOS nor an EOS token: set its eos_token.")
         self._prefix_text = tokenizer.decode([self.prefix_token])
 
     @property
@@ -87,7 +87,7 @@ class Encoder:
         Trailing spaces of a context move to its continuation; an empty context becomes the prefix token.
 
         Raises:
-            UserError: an empty continuation, or one longer than the model.
+            HarnessError: an empty continuation, or one longer than the model.
         """
         moved = [_move_spaces(context, continuation) for context, continuation in pairs]
         contexts = self.encode([context for context, _ in moved])
@@ -109,9 +109,9 @@ class Encoder:
     def fit(self, context: list[int], targets: list[int]) -> Scored:
         """Cut the context from the left so that the input fits the model."""
         if not targets:
-            raise UserError("A continuation has no tokens: give every choice a text.")
+            raise HarnessError("A continuation has no tokens: give every choice a text.")
         if len(targets) > self.max_length:
-            raise UserError(
+            raise HarnessError(
                 f"A continuation of {len(targets)} tokens exceeds the model's {self.max_length}: "
                 "shorten it or use a model with a longer context."
             )

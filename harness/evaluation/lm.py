@@ -8,38 +8,25 @@ shared, and methods whose weights depend on the whole sequence, take it. `path` 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, resolve_max_length
 from torch import nn
 
-from harness.errors import UserError
 from harness.evaluation.decode import Generation
 from harness.evaluation.encode import Encoder, Scored
 from harness.evaluation.likelihood import Likelihood
 from harness.evaluation.runner import Limits, Path, Progress, Runner
 from harness.evaluation.sampling import Sampling
-from results.digest import seed_from
+from results.ground.digest import seed_from
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from methods.routing.context import RoutingContext
     from tasks.base import Request
-
-
-class GoldLikelihood(NamedTuple):
-    """Log-likelihood of a gold answer in nats, with its length in UTF-8 bytes."""
-
-    loglikelihood: float
-    bytes: int
-
-    @property
-    def bits_per_byte(self) -> float:
-        """Bits that the model needs for one byte of the answer."""
-        return -self.loglikelihood / (self.bytes * math.log(2))
 
 
 class EvaluationLM(TemplateLM):
@@ -120,7 +107,7 @@ class EvaluationLM(TemplateLM):
         """Raw outputs in the order of the requests: a `Likelihood`, or the list of a generation's texts.
 
         Raises:
-            UserError: a request does not fit the model.
+            HarnessError: a request does not fit the model.
         """
         scored = [i for i, request in enumerate(requests) if request.kind == "loglikelihood"]
         open_ended = [i for i, request in enumerate(requests) if request.kind == "generate"]
@@ -148,14 +135,6 @@ class EvaluationLM(TemplateLM):
         for i in open_ended:
             outputs[i] *= requests[i].samples // len(outputs[i])
         return outputs
-
-    def gold_loglikelihood(self, requests: Sequence[Request]) -> list[GoldLikelihood]:
-        """Log-likelihoods of gold answers: the continuations of `loglikelihood` requests."""
-        outputs = self.score(requests)
-        return [
-            GoldLikelihood(output.loglikelihood, len(request.continuation.encode()))
-            for output, request in zip(outputs, requests, strict=True)
-        ]
 
     # ---- lm-eval's interface
 
@@ -199,7 +178,7 @@ class EvaluationLM(TemplateLM):
         """See `lm_eval.api.model.LM.generate_until`; every row stops as if it were alone in its batch.
 
         Raises:
-            UserError: a generation setting other than stop strings, length, temperature, top_p and top_k.
+            HarnessError: a generation setting other than stop strings, length, temperature, top_p and top_k.
         """
         self._progress.begin(len(requests))
         settings = [normalize_gen_kwargs(request.args[1], self._max_new_tokens) for request in requests]
@@ -219,7 +198,7 @@ class EvaluationLM(TemplateLM):
         sampled, temperature = settings.pop("do_sample"), settings.pop("temperature", None) or 0.0
         top_p, top_k = settings.pop("top_p", None) or 1.0, settings.pop("top_k", None) or 0
         if settings:
-            raise UserError(
+            raise HarnessError(
                 f"Generation setting '{sorted(settings)[0]}' is not supported: "
                 "use until, max_gen_toks, do_sample, temperature, top_p or top_k."
             )
@@ -296,7 +275,9 @@ class EvaluationLM(TemplateLM):
     def _prompts(self, texts: Sequence[tuple[str, int]]) -> list[list[int]]:
         for _, most in texts:
             if not 0 < most < self.max_length:
-                raise UserError(f"Cannot generate {most} tokens: give 1 to {self.max_length - 1}, the model's length.")
+                raise HarnessError(
+                    f"Cannot generate {most} tokens: give 1 to {self.max_length - 1}, the model's length."
+                )
         room = [self.max_length - (most if self.backend == "causal" else 0) for _, most in texts]
         prompts = self.encoder.prompts([text for text, _ in texts], room)
         self.truncated += sum(cut > 0 for _, cut in prompts)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from harness.errors import UserError
 from harness.evaluation.attention import CannotShare
 from harness.evaluation.decode import Decoder, Generation
 from harness.evaluation.encode import Scored
@@ -19,6 +18,7 @@ from harness.evaluation.passes import SharedPasses
 from harness.evaluation.paths import deviation, generation_obstacle, longest_shared, obstacle
 from harness.evaluation.plain import PlainRunner
 from harness.evaluation.stopping import Stops
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from methods.routing.context import RoutingContext
@@ -108,12 +108,12 @@ class Runner:
         """The path, and why it is the plain one. Decided once, by running both on a few tokens.
 
         Raises:
-            UserError: `shared` was asked for and is not possible.
+            HarnessError: `shared` was asked for and is not possible.
         """
         if self._chosen is None:
             reason = self._why_plain()
             if reason and self.asked == "shared":
-                raise UserError(f"Prefixes cannot be shared ({reason}): use the path 'auto' or 'plain'.")
+                raise HarnessError(f"Prefixes cannot be shared ({reason}): use the path 'auto' or 'plain'.")
             if reason and self.asked == "auto":
                 log.warning("evaluation takes the plain path: %s", reason)
             self.longest_shared = None if reason else longest_shared(self.model)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from methods.routing.mamba import PROJECTIONS
 from methods.seeding import seed_from
+from results.ground.loading import auto_class
 
 VOCABULARY = 64
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -132,7 +133,6 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
     Raises:
         KeyError: no architecture has that name.
     """
-    from methods.counting import auto_class
 
     chosen = ARCHITECTURES[architecture]
     config = chosen.config()

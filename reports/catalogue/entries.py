@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import yaml
 
 from reports.catalogue.model import Availability, Context, Entry, moves
+from results.ground.names import UnknownName, unknown
 
 
-class UnknownEntryError(ValueError):
+class UnknownEntryError(UnknownName):
     """No table, figure or ablation has that name. The message offers the nearest."""
 
 
@@ -72,13 +72,8 @@ def entry(name: str) -> Entry:
     known |= {one.name: one for one in ablations()}
     if name in known:
         return known[name]
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = (
-        f"did you mean '{close[0]}'?"
-        if close
-        else f"known: comparison, reproduction, pareto, load, load-by-task, entropy, balance, {', '.join(known)}."
-    )
-    raise UnknownEntryError(f"Unknown table '{name}': {hint}")
+    others = ("comparison", "reproduction", "pareto", "load", "load-by-task", "entropy", "balance")
+    raise unknown("table", name, [*others, *known], UnknownEntryError)
 
 
 def availability(one: Entry, context: Context) -> Availability:

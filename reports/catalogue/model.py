@@ -18,7 +18,7 @@ Layout = Literal[
 ]  # fmt: skip
 FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance")
 
-JOINT = ("mixlora", "mixer-joint", "mola", "hydralora", "loramoe", "multitask-lora")
+JOINT = ("mixlora", "mixer-joint", "hydralora", "loramoe", "multitask-lora")
 """Methods that train experts; everything else keeps them frozen."""
 
 
@@ -136,7 +136,6 @@ class Context:
         methods: registered method names.
         tasks: tasks that the data source has.
         model: name of the base model.
-        architecture: `decoder`, `encoder-decoder` or `mamba`.
         source: the data source in words.
         transfer_from: base model whose experts and fits are to be moved, if one was named.
     """
@@ -145,7 +144,6 @@ class Context:
     tasks: frozenset[str]
     model: str = ""
     transfer_from: str = ""
-    architecture: str = "decoder"
     source: str = "this source"
 
 

@@ -7,7 +7,6 @@ killed, or ended by its budget, goes on where it stopped, and a larger set begin
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 from collections import Counter
@@ -18,11 +17,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from results.ground.digest import row_digest, text_sha256
+from results.ground.errors import HarnessError
 from tasks.crossdomain.prompt import Prompt, load_prompt
 from tasks.crossdomain.similarity import Neighbours
 from tasks.crossdomain.sources import SET
 from tasks.crossdomain.structure import QUESTIONS_SCHEMA, read_candidates
-from tasks.hashing import content_digest
 from tasks.judge.cache import ReplyCache, reply_key
 from tasks.judge.config import PRESETS, EndpointConfig
 from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply
@@ -65,6 +65,10 @@ class MadeSet:
     missing: str | None
 
 
+class SetError(HarnessError, ValueError):
+    """A folder holds another set than the one asked for. The message names the mend."""
+
+
 def make_crossdomain(
     kind: str, n: int, out: Path, config: GeneratorConfig, *, progress: Progress | None = None
 ) -> MadeSet:
@@ -82,7 +86,8 @@ def make_crossdomain(
 
     Raises:
         JudgeUnavailable: something has to be asked and there is no key.
-        ValueError: unknown kind, or the folder holds a set of another generator or prompt.
+        UnknownName: unknown kind.
+        SetError: the folder holds a set of another generator or prompt.
     """
     prompt = load_prompt(kind)
     folder = out / SET / kind
@@ -167,7 +172,7 @@ class _Making:
             neighbours.add(candidate.question)
             self.rows.append(
                 {
-                    "id": f"{self.prompt.kind}-{content_digest(candidate.question)}",
+                    "id": f"{self.prompt.kind}-{row_digest(candidate.question)}",
                     "question": candidate.question,
                     "answer": candidate.answer,
                     "solution": candidate.solution,
@@ -192,7 +197,7 @@ class _Making:
             "replies": self.used,
             "tokens": dict(self.tokens),
             "rejected": dict(sorted(self.rejected.items())),
-            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            "sha256": text_sha256(text),
             "prompt": {"digest": self.prompt.digest, **asdict(self.prompt)},
         }
         _write(self.folder / "set.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
@@ -202,17 +207,17 @@ def _stored(folder: Path, prompt: Prompt, config: GeneratorConfig) -> list[dict[
     """Rows of the finished set in a folder; None without one.
 
     Raises:
-        ValueError: it came from another generator or prompt, or its rows were changed.
+        SetError: it came from another generator or prompt, or its rows were changed.
     """
     if not (folder / "set.json").is_file():
         return None
     facts = json.loads((folder / "set.json").read_text(encoding="utf-8"))
     if facts["generator"] != config.identity() or facts["prompt"]["digest"] != prompt.digest:
         made_by = f"{facts['generator']['model']} on {facts['made']}"
-        raise ValueError(f"{folder} holds a set made by {made_by} with other settings: name another output folder.")
+        raise SetError(f"{folder} holds a set made by {made_by} with other settings: name another output folder.")
     text = (folder / "test.jsonl").read_text(encoding="utf-8")
-    if hashlib.sha256(text.encode()).hexdigest() != facts["sha256"]:
-        raise ValueError(f"The rows in {folder} are not those that were made: delete set.json to make them again.")
+    if text_sha256(text) != facts["sha256"]:
+        raise SetError(f"The rows in {folder} are not those that were made: delete set.json to make them again.")
     return [json.loads(line) for line in text.splitlines()]
 
 

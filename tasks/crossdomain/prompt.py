@@ -9,7 +9,9 @@ from importlib.resources import files
 from itertools import product
 from pathlib import Path
 
-from tasks.hashing import content_digest, unit_interval
+from results.ground.digest import row_digest, unit_interval
+from results.ground.front_matter import CardError
+from results.ground.names import unknown
 from tasks.judge.rubric import parse_sections
 
 _FILE = re.compile(r"(?P<kind>[a-z-]+)-v(?P<version>\d+)\.md")
@@ -28,7 +30,7 @@ class Prompt:
     @property
     def digest(self) -> str:
         """Hash of everything that shapes the questions."""
-        return content_digest([self.system, self.user, {name: list(names) for name, names in self.topics.items()}], 16)
+        return row_digest([self.system, self.user, {name: list(names) for name, names in self.topics.items()}], 16)
 
     def pairs(self, batch: int, size: int) -> list[tuple[str, str]]:
         """Topic pairs of a batch: all pairs in an order by hash, `size` at a time, from the start again at the end."""
@@ -56,19 +58,21 @@ def load_prompt(kind: str) -> Prompt:
     """The newest prompt of a kind.
 
     Raises:
-        ValueError: there is no such kind, or its file is malformed.
+        UnknownName: there is no such kind.
+        CardError: its file is malformed.
     """
     if kind not in kinds():
-        raise ValueError(f"Unknown kind of cross-domain set '{kind}': known: {', '.join(kinds())}.")
+        raise unknown("kind of cross-domain set", kind, kinds())
     versions = {
         int(match["version"]): path
         for path in _folder().glob(f"{kind}-v*.md")
         if (match := _FILE.fullmatch(path.name)) and match["kind"] == kind
     }
-    head, system, user = parse_sections(versions[max(versions)].read_text(encoding="utf-8"))
+    newest = versions[max(versions)]
+    head, system, user = parse_sections(newest.read_text(encoding="utf-8"), newest.name)
     topics = {str(domain): tuple(map(str, names)) for domain, names in head["topics"].items()}
     if len(topics) != 2 or "{pairs}" not in user or "{count}" not in user:
-        raise ValueError(f"The prompt of {kind} needs two domains of topics and the places {{count}} and {{pairs}}.")
+        raise CardError(f"The prompt of {kind} needs two domains of topics and the places {{count}} and {{pairs}}.")
     return Prompt(kind, int(head["version"]), topics, system, user)
 
 

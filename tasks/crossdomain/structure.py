@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.hashing import normalised
 from tasks.judge.parse import json_values, split_thinking
+from tasks.wording import normalised
 
 LENGTHS = {"question": (60, 4000), "solution": (20, 8000), "answer": (1, 3000)}
 """Characters at least and at most, by field."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 from diskcache import Cache, JSONDisk
 from diskcache.core import MODE_PICKLE
 
-from tasks.hashing import content_digest
+from results.ground.digest import row_digest
 
 
 class _PlainDisk(JSONDisk):
@@ -60,4 +60,4 @@ class ReplyCache:
 
 def reply_key(*parts: Any) -> str:
     """Key of a reply: a hash of everything that determines it."""
-    return content_digest(list(parts), 40)
+    return row_digest(list(parts), 40)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from results.ground.errors import HarnessError
 from tasks.judge.rubric import Rubric, load_rubric
 
 DEFAULT_RUBRIC = "medical"
@@ -36,7 +37,7 @@ SECRET = r"(x[-_])?api[-_]?key|authorization|(access|auth|bearer)[-_]?token|secr
 """Names of fields that hold what must not be stored."""
 
 
-class JudgeUnavailable(ValueError):
+class JudgeUnavailable(HarnessError, ValueError):
     """No key, no endpoint, or a key that the endpoint refuses. One sentence that names the mend."""
 
 

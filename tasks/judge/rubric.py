@@ -15,9 +15,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from tasks.hashing import content_digest
+from results.ground.digest import row_digest
+from results.ground.front_matter import CardError, split
+from results.ground.names import unknown
 
 _FILE = re.compile(r"(?P<name>[a-z0-9-]+)-v(?P<version>\d+)\.md")
 _PLACE = re.compile(r"\{(question|reference|answer)\}")
@@ -42,7 +42,7 @@ class Rubric:
     @property
     def digest(self) -> str:
         """Hash of everything a judge reads."""
-        return content_digest([self.system, self.user], 16)
+        return row_digest([self.system, self.user], 16)
 
     def messages(self, question: str, answer: str, reference: str | None) -> list[dict[str, str]]:
         """Chat messages for one answer. Texts are put in as they are: braces in them mean nothing."""
@@ -60,7 +60,7 @@ def rubric_files() -> dict[tuple[str, int], Path]:
     for path in sorted(folder.glob("*.md")):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            raise ValueError(f"The rubric file {path.name} must be called <name>-v<version>.md.")
+            raise CardError(f"The rubric file {path.name} must be called <name>-v<version>.md.")
         found[match["name"], int(match["version"])] = path
     return found
 
@@ -70,42 +70,43 @@ def load_rubric(name: str, version: int | None = None) -> Rubric:
     """A rubric by name, the newest unless a version is asked for.
 
     Raises:
-        ValueError: there is none of that name or version, or the file is malformed.
+        UnknownName: there is none of that name.
+        CardError: none of that version, or the file is malformed.
     """
     available = rubric_files()
     versions = sorted(number for known, number in available if known == name)
     if not versions:
-        known = ", ".join(sorted({known for known, _ in available}))
-        raise ValueError(f"Unknown rubric '{name}': known: {known}.")
+        raise unknown("rubric", name, sorted({known for known, _ in available}))
     chosen = versions[-1] if version is None else version
     if chosen not in versions:
-        raise ValueError(f"The rubric '{name}' has no version {chosen}: it has {', '.join(map(str, versions))}.")
-    rubric = parse_rubric(available[name, chosen].read_text(encoding="utf-8"))
+        raise CardError(f"The rubric '{name}' has no version {chosen}: it has {', '.join(map(str, versions))}.")
+    rubric = parse_rubric(available[name, chosen].read_text(encoding="utf-8"), available[name, chosen].name)
     if (rubric.name, rubric.version) != (name, chosen):
-        raise ValueError(f"The rubric file {name}-v{chosen}.md names itself {rubric.label}.")
+        raise CardError(f"The rubric file {name}-v{chosen}.md names itself {rubric.label}.")
     return rubric
 
 
-def parse_rubric(text: str) -> Rubric:
+def parse_rubric(text: str, name: str = "the rubric") -> Rubric:
     """A rubric from a file's text.
 
     Raises:
-        ValueError: front matter, a section or a place is missing.
+        CardError: front matter, a section or a place is missing.
     """
-    head, system, user = parse_sections(text)
+    head, system, user = parse_sections(text, name)
     for place in ("{question}", "{answer}"):
         if place not in user:
-            raise ValueError(f"The rubric {head['name']} lacks the place {place}.")
+            raise CardError(f"The rubric {head['name']} lacks the place {place}.")
     return Rubric(str(head["name"]), int(head["version"]), str(head["title"]), system, user)
 
 
-def parse_sections(text: str) -> tuple[dict[str, Any], str, str]:
+def parse_sections(text: str, name: str) -> tuple[dict[str, Any], str, str]:
     """Front matter, system text and user text of a file of instructions.
 
     Raises:
-        ValueError: one of the three is missing.
+        CardError: one of the three is missing.
     """
-    match = re.fullmatch(r"---\n(.*?)\n---\n\s*# System\n(.*?)\n# User\n(.*)", text, re.DOTALL)
+    values, body = split(text, name)
+    match = re.fullmatch(r"# System\n(.*?)\n# User\n(.*)", body, re.DOTALL)
     if match is None:
-        raise ValueError("Instructions need front matter between '---' lines, a '# System' and a '# User' section.")
-    return yaml.safe_load(match[1]), match[2].strip(), match[3].strip()
+        raise CardError(f"The instructions {name} need a '# System' and a '# User' section below the front matter.")
+    return values, match[1].strip(), match[2].strip()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from results.ground.digest import text_sha256
 from tasks.sandbox import session
 from tasks.sandbox.level import Level
 from tasks.sandbox.model import Limits, Outcome, Program, Verdict
@@ -77,7 +77,7 @@ async def _judge(program: Program, level: Level, limits: Limits) -> Verdict:
 
 def _limit_key(program: Program, level: Level, limits: Limits) -> str:
     parts = (level.name, repr(limits), program.reference or "", program.setup, program.tests)
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return text_sha256("\0".join(parts))
 
 
 def run_coroutine(coroutine: Coroutine[Any, Any, T]) -> T:

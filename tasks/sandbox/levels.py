@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+from results.ground.names import unknown
 from tasks.sandbox import canary
 from tasks.sandbox.bubblewrap import BubblewrapLevel
 from tasks.sandbox.evaluate import evaluate_programs
@@ -20,12 +21,12 @@ NAMES: tuple[str, ...] = tuple(level.name for level in LEVELS)
 def named(name: str) -> Level:
     """
     Raises:
-        ValueError: no level has this name; the message lists them.
+        UnknownName: no level has this name.
     """
     for level in LEVELS:
         if level.name == name:
             return level
-    raise ValueError(f"Unknown isolation level {name!r}: choose one of {', '.join(NAMES)}.")
+    raise unknown("isolation level", name, NAMES)
 
 
 @cache

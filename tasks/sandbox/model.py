@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from results.ground.errors import HarnessError
+
 MEBIBYTE = 2**20
 
 
@@ -24,7 +26,7 @@ class Outcome(StrEnum):
         return self not in (Outcome.ISOLATION_ERROR, Outcome.UNSCORABLE)
 
 
-class SandboxUnavailable(RuntimeError):
+class SandboxUnavailable(HarnessError, RuntimeError):
     """No level at or above the asked minimum works here. The message names the mend."""
 
 

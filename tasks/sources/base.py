@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from results.ground.errors import HarnessError
+
 Kind = Literal["bundled", "dir", "hub"]
 Row = dict[str, Any]
 
 
-class SourceError(ValueError):
+class SourceError(HarnessError, ValueError):
     """Rows that should be there cannot be read. The message is one sentence that names the mend."""
 
 

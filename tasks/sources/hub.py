@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 
+from results.ground.offline import offline
 from tasks.sources.base import DatasetRef, Kind, Row, SourceError
 
 
@@ -18,7 +18,7 @@ class HubSource:
 
     def describe(self) -> str:
         """The hub, and whether it is switched offline."""
-        return "the Hugging Face hub" + (" (offline: cache only)" if _offline() else "")
+        return "the Hugging Face hub" + (" (offline: cache only)" if offline() else "")
 
     def has(self, dataset: DatasetRef, split: str) -> bool:
         """Whether the data set has a hub id; the hub itself is not asked."""
@@ -39,7 +39,7 @@ class HubSource:
             loaded = datasets.load_dataset(dataset.hub_id, dataset.hub_config, split=split)
         except Exception as error:  # `datasets` raises errors of half a dozen libraries here.
             reason = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
-            mend = "unset HF_HUB_OFFLINE, or use" if _offline() else "check the connection, or use"
+            mend = "unset HF_HUB_OFFLINE, or use" if offline() else "check the connection, or use"
             raise SourceError(f"The split {split} of {name} did not load ({reason}): {mend} --data DIR.") from error
         self._revisions[dataset] = _revision(loaded.info.download_checksums) or "revision unknown"
         rows: list[Row] = loaded.to_list()
@@ -51,10 +51,6 @@ class HubSource:
         config = f"/{dataset.hub_config}" if dataset.hub_config else ""
         revision = self._revisions.get(dataset)
         return f"{where}{config}" + (f"@{revision}" if revision else "")
-
-
-def _offline() -> bool:
-    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _revision(checksums: dict[str, object] | None) -> str | None:

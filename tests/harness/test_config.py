@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_preset, preset_names, resolve
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -23,7 +23,7 @@ def test_target_modules_are_open_until_the_model_is_known() -> None:
     with pytest.raises(ValueError, match="not resolved"):
         experts.targets  # noqa: B018
     assert resolve("smoke", {"experts": {"target_modules": ["q_proj"]}}).experts.targets == ("q_proj",)
-    with pytest.raises(UserError, match=r"experts\.target_modules"):
+    with pytest.raises(HarnessError, match=r"experts\.target_modules"):
         resolve("smoke", {"experts": {"target_modules": []}})
 
 
@@ -65,7 +65,7 @@ def test_keys_of_the_judge_are_set_one_by_one() -> None:
     assert config.judge == {"preset": "local", "model": "PATH", "extra_body": {"a": 1}}
     assert config.method_overrides == {}
     assert resolve("quick", {}, ["judge.model=x", "judge={preset: deepseek}"]).judge == {"preset": "deepseek"}
-    with pytest.raises(UserError, match="judge"):
+    with pytest.raises(HarnessError, match="judge"):
         resolve("quick", {}, ["judge=deepseek"])
 
 
@@ -91,7 +91,7 @@ def test_alpha_is_twice_the_rank_unless_given() -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(preset: str, overrides: dict, sets: list[str], words: list[str]) -> None:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(HarnessError) as caught:
         resolve(preset, overrides, sets)
     assert all(word in str(caught.value) for word in words)
     assert "\n" not in str(caught.value)
@@ -100,7 +100,7 @@ def test_a_mistake_is_one_sentence(preset: str, overrides: dict, sets: list[str]
 def test_broken_yaml_names_its_line(tmp_path: Path) -> None:
     file = tmp_path / "broken.yaml"
     file.write_text("extends: quick\neval: {limit: 7\n")
-    with pytest.raises(UserError, match="line 3"):
+    with pytest.raises(HarnessError, match="line 3"):
         resolve(str(file), {})
 
 
@@ -108,5 +108,5 @@ def test_a_circle_of_extends_is_refused(tmp_path: Path) -> None:
     one, two = tmp_path / "one.yaml", tmp_path / "two.yaml"
     one.write_text(f"extends: {two}\n")
     two.write_text(f"extends: {one}\n")
-    with pytest.raises(UserError, match="extends itself"):
+    with pytest.raises(HarnessError, match="extends itself"):
         load_preset(str(one))

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from harness.cli import app
 from harness.commands.docs import methods_page, tasks_page
-from harness.errors import UserError
 from methods import registry as methods
+from results.ground.errors import HarnessError
 from tasks import registry as tasks
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
@@ -31,7 +31,7 @@ def test_a_page_out_of_date_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "tasks.md").read_text() == tasks_page()
     (tmp_path / "tasks.md").write_text(tasks_page() + "more\n")
     refused = runner.invoke(app, ["docs", "--check", "--output", str(tmp_path)])
-    assert isinstance(refused.exception, UserError)
+    assert isinstance(refused.exception, HarnessError)
     assert "tasks.md is not that of the cards" in str(refused.exception)
 
 

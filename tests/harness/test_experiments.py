@@ -11,8 +11,8 @@ import pytest
 
 from harness.commands.experiments import configurations, context
 from harness.commands.run import RunRequest
-from harness.errors import UserError
 from reports.catalogue import availability, entries, entry
+from results.ground.errors import HarnessError
 from results.store import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -59,7 +59,7 @@ def test_every_entry_that_is_said_to_run_can_be_configured() -> None:
 def test_unknown_names_offer_the_nearest() -> None:
     from harness.commands.experiments import reproduce_command
 
-    with pytest.raises(UserError, match="did you mean"):
+    with pytest.raises(HarnessError, match="did you mean"):
         reproduce_command("t222", RunRequest(), ["md"])
 
 

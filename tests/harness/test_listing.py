@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.commands.listing import KINDS, completions, list_command, show_command
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -35,9 +35,9 @@ def test_every_listed_method_task_and_preset_can_be_shown(capsys: pytest.Capture
 
 
 def test_an_unknown_name_is_one_sentence() -> None:
-    with pytest.raises(UserError, match="mixer"):
+    with pytest.raises(HarnessError, match="mixer"):
         show_command("mixr")
-    with pytest.raises(UserError, match="methods"):
+    with pytest.raises(HarnessError, match="methods"):
         list_command("method")
 
 

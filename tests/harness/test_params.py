@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.cli import app
-from harness.errors import UserError
+from results.ground.errors import HarnessError
 
 
 def printed(*arguments: str) -> str:
@@ -73,5 +73,5 @@ def test_any_model_is_counted(tiny_model: Path) -> None:
 )
 def test_mistakes_are_one_sentence(arguments: tuple[str, ...], message: str) -> None:
     result = CliRunner().invoke(app, ["params", "--methods", "base", *arguments])
-    assert isinstance(result.exception, UserError)
+    assert isinstance(result.exception, HarnessError)
     assert message in str(result.exception)

@@ -76,7 +76,7 @@ def test_overlaps_equal_formed_outputs(weighted: bool) -> None:
 
 
 def test_orthogonal_outputs_do_not_overlap() -> None:
-    """Test 17: L_o = 0 for experts that write into different dimensions; not for others (control)."""
+    """L_o = 0 for experts that write into different dimensions; not for others (control)."""
     pool: list[SiteFactors | None] = []
     for n in range(4):
         B = torch.zeros(D, R, dtype=torch.float64)
@@ -89,7 +89,7 @@ def test_orthogonal_outputs_do_not_overlap() -> None:
 
 
 def test_overlap_scales_with_the_square_and_ignores_order() -> None:
-    """Test 17: outputs times c give c^2 L_o; permuting the experts gives the same."""
+    """Outputs times c give c^2 L_o; permuting the experts gives the same."""
     pool: list[SiteFactors | None] = [factors(n) for n in range(N)]
     x, w = draw(2, 4, D), Sparsifier(3, 3)(draw(2, 4, 1, N, seed=1), True)
     plain = overlaps_of(pool).of(shrunk(pool, x), w)
@@ -111,7 +111,7 @@ def batch_of(logits: Tensor, sparsifier: Sparsifier = DENSE) -> RoutingBatch:
 
 
 def test_variance_of_weights() -> None:
-    """Test 17: 0 if all tokens share their weights, at least -(1 - 1/N), reached by balanced one-hot weights."""
+    """0 if all tokens share their weights, at least -(1 - 1/N), reached by balanced one-hot weights."""
     loss = loss_of()
     logits = draw(3, 7, N)
     assert loss.variance(batch_of(logits[:1, :1].expand(3, 7, N))).abs() < 1e-12
@@ -157,7 +157,7 @@ def training_pass(composed: RoutedComposed) -> dict[str, Any]:
 
 @pytest.mark.parametrize("weighted", [False, True])
 def test_frozen_experts_leave_routers_without_an_orthogonality_gradient(weighted: bool) -> None:
-    """Test 17: no router of a site has a gradient from its own site's L_o, unless outputs are weighted; earlier layers'
+    """No router of a site has a gradient from its own site's L_o, unless outputs are weighted; earlier layers'
     routers have one through the hidden states."""
     composed = compose({"loss.ortho_weighted": weighted, "loss.calibrate": False})
     term = training_pass(composed)["ortho"]

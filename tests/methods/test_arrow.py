@@ -35,7 +35,7 @@ def pool_of(n: int = 6) -> list[SiteFactors | None]:
 
 
 def test_prototype_is_the_top_right_singular_vector() -> None:
-    """Test 19: equal to a full decomposition up to sign, of unit length, also for equal factors and one-dimensional
+    """Equal to a full decomposition up to sign, of unit length, also for equal factors and one-dimensional
     ranks."""
     for seed in range(20):
         for rank in (1, 2, 5):
@@ -48,7 +48,7 @@ def test_prototype_is_the_top_right_singular_vector() -> None:
 
 
 def test_rank_one_updates_point_along_their_input() -> None:
-    """Test 19: Delta W = u a^T gives v proportional to a."""
+    """Delta W = u a^T gives v proportional to a."""
     a, u = draw(1, 24), draw(16, 1, seed=1)
     cosine = torch.cosine_similarity(prototype(SiteFactors(a, u, 1.0)), a[0], dim=0)
     assert cosine.abs().item() == pytest.approx(1, abs=1e-12)
@@ -56,7 +56,7 @@ def test_rank_one_updates_point_along_their_input() -> None:
 
 @pytest.mark.parametrize("factor", [0.01, 7.0, -3.0])
 def test_scores_ignore_the_size_and_sign_of_updates(factor: float) -> None:
-    """Test 19: scaling an update by c, of either sign, moves no score; another direction does (control)."""
+    """Scaling an update by c, of either sign, moves no score; another direction does (control)."""
     x, pool = draw(2, 3, 24), pool_of()
     first = pool[0]
     assert first is not None
@@ -90,7 +90,7 @@ def test_experts_without_an_update_score_nothing() -> None:
 
 @pytest.mark.parametrize("overrides", [{}, {"route.dense": True, "norm_x": True, "tau": 0.3}], ids=str)
 def test_layer_equals_a_loop(overrides: dict[str, Any], naive: Any, topk: Any, logits: Any) -> None:
-    """Test 1 for Arrow, with full decompositions and experts one after the other."""
+    """Against a plain loop, with full decompositions and experts one after the other."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
 

@@ -35,7 +35,7 @@ def training_pass(composed: RoutedComposed) -> Tensor:
 
 
 def test_loss_is_mutual_information() -> None:
-    """Test 16: L_MI = -E[KL(p || pbar)] over real tokens, averaged over routers; its coefficient is not ramped."""
+    """L_MI = -E[KL(p || pbar)] over real tokens, averaged over routers; its coefficient is not ramped."""
     composed = compose({"loss.stats_scope": "microbatch"})
     training_pass(composed)
     mask = tiny_batch().attention_mask.bool()
@@ -52,7 +52,7 @@ def test_loss_is_mutual_information() -> None:
 
 
 def test_routing_that_ignores_the_token_has_no_information() -> None:
-    """Test 16: constant p, uniform or not, gives 0."""
+    """Constant p, uniform or not, gives 0."""
     for bias in (0.0, 1.0):
         composed = compose({"loss.stats_scope": "microbatch", "router.bias": True})
         with torch.no_grad():
@@ -63,7 +63,7 @@ def test_routing_that_ignores_the_token_has_no_information() -> None:
 
 
 def test_dense_inference_is_the_training_forward(logits: Any) -> None:
-    """Test 16: with all N kept, inference computes what training did; with fewer the update shrinks (control)."""
+    """With all N kept, inference computes what training did; with fewer the update shrinks (control)."""
     dense = compose({"route.dense": True})
     assert torch.equal(training_pass(dense), logits(dense.model))
     sparse = compose()

@@ -56,7 +56,7 @@ def test_shapes() -> None:
 
 
 def test_distinction_is_zero_only_at_its_shape() -> None:
-    """Test 15: L_P = 0 iff the sorted p is the shape, whichever expert comes first."""
+    """L_P = 0 iff the sorted p is the shape, whichever expert comes first."""
     shape = losses.poisson_shape(torch.tensor(1.5, dtype=torch.float64), N)
     orders = torch.stack([torch.randperm(N, generator=torch.Generator().manual_seed(seed)) for seed in range(8)])
     at = shape.log()[orders].reshape(2, 4, N)
@@ -66,7 +66,7 @@ def test_distinction_is_zero_only_at_its_shape() -> None:
 
 
 def test_balance_is_zero_only_at_its_shape() -> None:
-    """Test 15: L_N = 0 iff the sorted load is the shape; equal loads are not the shape."""
+    """L_N = 0 iff the sorted load is the shape; equal loads are not the shape."""
     shape = losses.normal_shape(torch.tensor(3.0, dtype=torch.float64), N)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     assert values(loss_of(), batch_of(shape.log()[order].expand(2, 3, N)))[1] == pytest.approx(0, abs=1e-12)
@@ -77,7 +77,6 @@ def test_balance_is_zero_only_at_its_shape() -> None:
 
 @pytest.mark.parametrize("released", [False, True])
 def test_order_of_experts_does_not_matter(released: bool) -> None:
-    """Test 15."""
     logits = draw(3, 7)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     one, two = (

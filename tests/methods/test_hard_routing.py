@@ -37,7 +37,7 @@ def single_domain(domain: int, seed: int) -> TinyBatch:
 
 
 def test_domain_stream_equals_separate_training() -> None:
-    """Test 6: after a domain-mixed stream, expert d equals one trained on the d-subsequence alone, idle ones untouched.
+    """After a domain-mixed stream, expert d equals one trained on the d-subsequence alone, idle ones untouched.
 
     With windows of one domain each, constant rate, and weight decay on: an expert with a zero gradient instead of none
     would decay.
@@ -64,7 +64,7 @@ def test_domain_stream_equals_separate_training() -> None:
 
 
 def test_mixed_batches_route_by_sequence() -> None:
-    """Test 6: in a batch of several domains each expert's gradient is that of its own sequences."""
+    """In a batch of several domains each expert's gradient is that of its own sequences."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     batch = tiny_batch(6, domains=2)

@@ -37,7 +37,7 @@ def compose(name: str, overrides: dict[str, Any] | None = None, *, dtype: torch.
 
 @VARIED
 def test_prefix_consistency(name: str, overrides: dict[str, Any]) -> None:
-    """Test 27: logits at t equal those of cached decoding, and do not change with the tokens after t."""
+    """Logits at t equal those of cached decoding, and do not change with the tokens after t."""
     composed = compose(name, overrides)
     model: Any = composed.model
     ids = tiny_batch(4).input_ids.clamp(min=3)
@@ -55,7 +55,7 @@ def test_prefix_consistency(name: str, overrides: dict[str, Any]) -> None:
 
 @VARIED
 def test_batch_invariance(name: str, overrides: dict[str, Any]) -> None:
-    """Test 30: a sequence alone and left-padded in a batch has equal logits (float32)."""
+    """A sequence alone and left-padded in a batch has equal logits (float32)."""
     composed = compose(name, overrides, dtype=torch.float32)
     model: Any = composed.model
     ids = tiny_batch(4).input_ids.clamp(min=3)
@@ -77,7 +77,7 @@ def test_batch_invariance(name: str, overrides: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_site_is_alive(name: str) -> None:
-    """Test 28: perturbing B of any one injected module changes the output; the number of sites is as expected."""
+    """Perturbing B of any one injected module changes the output; the number of sites is as expected."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model)
     batch = tiny_batch()
@@ -102,7 +102,7 @@ def test_every_site_is_alive(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mixer", "mole"])
 def test_only_declared_groups_change(name: str) -> None:
-    """Test 29: after an optimiser step nothing but the trained group has changed a bit."""
+    """After an optimiser step nothing but the trained group has changed a bit."""
     model = tiny_llama()
     experts = tiny_experts(model)
     copies = {(e.name, site): (f.A.clone(), f.B.clone()) for e in experts for site, f in e.sites.items()}
@@ -126,7 +126,7 @@ def test_only_declared_groups_change(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mixer", "mole"])
 def test_same_seed_same_training(name: str, tmp_path: Path, logits: Any) -> None:
-    """Test 26: the same seed gives bit-identical losses and parameters; a checkpoint restores all of it."""
+    """The same seed gives bit-identical losses and parameters; a checkpoint restores all of it."""
     logs, states = [], []
     for _ in range(2):
         composed, method, session = compose(name), registry.create(name), TinySession(steps=3)

@@ -1,4 +1,4 @@
-"""MoLE's gates: the closed forms against outputs that are really formed, and what the specification promises."""
+"""MoLE's gates: the closed forms against outputs that are really formed, and what the paper says of them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def weigh_mole(composed: RoutedComposed, experts: list[Expert], form: str, norm:
 @pytest.mark.parametrize("norm", ["ln", "l2"])
 @pytest.mark.parametrize("form", FORMS)
 def test_closed_forms_equal_formed_outputs(form: str, norm: str, naive: Any, logits: Any) -> None:
-    """Test 1 for MoLE: gates that never form the experts' outputs equal gates that do, values and gradients."""
+    """Gates that never form the experts' outputs equal gates that do, values and gradients."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     composed = install(model, experts, {"gate.form": form, "gate.norm": norm, "gate.tau": 0.7})
@@ -75,7 +75,6 @@ def test_closed_forms_equal_formed_outputs(form: str, norm: str, naive: Any, log
 
 
 def test_blockdiag_is_full_with_a_masked_weight(logits: Any) -> None:
-    """Test 12."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     block = install(model, experts, {})
@@ -92,7 +91,6 @@ def test_blockdiag_is_full_with_a_masked_weight(logits: Any) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_zero_gates_are_uniform(form: str, logits: Any) -> None:
-    """Test 12."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     registry.create("uniform").install(model, experts, seed=0).uninstall()
@@ -104,7 +102,7 @@ def test_zero_gates_are_uniform(form: str, logits: Any) -> None:
 
 
 def test_balance_is_least_at_uniform() -> None:
-    """Test 12: L_bal is N ln N at uniform q and strictly larger elsewhere; the layer's term has that value there."""
+    """L_bal is N ln N at uniform q and strictly larger elsewhere; the layer's term has that value there."""
     for n in (2, 5, 6):
         uniform = torch.full((n,), 1 / n, dtype=torch.float64)
         assert negative_log_product(uniform).item() == pytest.approx(n * math.log(n))
@@ -158,7 +156,7 @@ def first_gate(experts: list[Expert], overrides: dict[str, Any]) -> Tensor:
 
 
 def test_layer_norm_ignores_the_size_of_an_update() -> None:
-    """Test 12: with LN, scaling one expert's update by c > 0 leaves the gate (up to eps); with l2 it does not."""
+    """With LN, scaling one expert's update by c > 0 leaves the gate (up to eps); with l2 it does not."""
     experts = tiny_experts(tiny_llama(dtype=torch.float64), NAMES)
     for factor in (0.5, 3.0):
         before, after = first_gate(experts, {}), first_gate(scaled(experts, factor), {})
@@ -168,7 +166,7 @@ def test_layer_norm_ignores_the_size_of_an_update() -> None:
 
 
 def test_cold_gates_choose_one_expert() -> None:
-    """Test 12: tau -> 0 gives the argmax expert."""
+    """tau -> 0 gives the argmax expert."""
     experts = tiny_experts(tiny_llama(dtype=torch.float64), NAMES)
     warm, cold = first_gate(experts, {}), first_gate(experts, {"gate.tau": 1e-6})
     assert torch.equal(warm.argmax(-1), cold.argmax(-1))

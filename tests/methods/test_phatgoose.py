@@ -45,7 +45,7 @@ def scores(v: Tensor, x: Tensor) -> Tensor:
 
 
 def test_scores_are_correlations() -> None:
-    """Test 14: score = sqrt(d) times the Pearson correlation over entries (up to eps); a zero gate scores 0."""
+    """Score = sqrt(d) times the Pearson correlation over entries (up to eps); a zero gate scores 0."""
     v, x = 10 * draw(N, D), 10 * draw(2, 3, D, seed=1)
     v[4] = 0
     found = scores(v, x)
@@ -57,7 +57,7 @@ def test_scores_are_correlations() -> None:
 
 @pytest.mark.parametrize("c", [3.0, -2.0])
 def test_scores_ignore_scale_and_shift(c: float) -> None:
-    """Test 14: x -> cx + b and v -> cv + e leave scores for c > 0 and flip them for c < 0."""
+    """x -> cx + b and v -> cv + e leave scores for c > 0 and flip them for c < 0."""
     v, x = 10 * draw(N, D), 10 * draw(2, 3, D, seed=1)
     plain, sign = scores(v, x), 1 if c > 0 else -1
     assert (scores(v, c * x + 7) - sign * plain).abs().max() < 1e-5
@@ -66,7 +66,7 @@ def test_scores_ignore_scale_and_shift(c: float) -> None:
 
 
 def test_two_best_are_a_softmax_over_their_scores() -> None:
-    """Test 14: softmax over all, the two best, renormalised = softmax over the two scores."""
+    """Softmax over all, the two best, renormalised = softmax over the two scores."""
     logits = 3 * draw(50, N)
     w = GateThenRank(None, 2)(logits, False)
     p = logits.softmax(-1)
@@ -98,7 +98,7 @@ def hash_of(text: str) -> int:
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_training_sees_the_own_expert_through_its_gate(gated: bool, naive: Any) -> None:
-    """Test 14: y = W x + sigmoid(v.x) s B A x with the sequence's own expert alone; v = 0 halves the update."""
+    """y = W x + sigmoid(v.x) s B A x with the sequence's own expert alone; v = 0 halves the update."""
     composed = compose()
     if gated:
         randomise(composed)
@@ -123,7 +123,7 @@ def test_training_sees_the_own_expert_through_its_gate(gated: bool, naive: Any) 
 
 
 def test_inference_equals_a_loop(naive: Any, topk: Any, logits: Any) -> None:
-    """Test 1 for PHATGOOSE: standardise both, scale by sqrt(d), softmax, two best, no sigmoid."""
+    """Against a loop over experts: standardise both, scale by sqrt(d), softmax, two best, no sigmoid."""
     composed = compose()
     randomise(composed)
     experts = tiny_experts(tiny_llama(dtype=torch.float64), NAMES)
@@ -156,7 +156,7 @@ class Watching(TinySession):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_one_phase_for_each_expert(dtype: torch.dtype) -> None:
-    """Test 29: every expert has a phase on its own examples, which moves its gates and no other's."""
+    """Every expert has a phase on its own examples, which moves its gates and no other's."""
     composed, session = compose(dtype=dtype), Watching()
     registry.create("phatgoose").fit(composed, session)
     assert [phase.data for phase in session.phases] == [f"expert:{name}" for name in NAMES]
@@ -179,7 +179,7 @@ def test_gates_know_nothing_of_other_experts() -> None:
 
 
 def test_own_inputs_win_on_separable_data() -> None:
-    """Test 14: experts that help on inputs around their own mean; gates trained each on its own inputs send unseen
+    """Experts that help on inputs around their own mean; gates trained each on its own inputs send unseen
     inputs home. Gates that were never trained do not (control)."""
     pool: list[SiteFactors | None] = [SiteFactors(draw(2, D, seed=n), draw(16, 2, seed=n + 9), 1.0) for n in range(N)]
     site, gates, context = one_site(pool)

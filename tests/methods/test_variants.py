@@ -32,7 +32,7 @@ def test_variants_conform(name: str, overrides: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("name", LIVE)
 def test_every_site_is_alive(name: str) -> None:
-    """Test 28: perturbing B of any one injected module changes the output; the number of sites is as expected."""
+    """Perturbing B of any one injected module changes the output; the number of sites is as expected."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model)
     batch = tiny_batch()

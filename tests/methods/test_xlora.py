@@ -57,7 +57,7 @@ def usual() -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("layerwise", [False, True])
 def test_equals_two_plain_passes(layerwise: bool, naive: Any, logits: Any) -> None:
-    """Test 1 for X-LoRA: base without experts, classifier on the last hidden states, softmax, loop over experts."""
+    """Against a plain loop: base without experts, classifier on the last hidden states, softmax, loop over experts."""
     composed = compose({"layerwise": layerwise, "tau": 0.7})
     sharpen(composed)
     weight, bias = (parameter.detach() for parameter in last(composed))
@@ -73,7 +73,6 @@ def test_equals_two_plain_passes(layerwise: bool, naive: Any, logits: Any) -> No
 
 
 def test_equal_logits_are_uniform(logits: Any) -> None:
-    """Test 24."""
     composed = compose()
     with torch.no_grad():
         for parameter in last(composed):
@@ -85,7 +84,7 @@ def test_equal_logits_are_uniform(logits: Any) -> None:
 
 @pytest.mark.parametrize("overrides", [{}, {"layerwise": True, "depth": 2, "size": 8}], ids=str)
 def test_a_large_bias_is_one_lora(overrides: dict[str, Any], logits: Any) -> None:
-    """Test 24: bias to infinity on one expert gives that LoRA."""
+    """Bias to infinity on one expert gives that LoRA."""
     composed = compose(overrides)
     with torch.no_grad():
         last(composed)[1].view(-1, 4)[:, 2] = 1e6
@@ -95,7 +94,7 @@ def test_a_large_bias_is_one_lora(overrides: dict[str, Any], logits: Any) -> Non
 
 
 def test_first_pass_does_not_see_the_experts() -> None:
-    """Test 24: scalings are the same whatever the experts' weights are; the logits are not (control)."""
+    """Scalings are the same whatever the experts' weights are; the logits are not (control)."""
     outcomes = []
     for factor in (1.0, 5.0):
         pool = [
@@ -122,7 +121,7 @@ def test_scalings_have_a_gradient_and_the_first_pass_none() -> None:
 
 
 def test_released_form_refuses_a_cache() -> None:
-    """Test 27, the control: scalings at t depend on tokens up to t alone, but a cache without the first pass's own keys
+    """Scalings at t depend on tokens up to t alone, but a cache without the first pass's own keys
     would give a later token other ones, so continuing it is refused and declared."""
     composed = compose()
     sharpen(composed)
@@ -144,7 +143,7 @@ def test_released_form_refuses_a_cache() -> None:
 
 
 def test_prompt_fixed_is_cacheable() -> None:
-    """Test 27 for prompt_fixed: cached decoding equals a whole pass whose prompt is marked, and nothing after the
+    """In mode prompt_fixed cached decoding equals a whole pass whose prompt is marked, and nothing after the
     prompt changes what is before."""
     composed = compose({"scope": "prompt_fixed", "layerwise": True})
     sharpen(composed)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from results.digest import digest, seed_from
+from results.ground.digest import digest, seed_from
 from results.schema import (
     Budget,
     CellSpec,

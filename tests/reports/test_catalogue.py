@@ -278,7 +278,7 @@ def test_render_writes_tables_and_figures_of_the_catalogue(factory: ModuleType, 
     records, items, _ = factory.make_data_sizes(False)
     names = [path.name for path in render(stored(records, items), "data-size", ["md"])]
     assert names == ["data-size.md", "data-size-plot.pdf", "data-size-plot.png"]
-    with pytest.raises(ReportError, match="did you mean 't3'"):
+    with pytest.raises(UnknownEntryError, match="did you mean t3"):
         render(run, "t3x")
     with pytest.raises(UnknownEntryError):
         entry("nothing-like-it")

@@ -45,7 +45,7 @@ class Reference:
 def _bound(name: str, source: DirectorySource, **settings: Any) -> LmEvalBound:
     task = registry.create(name)
     assert isinstance(task, LmEvalTask)
-    return task.bind(source, TaskSettings(**settings), 0)
+    return task.bind(source, TaskSettings(**settings))
 
 
 def _of_lm_eval(name: str) -> bool:

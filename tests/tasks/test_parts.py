@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.ground.digest import canonical_row, unit_interval
 from tasks.base import PARTS, Doc
 from tasks.card import Roles
-from tasks.hashing import canonical_json, normalised, unit_interval
 from tasks.parts import KeyedDoc, make_parts
+from tasks.wording import normalised
 
 ROLES = Roles(train="train", dev="validation", eval="test")
 
@@ -95,7 +96,7 @@ def test_disjoint_by_text_and_independent_of_order(texts: dict[str, list[int]], 
 
 def test_hashes_follow_from_content() -> None:
     assert normalised(["A  b\n", {"y": "C", "x": ["d"]}, None, 3]) == "a b d c 3"
-    assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'
+    assert canonical_row({"b": 1, "a": "é"}) == '{"a":"é","b":1}'
     draws = [unit_interval("x", i) for i in range(2000)]
     assert sum(draws) / len(draws) == pytest.approx(0.5, abs=0.02)
     assert unit_interval("x", 1) == unit_interval("x", 1) != unit_interval("x1")

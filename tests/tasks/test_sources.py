@@ -110,14 +110,14 @@ class TestDirectory:
         file.parent.mkdir(parents=True)
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
         with pytest.raises(SourceError, match="lacks the column 'answerKey'"):
-            registry.create("arc-c").bind(DirectorySource(tmp_path), TaskSettings(), 0)
+            registry.create("arc-c").bind(DirectorySource(tmp_path), TaskSettings())
 
     def test_empty_files_are_named(self, tmp_path: Path) -> None:
         file = tmp_path / "arc" / "ARC-Challenge" / "test.jsonl"
         file.parent.mkdir(parents=True)
         file.touch()
         with pytest.raises(SourceError, match="empty"):
-            registry.create("arc-c").bind(DirectorySource(tmp_path), TaskSettings(), 0)
+            registry.create("arc-c").bind(DirectorySource(tmp_path), TaskSettings())
 
 
 class TestUnavailable:
@@ -131,7 +131,7 @@ class TestUnavailable:
 
     def test_too_many_shots_are_refused(self, written: DirectorySource) -> None:
         with pytest.raises(TaskUnavailable, match="1000 few-shot examples"):
-            registry.create("arc-c").bind(written, TaskSettings(shots=1000), 0)
+            registry.create("arc-c").bind(written, TaskSettings(shots=1000))
 
 
 class TestHub:
@@ -160,11 +160,11 @@ class TestHub:
             raise ConnectionError("Couldn't reach\nthe hub")
 
         monkeypatch.setattr(datasets, "load_dataset", refuse)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         with pytest.raises(SourceError, match="HF_HUB_OFFLINE") as caught:
             HubSource().rows(ARC, "train")
         _one_sentence(caught.value)
-        monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         with pytest.raises(SourceError, match="connection"):
             HubSource().rows(ARC, "train")
 

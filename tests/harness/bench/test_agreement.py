@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from harness.bench.agreement import Agreement, Side, compare, our_side, their_side
 from harness.cli import app
 from harness.commands.agreement import bind, table
-from harness.errors import UserError
 from harness.models import BaseModel, load
+from results.ground.errors import HarnessError
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -88,7 +88,7 @@ def test_a_compared_task_is_not_compared_again(
 
     def again_compared(*_: object) -> None:
         calls.append(1)
-        raise UserError("compared again")
+        raise HarnessError("compared again")
 
     monkeypatch.setattr("harness.bench.agreement.compare", again_compared)
     again = CliRunner().invoke(app, [*arguments, "--json"])
@@ -116,5 +116,5 @@ def test_a_difference_ends_with_code_1(tiny_model: Path, tmp_path: Path, monkeyp
     [(["sst3"], "did you mean sst2"), (["gsm8k"], "gsm8k has no choices"), (["cola"], "cola is not in bundled")],
 )
 def test_mistakes_are_one_sentence(names: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(HarnessError, match=words):
         bind(names, "bundled", 3)

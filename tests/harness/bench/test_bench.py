@@ -19,8 +19,8 @@ from harness.bench.measure import Options, Row, WorkCounter, by_turns
 from harness.bench.peer import instances
 from harness.bench.scaling import draw, point
 from harness.cli import app
-from harness.errors import UserError
 from methods.tiny import tiny_llama
+from results.ground.errors import HarnessError
 from tasks.base import Request
 
 
@@ -98,12 +98,12 @@ def test_command_prints_rows_or_json(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_mistakes_are_one_sentence() -> None:
-    with pytest.raises(UserError, match="Unknown benchmark 'generatoin': did you mean generation"):
+    with pytest.raises(HarnessError, match="Unknown benchmark 'generatoin': did you mean generation"):
         harness.bench.benchmark("generatoin")
     result = CliRunner().invoke(app, ["bench", "startup", "--plot", "x.svg"])
     assert str(result.exception).startswith("--plot: the benchmark startup draws nothing")
     result = CliRunner().invoke(app, ["bench", "startup", "--items", "0"])
-    assert isinstance(result.exception, UserError)
+    assert isinstance(result.exception, HarnessError)
     assert str(result.exception).startswith("--items: ")
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Any
 
 import pytest
 import torch
 
-from harness.errors import UserError
-from harness.evaluation.lm import EvaluationLM, GoldLikelihood
+from harness.evaluation.lm import EvaluationLM
 from harness.evaluation.sampling import Sampling, next_tokens
 from harness.evaluation.stopping import Stops
+from results.ground.errors import HarnessError
 from tasks.base import Request
 
 from .conftest import text
@@ -92,14 +91,6 @@ def test_draws_are_cut(settings: dict[str, Any], allowed: set[int]) -> None:
     assert drawn == allowed
 
 
-def test_gold_answers_in_bits_per_byte(tiny: Any, tokenizer: Any) -> None:
-    request = Request("loglikelihood", "", "the cat", " sät")
-    lm = EvaluationLM(tiny("llama"), tokenizer)
-    (gold,) = lm.gold_loglikelihood([request])
-    assert gold == GoldLikelihood(lm.score([request])[0].loglikelihood, 5)
-    assert gold.bits_per_byte == pytest.approx(-gold.loglikelihood / math.log(2) / 5)
-
-
 def test_progress_counts_requests(tiny: Any, tokenizer: Any) -> None:
     seen: list[tuple[int, int]] = []
     sampled = Request("generate", "", "a mat", until=(), max_new_tokens=5, temperature=1.0, samples=4)
@@ -176,13 +167,13 @@ def test_routed_layers_are_shown_every_token_once(tiny: Any, tokenizer: Any) -> 
     ],
 )
 def test_impossible_requests_say_what_to_do(request_: Request, message: str, tiny: Any, tokenizer: Any) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(HarnessError, match=message):
         EvaluationLM(tiny("llama"), tokenizer).score([request_])
 
 
 def test_unknown_generation_settings_are_refused(tiny: Any, tokenizer: Any) -> None:
     asked = instances("generate_until", [("the cat", {"until": ["\n"], "max_gen_toks": 5, "num_beams": 4})])
-    with pytest.raises(UserError, match="'num_beams' is not supported"):
+    with pytest.raises(HarnessError, match="'num_beams' is not supported"):
         EvaluationLM(tiny("llama"), tokenizer).generate_until(asked)
 
 

@@ -16,10 +16,10 @@ from transformers import (
     T5Config,
 )
 
-from harness.errors import UserError
 from harness.evaluation.lm import EvaluationLM
 from harness.evaluation.paths import longest_shared
 from methods.routing.context import RoutingContext
+from results.ground.errors import HarnessError
 
 from .conftest import SHAPE, text
 from .test_against_hflm import check_likelihoods, generation_arguments, hflm, instances, likelihood_arguments
@@ -45,7 +45,7 @@ def test_state_space_models_take_the_plain_path(tokenizer: Any) -> None:
     compare(model, tokenizer, lm, 1e-4)
     assert lm.path == "plain"
     assert "mamba" in lm.reason
-    with pytest.raises(UserError, match="Prefixes cannot be shared"):
+    with pytest.raises(HarnessError, match="Prefixes cannot be shared"):
         EvaluationLM(model, tokenizer, path="shared").path  # noqa: B018
 
 

@@ -46,7 +46,7 @@ def evaluate(composed: Any, function: Any, *arguments: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "kind"), [*((name, "flan") for name in CACHED), ("lora", "t5"), ("mixer", "t5")])
 def test_a_cache_changes_nothing(name: str, kind: str) -> None:
-    """Specification, test 27, on the decoder's side."""
+    """Logits at t equal those of cached decoding, and do not change with the decoder's tokens after t."""
     composed, pair = put(name, kind=kind), make_pair()
     whole = evaluate(composed, run, pair)
     later = Pair(pair.ids, pair.mask, pair.decoder.clone(), pair.decoder_mask)
@@ -76,7 +76,7 @@ def test_released_xlora_refuses_a_cache() -> None:
 @pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("name", [*CACHED, *WHOLE])
 def test_a_batch_changes_nothing(name: str, left: bool) -> None:
-    """Specification, test 30: alone, and with padding on either side of the encoder's tokens."""
+    """A sequence alone, and in a batch with padding on either side of the encoder's tokens."""
     composed, pair = put(*WHOLE.get(name, (name, {}))), make_pair(left=left)
     together = evaluate(composed, run, pair)
     for row in range(len(pair.ids)):

@@ -56,7 +56,7 @@ def test_which_sites_read_the_encoder() -> None:
 
 @pytest.mark.parametrize("kind", ["flan", "t5"])
 def test_every_site_is_live(kind: str) -> None:
-    """B of one site alone changes the logits, at every site name and in every module (specification, test 28)."""
+    """B of one site alone changes the logits, at every site name and in every module."""
     model, pair = make_t5(kind), make_pair()
     leaves = (*ALL, "wi_0", "wi_1", "wo") if kind == "flan" else (*ALL, "wi", "wo")
     base = run(model, pair)

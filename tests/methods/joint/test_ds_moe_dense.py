@@ -37,7 +37,7 @@ def test_dense_in_training_sparse_at_inference(installed: Any, shake: Any, logit
 
 
 def test_all_experts_at_inference_are_the_training_forward(installed: Any, shake: Any, logits: Any) -> None:
-    """Test 16: eval_k = N gives the training forward."""
+    """eval_k = N gives the training forward."""
     composed = installed("ds-moe-dense", {"route.dense": True})
     shake(composed, "routers", "experts", std=0.3)
     expected = logits(composed.model)

@@ -1,4 +1,4 @@
-"""GMoE with its graph router: the network over token and experts (test 15), and the losses on it."""
+"""GMoE with its graph router: the network over token and experts, and the losses on it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_equals_a_graph_built_by_hand() -> None:
 
 
 def test_renumbering_experts_renumbers_their_logits() -> None:
-    """Test 15: the network is equivariant under permutations of the experts' nodes."""
+    """The network is equivariant under permutations of the experts' nodes."""
     graph, order = router(), torch.tensor([3, 0, 4, 1, 2])
     before = graph(tokens(), tokens()).detach()
     graph.features = graph.features[order]

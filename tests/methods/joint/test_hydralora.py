@@ -1,4 +1,4 @@
-"""HydraLoRA: a shared A, one B per expert, dense routing (test 21)."""
+"""HydraLoRA: a shared A, one B per expert, dense routing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRAMoE: dense mixtures of LoRAs, and the localized balance of two task types (test 22)."""
+"""LoRAMoE: dense mixtures of LoRAs, and the localized balance of two task types."""
 
 from __future__ import annotations
 

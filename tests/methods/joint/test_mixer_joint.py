@@ -67,7 +67,7 @@ def test_untrained_it_is_the_mixer(logits: Any) -> None:
 
 @pytest.mark.parametrize("beta", [5e-5, 0.05])
 def test_preserve_term(beta: float) -> None:
-    """Test 10: zero with zero gradient at the start; then the sum of squares with gradient 2 beta (theta - theta0)."""
+    """Zero with zero gradient at the start; then the sum of squares with gradient 2 beta (theta - theta0)."""
     composed = compose(experts__preserve_beta=beta)
     start = factors(composed)
     assert all(not gradient.any() for gradient in preserve_gradient(composed).values())

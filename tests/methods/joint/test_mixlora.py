@@ -1,4 +1,4 @@
-"""MixLoRA: experts on feed-forward blocks, mixed at their output (test 13)."""
+"""MixLoRA: experts on feed-forward blocks, mixed at their output."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_mixing_linear_layers_is_another_method(naive: Any, topk: Callable[..., 
 
 
 def test_every_projection_is_alive(logits: Any) -> None:
-    """Test 28: B of any one projection of any expert, perturbed alone, changes the logits."""
+    """B of any one projection of any expert, perturbed alone, changes the logits."""
     model, experts = pool_of_blocks()
     composed = compose(model, experts, Sparsifier(2, 2))
     plain = logits(model)

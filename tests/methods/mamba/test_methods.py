@@ -37,7 +37,7 @@ def logits(model: Any) -> Tensor:
 
 @pytest.mark.parametrize("method", ["lora", "mixer", "svd"])
 def test_every_projection_is_alive(kind: str, method: str) -> None:
-    """Test 28: B of one site alone is other than zero, and the logits are not the base's."""
+    """B of one site alone is other than zero, and the logits are not the base's."""
     model = tiny_model(kind, dtype=torch.float64)
     expected = logits(model)
     pool = tiny_experts(model, "a" if method == "lora" else "abcd")
@@ -74,7 +74,7 @@ def test_a_merge_equals_its_expert_added_to_the_weights(kind: str) -> None:
 
 
 def test_counts_of_falcon_mamba_7b() -> None:
-    """Specification 2.7 and test 28, through the methods' own checks."""
+    """Six experts of rank 64 at all four projections and their routers, through the methods' own checks."""
     shipped = architectures()["falcon-mamba-7b"]
     found = Skeleton.of(shipped, rank=64, pool=[f"e{n}" for n in range(6)])
     assert found.one_expert() == 203_554_816
@@ -145,7 +145,7 @@ def test_steps_of_generation_know_their_positions(kind: str) -> None:
 
 @pytest.mark.parametrize("name", CACHED)
 def test_cached_steps_equal_a_whole_pass(kind: str, name: str) -> None:
-    """Test 27, with padding on the left."""
+    """With padding on the left."""
     model = tiny_model(kind, dtype=torch.float64)
     composed = install(model, name)
     ids = tiny_batch(3, length=9).input_ids.clamp(min=3)

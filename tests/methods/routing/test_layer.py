@@ -92,7 +92,7 @@ def weigh_linear(composed: RoutedComposed, overrides: dict[str, Any], topk: Call
 def test_linear_routing_equals_the_loop(
     overrides: dict[str, Any], change: Any, fuse: bool, naive: Any, topk: Any, logits: Logits
 ) -> None:
-    """Test 1: the two-product forward equals the loop over experts, for every scope and option of the router."""
+    """The two-product forward equals the loop over experts, for every scope and option of the router."""
     model = tiny_llama(dtype=torch.float64)
     experts = change(tiny_experts(model, NAMES))
     composed = mixer(overrides, fuse=fuse).install(model, experts, seed=0)
@@ -108,7 +108,7 @@ def test_linear_routing_equals_the_loop(
 
 
 def test_fixed_weights_equal_the_loop(naive: Any, logits: Logits) -> None:
-    """Test 1 for static and for hard weights, with unequal experts."""
+    """The two-product forward equals the loop for static and for hard weights, with unequal experts."""
     weights = torch.tensor([0.5, 0.0, -0.25, 0.0, 1.0, 0.125], dtype=torch.float64)
     model = tiny_llama(dtype=torch.float64)
     experts = uneven(tiny_experts(model, NAMES))
@@ -136,7 +136,7 @@ def test_fixed_weights_equal_the_loop(naive: Any, logits: Logits) -> None:
 
 
 def test_random_routing_equals_the_loop(naive: Any, topk: Any, logits: Logits) -> None:
-    """Test 1 for the random router, whose logits are taken as they are."""
+    """The two-product forward equals the loop for the random router, whose logits are taken as they are."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     composed = registry.create("random").install(model, experts, seed=0)
@@ -239,14 +239,14 @@ def lora(base: nn.Linear, expert: Expert, x: Tensor = X) -> Tensor:
 
 
 def test_one_expert_is_that_lora() -> None:
-    """Test 2: N=1, k=1 is exactly W + sBA."""
+    """N=1, k=1 is exactly W + sBA."""
     base, model, experts = single_site(1, sparsifier=Sparsifier(1, 1))
     assert (model(X) - lora(base, experts[0])).abs().max() < TIGHT
 
 
 @pytest.mark.parametrize("chosen", [0, 3])
 def test_one_hot_weights_are_that_lora(chosen: int, logits: Logits) -> None:
-    """Test 2: one-hot weights give that LoRA."""
+    """One-hot weights give that LoRA."""
     model = tiny_llama(dtype=torch.float64)
     experts = tiny_experts(model, NAMES)
     alone = install_static(model, [experts[chosen]], lambda site: [1.0])
@@ -259,7 +259,7 @@ def test_one_hot_weights_are_that_lora(chosen: int, logits: Logits) -> None:
 @pytest.mark.parametrize("name", ["uniform", "random", "mixer", "mole"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 def test_untrained_experts_change_no_bit(name: str, dtype: torch.dtype, logits: Logits) -> None:
-    """Test 2: B=0 gives the base's logits bit for bit."""
+    """B=0 gives the base's logits bit for bit."""
     model = tiny_llama(dtype=dtype)
     expected = logits(model)
     silent = [
@@ -275,7 +275,7 @@ def identical(experts: list[Expert]) -> list[Expert]:
 
 
 def test_identical_experts_are_that_lora() -> None:
-    """Test 3: with renormalisation any router gives the one expert; without, its kept mass (negative control)."""
+    """With renormalisation any router gives the one expert; without, its kept mass (negative control)."""
     base, model, experts = single_site(6, sparsifier=Sparsifier(3, 3), change=identical)
     expected = lora(base, experts[0])
     assert (model(X) - expected).abs().max() < TIGHT
@@ -290,7 +290,7 @@ def test_identical_experts_are_that_lora() -> None:
 
 
 def test_uniform_weights_are_the_mean_update(logits: Logits, tmp_path: Any) -> None:
-    """Test 4: uniform dense weights are the mean update, which is PEFT's `cat` merge with weights 1/N."""
+    """Uniform dense weights are the mean update, which is PEFT's `cat` merge with weights 1/N."""
     from peft import PeftModel
 
     from methods.experts import save_expert
@@ -319,7 +319,7 @@ def test_uniform_weights_are_the_mean_update(logits: Logits, tmp_path: Any) -> N
 
 
 def test_permuting_experts_and_rows_changes_nothing(logits: Logits) -> None:
-    """Test 5: a joint permutation leaves outputs, balance, entropy and mutual information unchanged."""
+    """A joint permutation leaves outputs, balance, entropy and mutual information unchanged."""
     order = [3, 0, 5, 1, 4, 2]
     outcomes = []
     for permutation in (list(range(6)), order):
@@ -340,7 +340,7 @@ def test_permuting_experts_and_rows_changes_nothing(logits: Logits) -> None:
 
 
 def test_unselected_logits_get_no_task_gradient() -> None:
-    """Test 7: with renormalisation and k < N, unselected logits get exactly zero, each token's gradients sum to 0."""
+    """With renormalisation and k < N, unselected logits get exactly zero, each token's gradients sum to 0."""
     logits = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     weights = Sparsifier(3, 3)(logits, training=True)
     values = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -355,7 +355,7 @@ def test_unselected_logits_get_no_task_gradient() -> None:
 
 
 def test_renormalised_topk_is_softmax_of_kept_logits(topk: Any) -> None:
-    """Spec 1.4: dividing by the kept mass equals a softmax over the kept logits; training and inference k differ."""
+    """Dividing by the kept mass equals a softmax over the kept logits; training and inference k differ."""
     logits = torch.randn(50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
     sparsifier = Sparsifier(train_k=None, eval_k=2)
     assert (sparsifier(logits, False) - topk(logits.softmax(-1), 2)).abs().max() < 1e-12

@@ -42,7 +42,7 @@ def total(loss: RouterLosses, batch: RoutingBatch, progress: float = 1.0) -> Ten
 
 @pytest.mark.parametrize("form", [losses.entropy_of_logits, lambda logits: losses.entropy(logits.softmax(-1))])
 def test_entropy_gradient(form: object) -> None:
-    """Test 8: dH/dl_i = -p_i (log p_i + H); exactly 0 at uniform and at one-hot p."""
+    """dH/dl_i = -p_i (log p_i + H); exactly 0 at uniform and at one-hot p."""
     assert callable(form)
     logits = random_logits(20).requires_grad_()
     entropy = form(logits)
@@ -61,7 +61,7 @@ def test_entropy_gradient(form: object) -> None:
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_entropy_sign(sign: int) -> None:
-    """Test 8: 400 SGD steps on free logits; +1 sharpens p and keeps the mean balanced, -1 gives the uniform router."""
+    """400 SGD steps on free logits; +1 sharpens p and keeps the mean balanced, -1 gives the uniform router."""
     logits = (0.3 * random_logits(4, 128)).requires_grad_()
     loss = loss_of({"aux": {"coef": 0.1, "f_mode": "mean_prob"}, "entropy": {"coef": 0.05, "sign": sign}})
     optimizer = torch.optim.SGD([logits], lr=2000.0)
@@ -79,7 +79,7 @@ def test_entropy_sign(sign: int) -> None:
 
 
 def test_balance_gradient() -> None:
-    """Test 9: with fbar stopped, dL/dl_ti = p_ti (f_i - sum_j p_tj f_j) / T."""
+    """With fbar stopped, dL/dl_ti = p_ti (f_i - sum_j p_tj f_j) / T."""
     logits = random_logits(3, 7).requires_grad_()
     loss = loss_of({"entropy": {"coef": 0.0}, "aux": {"coef": 1.0}})
     batch = batch_of(logits, sparsifier=Sparsifier(3, 3))
@@ -91,7 +91,7 @@ def test_balance_gradient() -> None:
 
 
 def test_balance_of_mean_probabilities_is_least_at_uniform() -> None:
-    """Test 9: with mean_prob the loss is at least 1/N, with equality if and only if pbar is uniform."""
+    """With mean_prob the loss is at least 1/N, with equality if and only if pbar is uniform."""
     loss = loss_of({"entropy": {"coef": 0.0}, "aux": {"coef": 1.0, "f_mode": "mean_prob"}})
     for seed in range(20):
         assert total(loss, batch_of(random_logits(2, 5, seed=seed))) > 1 / N
@@ -113,7 +113,7 @@ def test_balance_gradient_doubles_without_detaching(detach: bool) -> None:
 
 
 def test_outer_factor() -> None:
-    """Test 9: (outer 0.1, 1, 0.5) is (outer 1, 0.1, 0.05): the paper's two statements of lambda agree."""
+    """(outer 0.1, 1, 0.5) is (outer 1, 0.1, 0.05): the paper's two statements of lambda agree."""
     batch = batch_of(random_logits(3, 7), sparsifier=Sparsifier(3, 3))
     once = total(loss_of({"aux": {"coef": 0.1}, "entropy": {"coef": 0.05}}), batch)
     outer = total(loss_of({"outer": 0.1, "aux": {"coef": 1.0}, "entropy": {"coef": 0.5}}), batch)
@@ -180,7 +180,7 @@ def test_z_loss() -> None:
 
 
 def test_preserve() -> None:
-    """Test 10: value and gradient are 0 at the reference; the gradient is 2 beta (theta - theta0), not a mean."""
+    """Value and gradient are 0 at the reference; the gradient is 2 beta (theta - theta0), not a mean."""
     reference = [torch.randn(3, 4, dtype=torch.float64), torch.randn(5, dtype=torch.float64)]
     now = [tensor.clone().requires_grad_() for tensor in reference]
     value = losses.preserve(zip(now, reference, strict=True))
@@ -195,7 +195,7 @@ def test_preserve() -> None:
 
 @pytest.mark.parametrize("shape", ["linear", "cosine"])
 def test_warm_up(shape: str) -> None:
-    """Test 10: the multiplier is 0 at step 0, 1 from 30 % on, and monotone."""
+    """The multiplier is 0 at step 0, 1 from 30 % on, and monotone."""
     values: Sequence[float] = [losses.ramp(step / 100, 0.3, shape) for step in range(101)]
     assert values[0] == 0
     assert all(value == 1 for value in values[30:])

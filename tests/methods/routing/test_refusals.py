@@ -14,7 +14,7 @@ NAMES = ("a", "b", "c", "d", "e", "f")
 
 
 def test_routers_do_not_start_tied() -> None:
-    """Test 7: initial routers are no constant, for top-k would break ties alike for every token of every layer."""
+    """Initial routers are no constant, for top-k would break ties alike for every token of every layer."""
     model = tiny_llama()
     for parameter in (
         registry.create("mixer").install(model, tiny_experts(model, NAMES), seed=0).groups()["routers"].values()

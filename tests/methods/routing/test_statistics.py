@@ -124,7 +124,7 @@ def domain_routing(domains: list[int]) -> RoutingBatch:
 
 
 def test_perfect_domain_routing() -> None:
-    """Test 10: over a one-domain batch the literal balance is 1, its maximum; with running means over domains 1/N."""
+    """Over a one-domain batch the literal balance is 1, its maximum; with running means over domains 1/N."""
     statistics = BalanceStatistics(1, N, StatisticsConfig(), torch.zeros((), dtype=torch.float64))
     values = []
     for step in range(40):
@@ -200,7 +200,7 @@ def padded(batch: TinyBatch, *, extra: int = 0, left: bool = False) -> TinyBatch
 @pytest.mark.parametrize("change", [{"extra": 5}, {"left": True}, {"extra": 3, "left": True}], ids=str)
 @pytest.mark.parametrize("scope", ["microbatch", "ema", "accum"])
 def test_padding_changes_no_loss(scope: str, change: dict[str, Any]) -> None:
-    """Test 10: appending padding, or moving it to the left, changes no loss and no running mean."""
+    """Appending padding, or moving it to the left, changes no loss and no running mean."""
     overrides = {"loss.stats_scope": scope, "loss.mi.coef": 1.0, "loss.cv2.coef": 1.0, "loss.z.coef": 1.0}
     composed = composed_with(overrides)
     expected = gradients(composed, [tiny_batch()])

@@ -106,6 +106,6 @@ def test_a_published_prompt_never_changes() -> None:
 
 def test_unknown_kinds_are_said() -> None:
     with pytest.raises(
-        ValueError, match="Unknown kind of cross-domain set 'math-law': known: math-coding, math-medical"
+        ValueError, match="Unknown kind of cross-domain set 'math-law': did you mean math-medical or math-coding"
     ):
         load_prompt("math-law")

@@ -44,11 +44,11 @@ def test_every_kind_is_a_task() -> None:
 
 @pytest.mark.parametrize("kind", kinds())
 def test_it_conforms(kind: str, made: Path) -> None:
-    conformance.check(registry.create(kind).bind(DirectorySource(made), TaskSettings(), 0))
+    conformance.check(registry.create(kind).bind(DirectorySource(made), TaskSettings()))
 
 
 def test_everything_is_evaluated_and_the_writer_is_named(made: Path) -> None:
-    task = registry.create("math-medical").bind(DirectorySource(made), TaskSettings(), 0)
+    task = registry.create("math-medical").bind(DirectorySource(made), TaskSettings())
     assert {part: len(rows) for part, rows in task.parts.items()} == {
         "expert-train": 0,
         "router-train": 0,
@@ -63,7 +63,7 @@ def test_everything_is_evaluated_and_the_writer_is_named(made: Path) -> None:
 
 def test_the_folder_of_a_set_is_a_source_too(made: Path) -> None:
     folder = made / "crossdomain" / "math-medical"
-    task = registry.create("math-medical").bind(DirectorySource(folder), TaskSettings(), 0)
+    task = registry.create("math-medical").bind(DirectorySource(folder), TaskSettings())
     assert len(task.eval_docs()) == 30
 
 
@@ -79,9 +79,9 @@ def test_without_a_set_it_says_why_and_how_to_make_one(kind: str, tmp_path: Path
 def test_a_made_set_stands_beside_another_source(made: Path, tmp_path: Path, written: DirectorySource) -> None:
     both: Source = WithMadeSets(written, made)
     assert both.describe() == written.describe()
-    assert len(registry.create("math-coding").bind(both, TaskSettings(), 0).eval_docs()) == 30
-    assert registry.create("arc-c").bind(both, TaskSettings(), 0).fingerprint == (
-        registry.create("arc-c").bind(written, TaskSettings(), 0).fingerprint
+    assert len(registry.create("math-coding").bind(both, TaskSettings()).eval_docs()) == 30
+    assert registry.create("arc-c").bind(both, TaskSettings()).fingerprint == (
+        registry.create("arc-c").bind(written, TaskSettings()).fingerprint
     )
     none: Source = WithMadeSets(written, tmp_path / "nothing here")
     with pytest.raises(TaskUnavailable):
@@ -89,7 +89,7 @@ def test_a_made_set_stands_beside_another_source(made: Path, tmp_path: Path, wri
 
 
 def test_answers_are_judged_by_the_rubric_for_two_domains(made: Path, endpoint: FakeEndpoint, tmp_path: Path) -> None:
-    task = registry.create("math-medical").bind(DirectorySource(made), TaskSettings(limit=3), 0)
+    task = registry.create("math-medical").bind(DirectorySource(made), TaskSettings(limit=3))
     endpoint.answer = lambda *_: Say(verdict(70))
     task.judge = Judge(JudgeConfig(preset="generic", base_url=endpoint.url, model="m"), tmp_path / "cache")
     items = task.score_all(task.eval_docs(), [["7 mg"]] * 3)

@@ -44,7 +44,7 @@ def test_the_option_that_an_answer_names(text: str, letter: str) -> None:
 
 
 def bind(name: str, written: DirectorySource) -> BoundTask:
-    return registry.create(name).bind(written, TaskSettings(limit=6), 0)
+    return registry.create(name).bind(written, TaskSettings(limit=6))
 
 
 def judge_for(endpoint: FakeEndpoint, folder: Path, **settings: Any) -> Judge:

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from results.digest import file_sha256
+from results.ground.digest import file_sha256
+from results.ground.errors import HarnessError
 
 MARKER = "DONE"
 _STAGING = ".staging-"
@@ -23,7 +24,7 @@ _STAGING = ".staging-"
 M = TypeVar("M", bound=pydantic.BaseModel)
 
 
-class StoreError(ValueError):
+class StoreError(HarnessError, ValueError):
     """Something stored cannot be used. The message is one sentence that names the mend."""
 
 

@@ -1,4 +1,7 @@
-"""Content hashes: the name of everything that is stored follows from what determines it and nothing else."""
+"""Digests and seeds: what is stored or drawn is named by what determines it, never by position or time.
+
+Every function here decides names of stored stages or random numbers: changing a value means raising versions.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pydantic
+
+_SEPARATOR = "\x1f"
 
 
 def canonical(value: Any) -> str:
@@ -22,9 +27,20 @@ def canonical(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
+def canonical_row(value: Any) -> str:
+    """`canonical` for a row of a data set, whatever the order of its columns: dates and the like count as their text,
+    and NaN is allowed."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
 def digest(value: Any, length: int = 16) -> str:
     """The first `length` hexadecimal digits of the SHA-256 of `canonical(value)`."""
-    return hashlib.sha256(canonical(value).encode()).hexdigest()[:length]
+    return _sha256(canonical(value))[:length]
+
+
+def row_digest(value: Any, length: int = 12) -> str:
+    """The first `length` hexadecimal digits of the SHA-256 of `canonical_row(value)`."""
+    return _sha256(canonical_row(value))[:length]
 
 
 def file_sha256(path: Path) -> str:
@@ -33,9 +49,29 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def text_sha256(text: str) -> str:
+    """Hexadecimal SHA-256 of a text's UTF-8."""
+    return _sha256(text)
+
+
 def seed_from(*names: object) -> int:
     """A 31-bit seed from meaningful names, so that adding a method never moves another's random numbers."""
     return int(digest([str(name) for name in names], 16), 16) % (2**31 - 1)
+
+
+def wide_seed(*names: object, bits: int = 64) -> int:
+    """The first `bits` (at most 64) bits of the SHA-256 of the names' texts, as a number."""
+    text = _SEPARATOR.join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> (64 - bits)
+
+
+def unit_interval(*names: object) -> float:
+    """A number in [0, 1) that follows from `names` alone."""
+    return wide_seed(*names) / 2.0**64
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _plain(value: Any) -> Any:
