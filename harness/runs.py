@@ -26,6 +26,7 @@ from harness.plan import Cell, Plan
 from harness.progress import Progress
 from harness.sources import open_source
 from harness.variants import Variant, changed, default_folder, planned_variant
+from harness.views import View
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 from results.planned import extended, superseded
@@ -37,36 +38,36 @@ if TYPE_CHECKING:
     from harness.export import Exported, Form
 
 
-class Run:
-    """The cells of some configurations, in one folder.
+class Run(View):
+    """The cells of some configurations, in one folder: what a folder says, and what computes what it lacks.
 
     Args:
         path: the run's folder.
-        variants: configurations whose target modules are resolved, with their plans.
-        stages: where experts, fits and outputs are kept.
+        variants: its configurations; None for those that the folder holds.
         arguments: of the command, for records and `run.yaml`.
         replace: start the folder anew instead of extending it.
+        fetch: whether a bundled model or bundled data that is not in the cache yet may be fetched.
+
+    Raises (on construction):
+        StoreError: the folder holds something else, or a run that cannot be read.
     """
 
     def __init__(
         self,
         path: Path,
-        variants: Sequence[tuple[Variant, Plan]],
-        stages: Stages,
-        arguments: Sequence[str] = (),
+        variants: Sequence[Variant] | None = None,
         *,
+        arguments: Sequence[str] = (),
         replace: bool = False,
+        fetch: bool = True,
     ) -> None:
-        self.path = path
-        self.stages = stages
+        super().__init__(path, RunFolder.find(path) or RunFolder(path, RunInfo(name=path.name)))
+        self.stages = stage_store()
         self.arguments = list(arguments)
         self.replace = replace
-        self.variants = [variant for variant, _ in variants]
-        self.plans = [plan for _, plan in variants]
-        self.folder = RunFolder.find(path) or RunFolder(path, RunInfo(name=path.name))
+        self.fetch = fetch
+        self._variants = variants
         self._models = models.LoadedModels()
-        # Also says whether the plan fits what the folder holds.
-        self.info = self._info(self.folder.info)
 
     @classmethod
     def start(
@@ -95,28 +96,53 @@ class Run:
             models.require(config.model.name, fetch=fetch)
         resolved = [Variant(models.with_targets(one.config), one.label) for one in variants]
         folder = default_folder(resolved) if path is None else path.expanduser()
-        return cls(folder, _planned(resolved, fetch), stage_store(), arguments, replace=replace)
+        run = cls(folder, resolved, arguments=arguments, replace=replace, fetch=fetch)
+        _ = run.info
+        return run
 
     @classmethod
     def open(cls, path: Path, *, arguments: Sequence[str] = ()) -> Run:
-        """A run that a folder holds, with every configuration it ever had.
+        """A run that a folder holds, with every configuration it ever had; nothing is planned until something asks.
 
         Raises:
-            HarnessError: the folder is no run, or keeps no configuration.
+            StoreError: the folder is no run.
+        """
+        RunFolder.open(path)
+        return cls(path, arguments=arguments)
+
+    @cached_property
+    def variants(self) -> list[Variant]:
+        """The run's configurations.
+
+        Raises:
+            HarnessError: the folder keeps none.
+        """
+        if self._variants is not None:
+            return list(self._variants)
+        if not self.folder.info.variants:
+            raise HarnessError(f"{self.path} keeps no configuration: it can be reported, but not computed or changed.")
+        return [Variant(validate(one.config), one.label) for one in self.folder.info.variants]
+
+    @cached_property
+    def plans(self) -> list[Plan]:
+        """One plan for each configuration.
+
+        Raises:
+            HarnessError: a mistake in a configuration, or data or a model that is not at hand.
         """
         models.quiet_libraries()
-        folder = RunFolder.open(path)
-        if not folder.info.variants:
-            raise HarnessError(f"{path} keeps no configuration: it can be reported, but not computed or changed.")
-        variants = [Variant(validate(one.config), one.label) for one in folder.info.variants]
-        return cls(path, _planned(variants, True), stage_store(), arguments)
+        return [Plan(one.config, open_source(one.config.data, fetch=self.fetch)) for one in self.variants]
 
-    def _info(self, before: RunInfo) -> RunInfo:
+    @cached_property
+    def info(self) -> RunInfo:
         """What `run.yaml` is to hold.
 
         Raises:
             StoreError: the folder holds the same cells under other settings.
         """
+        return self._info(self.folder.info)
+
+    def _info(self, before: RunInfo) -> RunInfo:
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         planned = RunInfo(
             name=self.path.name,
@@ -129,15 +155,6 @@ class Run:
             ],
         )
         return planned if self.replace else extended(before, planned)
-
-    @cached_property
-    def device(self) -> str:
-        """The device of the first configuration, as torch names it.
-
-        Raises:
-            HarnessError: there is no such device here.
-        """
-        return models.resolve_device(self.variants[0].config.model.device)
 
     @cached_property
     def engines(self) -> list[Engine]:
@@ -236,7 +253,7 @@ class Run:
         if task not in known:
             raise unknown("task of this run", task, known)
         after = [Variant(changed(variant.config, changes), variant.label) for variant in self.variants]
-        other = Run(self.path, _planned(after, True), self.stages, self.arguments, replace=True)
+        other = Run(self.path, after, arguments=self.arguments, replace=True)
         cells: list[tuple[Engine, Cell, str]] = []
         for old, engine, variant in zip(self.plans, other.engines, after, strict=True):
             for cell, before in zip(engine.plan.cells, old.cells, strict=True):
@@ -323,10 +340,6 @@ def planned_cell(cell: Cell, label: str = "") -> PlannedCell:
         variant=label,
         stages=stage_names(cell),
     )
-
-
-def _planned(variants: Sequence[Variant], fetch: bool) -> list[tuple[Variant, Plan]]:
-    return [(one, Plan(one.config, open_source(one.config.data, fetch=fetch))) for one in variants]
 
 
 def _unscored(engines: Sequence[Engine]) -> list[Any]:

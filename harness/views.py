@@ -1,0 +1,116 @@
+"""What a run says: records and items as data frames, tables, plots and comparisons. Reads the run's folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.store import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from reports.api import Run as Evidence
+    from reports.shown import ShownFigure, ShownTable
+
+
+class View:
+    """A run to look at. In a notebook it shows its comparison."""
+
+    def __init__(self, path: Path, folder: RunFolder) -> None:
+        self.path = path
+        self.folder = folder
+
+    def _evidence(self) -> Evidence:
+        from reports.api import Run
+
+        return Run(RunFolder.open(self.path))
+
+    def records(self) -> pd.DataFrame:
+        """One row a cell: `method`, `task`, `seed`, `variant`, `status`, `value` of its `primary` metric, then all
+        other facts as dotted columns (`metrics.acc.value`, `cost.seconds.fit`, `routing.entropy`, ...).
+
+        Values are fractions (0 to 1) unless a metric's `unit` says otherwise.
+
+        Raises:
+            StoreError: something stored is damaged.
+        """
+        from reports.frames import tidy_records
+
+        evidence = self._evidence()
+        return tidy_records(evidence.records, evidence.variants)
+
+    def items(self, task: str | None = None) -> pd.DataFrame:
+        """One row an item and method (and seed): prompt, choices, outputs, log-likelihoods, gold, prediction, metrics.
+
+        Args:
+            task: as it stands in the run; all of them by default.
+
+        Raises:
+            StoreError: something stored is damaged.
+            UnknownName: the run has no such task.
+        """
+        from reports.frames import tidy_items
+        from results.ground.names import unknown
+
+        evidence = self._evidence()
+        known = dict.fromkeys(record.spec.task for record in evidence.records)
+        if task is not None and task not in known:
+            raise unknown("task of this run", task, known)
+        records = [record for record in evidence.records if task in (None, record.spec.task)]
+        return tidy_items(records, evidence.items)
+
+    def table(self, name: str = "comparison") -> ShownTable:
+        """The comparison, a table of the paper (`t2`, ...) or the `reproduction` of its claims.
+
+        Raises:
+            ReportError: there is no such table, or nothing is finished yet.
+        """
+        from methods import registry
+        from reports.api import ReportError, build_report
+        from reports.shown import ShownTable
+        from reports.tables import Table
+
+        made = build_report(self._evidence(), name, registry.names())
+        if not isinstance(made, Table):
+            raise ReportError(f"{name} is a figure: use plot({name!r}).")
+        return ShownTable(made)
+
+    def plot(self, name: str = "load") -> ShownFigure:
+        """A picture of the run's page (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), a figure of the paper
+        (`f4`, ...) or an ablation.
+
+        Raises:
+            ReportError: there is no such figure, or nothing is finished yet.
+        """
+        from methods import registry
+        from reports.api import ReportError, build_report
+        from reports.plots.figure import Figure
+        from reports.shown import ShownFigure
+
+        made = build_report(self._evidence(), name, registry.names())
+        if not isinstance(made, Figure):
+            raise ReportError(f"{name} is a table: use table({name!r}).")
+        return ShownFigure(made)
+
+    def compare(self, *methods: str) -> ShownTable:
+        """Paired tests between methods over items and seeds, corrected for their number; all methods by default.
+
+        Raises:
+            ReportError: fewer than two methods, or one that the run does not have.
+        """
+        from reports.api import difference_table
+        from reports.shown import ShownTable
+
+        evidence = self._evidence()
+        return ShownTable(difference_table(evidence.records, evidence.items, list(methods) or None))
+
+    def __repr__(self) -> str:
+        info = self.folder.info
+        methods, tasks = (dict.fromkeys(getattr(cell, key) for cell in info.cells) for key in ("method", "task"))
+        return f"<run {self.path}: {len(info.cells)} cells, {', '.join(methods)} on {', '.join(tasks)}>"
+
+    def _repr_html_(self) -> str | None:
+        if not any(record.status == "done" for record in self.folder.records()):
+            return None
+        return self.table()._repr_html_()
