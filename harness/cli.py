@@ -175,6 +175,31 @@ def rescore(
     rescore_command(run, task, sets or [])
 
 
+@app.command()
+def merge(
+    runs: Annotated[list[Path], typer.Argument(help="Two runs or more, e.g. of several machines.")],
+    output: Annotated[Path, typer.Option(help="New folder.")],
+) -> None:
+    """Join runs into one: their plans, their cells, one table."""
+    from harness.commands.folders import merge_command
+
+    merge_command(runs, output)
+
+
+@app.command()
+def clean(
+    older_than: Annotated[str | None, typer.Option(help="Stages not changed for, e.g. 30d, 12h.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="The oldest, until the rest fits into, e.g. 20GB.")] = None,
+    run: Annotated[list[Path] | None, typer.Option(help="Only stages of this run.")] = None,
+    keep: Annotated[list[Path] | None, typer.Option(help="No stage of this run.")] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only counted.")] = False,
+) -> None:
+    """Show what the stage cache holds, and prune it by age, size or run."""
+    from harness.commands.folders import clean_command
+
+    clean_command(older_than, max_size, run or [], keep or [], delete)
+
+
 @app.command("make-crossdomain")
 def make_crossdomain(
     kind: Annotated[str, typer.Argument(help="math-medical or math-coding.")],

@@ -47,18 +47,6 @@ def superseded(old: Sequence[PlannedCell], new: Iterable[PlannedCell]) -> list[P
     return list(places.values())
 
 
-def joined(infos: Sequence[RunInfo], name: str) -> RunInfo:
-    """The union of several runs' plans.
-
-    Raises:
-        StoreError: two of them hold one cell under different settings.
-    """
-    whole = infos[0].model_copy(update={"name": name})
-    for info in infos[1:]:
-        whole = extended(whole, info)
-    return whole
-
-
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Dotted settings that two configurations give different values, with both values."""
     old, new = _leaves(before), _leaves(after)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.lm_eval_task import LmEvalTask, View
+from tasks.lm_eval_task import LmEvalTask
+from tasks.sources.base import View
 
 
 class Arc(LmEvalTask):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tasks.lm_eval_task import LmEvalTask, View
-from tasks.sources.base import Row
+from tasks.lm_eval_task import LmEvalTask
+from tasks.sources.base import Row, View
 
 
 class Piqa(LmEvalTask):

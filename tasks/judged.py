@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 
 from tasks.base import Doc, ScoredItem, TaskSettings
 from tasks.judge import JudgeItem, JudgeReport, JudgeUnavailable
-from tasks.lm_eval_task import LmEvalBound, LmEvalTask, View
+from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.medical import MedQa, MedQa5, PubMedQa
-from tasks.sources.base import Row
+from tasks.sources.base import Row, View
 
 UNTIL = ["\nQuestion:", "\nAbstract:", "</s>", "<|im_end|>", "<|eot_id|>"]
 

@@ -18,7 +18,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import env
 
 from tasks.base import ChatTemplate
-from tasks.lm_eval_task import View
+from tasks.sources.base import View
 
 _EVAL = "eval"
 

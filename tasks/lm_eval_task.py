@@ -37,14 +37,12 @@ from tasks.fewshot import FewShot
 from tasks.flan import FLAN
 from tasks.metrics import metric
 from tasks.row_task import LoadedRows, RowTask, chosen
-from tasks.sources.base import Row, Source
+from tasks.sources.base import Row, Source, View
 
 if TYPE_CHECKING:
     from tasks.lm_eval_adapter import Prompter
 
 LETTERS = "ABCDEFGHIJ"
-View = dict[str, Any]
-"""A row as lm-eval's templates want it."""
 
 
 class LmEvalBound(BoundTask):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from tasks.base import TaskSettings
-from tasks.lm_eval_task import LmEvalTask, View
+from tasks.lm_eval_task import LmEvalTask
 from tasks.pubmedqa_split import TEST_IDS
-from tasks.sources.base import Row, Source
+from tasks.sources.base import Row, Source, View
 
 
 class MedQa(LmEvalTask):

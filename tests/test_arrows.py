@@ -86,3 +86,38 @@ def test_files_stay_readable() -> None:
         if (lines := len(file.read_text().splitlines())) > 400
     }
     assert not long
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the five packages by its dotted name."""
+    found = {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return found
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    """Imports inside functions and for type checkers count too: where they are needed, the shape is wrong."""
+    files = modules()
+    arrows: dict[str, set[str]] = {}
+    for name, file in files.items():
+        targets: set[str] = set()
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                targets |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+                full = [f"{node.module}.{alias.name}" for alias in node.names]
+                targets |= {one if one in files else node.module for one in full}
+        arrows[name] = (targets & files.keys()) - {name}
+    # What nothing imports, or imports nothing that is left, is in no circle.
+    while free := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in free:
+            del arrows[name]
+    circle = sorted(name for name in arrows if any(name in targets for targets in arrows.values()))
+    assert not circle, f"a circle among {circle}"
+
+
+def test_the_engine_keeps_its_front_room_small() -> None:
+    assert len(list((ROOT / "harness").glob("*.py"))) <= 20

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from methods.routing.context import RoutingContext
 
 _CROSS = (".EncDecAttention.k", ".EncDecAttention.v")
 
@@ -23,6 +20,14 @@ _CROSS = (".EncDecAttention.k", ".EncDecAttention.v")
 def reads_encoder(site: str) -> bool:
     """Whether the module at a path of an encoder-decoder model gets the encoder's tokens; False in other models."""
     return site.startswith("encoder.") or site.endswith(_CROSS)
+
+
+class Owner(Protocol):
+    """What both sides share of a pass; see `methods.routing.context.RoutingContext`, which is one."""
+
+    training: bool
+    collect: bool
+    domain: Tensor | None
 
 
 class EncoderSide:
@@ -37,7 +42,7 @@ class EncoderSide:
 
     past_length = 0
 
-    def __init__(self, owner: RoutingContext) -> None:
+    def __init__(self, owner: Owner) -> None:
         self.owner = owner
         self.token_mask: Tensor | None = None
         self.input_ids: Tensor | None = None
@@ -45,17 +50,17 @@ class EncoderSide:
 
     @property
     def training(self) -> bool:
-        """See `RoutingContext`."""
+        """The owner's."""
         return self.owner.training
 
     @property
     def collect(self) -> bool:
-        """See `RoutingContext`."""
+        """The owner's."""
         return self.owner.collect
 
     @property
     def domain(self) -> Tensor | None:
-        """See `RoutingContext`."""
+        """The owner's."""
         return self.owner.domain
 
     def prompt(self, shape: torch.Size, device: torch.device) -> Tensor:

@@ -9,6 +9,8 @@ from results.ground.errors import HarnessError
 
 Kind = Literal["bundled", "dir", "hub"]
 Row = dict[str, Any]
+View = dict[str, Any]
+"""A row as a template wants it."""
 
 
 class SourceError(HarnessError, ValueError):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.commands.experiments import configurations, context
-from harness.commands.run import RunRequest
+from harness.experiments import chosen_entries, context, variants
 from reports.catalogue import availability, entries, entry
 from results.ground.errors import HarnessError
 from results.store import RunFolder
@@ -20,19 +19,19 @@ BUNDLED = context("bundled", "smollm2-135m")
 
 
 def test_a_table_plans_what_is_at_hand_below_what_the_user_sets() -> None:
-    (variant,) = configurations(entry("t2"), RunRequest(), BUNDLED)
+    (variant,) = variants(entry("t2"), "quick", {}, BUNDLED)
     config = variant.config
     assert variant.label == "t2"
     assert config.tasks == ("sst2", "gsm8k", "arc-e", "arc-c", "humaneval")
     assert config.methods == entry("t2").methods
     assert (config.eval.limit, config.eval.generative_limit) == (100, 20)
-    (variant,) = configurations(entry("t2"), RunRequest(limit=5, sets=["tasks=[sst2]"]), BUNDLED)
+    (variant,) = variants(entry("t2"), "quick", {"limit": 5, "settings": {"tasks": ["sst2"]}}, BUNDLED)
     assert variant.config.tasks == ("sst2",)
     assert (variant.config.eval.limit, variant.config.eval.generative_limit) == (5, 5)
 
 
 def test_the_papers_preset_takes_the_papers_settings() -> None:
-    (variant,) = configurations(entry("t2"), RunRequest(preset="paper-llama3-8b"), context("hub", ""))
+    (variant,) = variants(entry("t2"), "paper-llama3-8b", {}, context("hub", ""))
     config = variant.config
     assert config.tasks == entry("t2").tasks
     assert (config.experts.rank, config.experts.lora_alpha, config.routers.examples) == (64, 128, 2000)
@@ -40,27 +39,26 @@ def test_the_papers_preset_takes_the_papers_settings() -> None:
 
 
 def test_a_setting_makes_one_configuration_for_each_value() -> None:
-    found = configurations(entry("t9"), RunRequest(), BUNDLED)
+    found = variants(entry("t9"), "quick", {}, BUNDLED)
     assert [variant.config.routers.examples for variant in found] == [32, 64, 128, 256]
     assert {variant.config.routers.tokens for variant in found} == {None}
     assert {variant.config.seeds for variant in found} == {(0,)}
     assert [variant.label for variant in found] == [f"t9:examples={n}" for n in (32, 64, 128, 256)]
-    assert [v.config.experts.rank for v in configurations(entry("rank"), RunRequest(), BUNDLED)] == [2, 4, 8, 16]
+    assert [v.config.experts.rank for v in variants(entry("rank"), "quick", {}, BUNDLED)] == [2, 4, 8, 16]
 
 
 def test_every_entry_that_is_said_to_run_can_be_configured() -> None:
     for one in entries():
         if availability(one, BUNDLED).state != "not":
-            for variant in configurations(one, RunRequest(), BUNDLED):
+            for variant in variants(one, "quick", {}, BUNDLED):
                 assert variant.config.methods
                 assert variant.config.tasks
 
 
 def test_unknown_names_offer_the_nearest() -> None:
-    from harness.commands.experiments import reproduce_command
 
     with pytest.raises(HarnessError, match="did you mean"):
-        reproduce_command("t222", RunRequest(), ["md"])
+        chosen_entries("t222", {})
 
 
 @pytest.mark.assets

@@ -210,7 +210,7 @@ def test_an_exported_model_is_the_engines(
     arguments = ["export", str(ran / "run"), "--method", method, "--output", str(output)]
     run(*arguments, stages=ran / "stages", monkeypatch=monkeypatch)
     printed = capsys.readouterr().out
-    assert f"methods.load('{output}')" in printed
+    assert f"harness.load('{output}')" in printed
     model, tokenizer = methods.load(output), AutoTokenizer.from_pretrained(output)
     batch = tokenizer("The film is a delight from start to finish.", return_tensors="pt")
     with torch.no_grad():
@@ -224,12 +224,13 @@ def engines_logits(ran: Path, method: str, task: str | None, batch: Any) -> torc
     import io
 
     from harness.config import validate
-    from harness.engine import Engine, LoadedModels
+    from harness.engine import Engine
+    from harness.models import LoadedModels
     from harness.progress import Progress
 
     folder = RunFolder.open(ran / "run")
-    config = validate(folder.info.config)
-    engine = Engine(Plan(config, open_source("bundled")), Stages(ran / "stages"), folder, [], LoadedModels())
+    plan = Plan(validate(folder.info.variants[0].config), open_source("bundled"))
+    engine = Engine(plan, Stages(ran / "stages"), folder, "cpu", LoadedModels(), [])
     cell = next(c for c in engine.plan.cells if c.spec.method == method and task in (None, c.spec.task))
     with engine.composed(cell, Progress(1.0, io.StringIO())) as composed, torch.no_grad():
         logits: torch.Tensor = composed.model(**batch).logits

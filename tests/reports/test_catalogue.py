@@ -295,7 +295,7 @@ def test_planned_labels_keep_entries_apart(factory: ModuleType, tmp_path: Path) 
         for r, label in zip(records, labels, strict=True)
     ]
     cells.append(cells[0].model_copy(update={"variant": "t2"}))
-    run = RunFolder.create(tmp_path / "run", RunInfo(name="x", started="", cells=cells))
+    run = RunFolder.create(tmp_path / "run", RunInfo(name="x", cells=cells))
     for record in records:
         run.write_cell(record, items[record.cell])
     assert len(run.records()) == len(records)

@@ -91,7 +91,7 @@ def planned(record: Record) -> PlannedCell:
 
 
 def new_run(path: Path, *records: Record) -> RunFolder:
-    info = RunInfo(name=path.name, started="2026-01-01T00:00:00+00:00", cells=[planned(record) for record in records])
+    info = RunInfo(name=path.name, cells=[planned(record) for record in records])
     return RunFolder.create(path, info)
 
 
