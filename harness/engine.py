@@ -50,12 +50,18 @@ class LoadedModels:
 
     def load(self, section: ModelSection, device: str) -> BaseModel:
         """The base model of a configuration."""
-        key = (section.name, section.revision, section.dtype, device)
+        key = (section.name, section.revision, section.dtype, section.trust_remote_code, device)
         if self._base is None or key != self._key:
             from harness import models
 
             self._base = None
-            self._base = models.load(section.name, revision=section.revision, dtype=section.dtype, device=device)
+            self._base = models.load(
+                section.name,
+                revision=section.revision,
+                dtype=section.dtype,
+                device=device,
+                trust=section.trust_remote_code,
+            )
             self._key = key
         return self._base
 

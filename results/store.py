@@ -18,6 +18,7 @@ from results.ground.files import (
     atomic_folder,
     changed_files,
     is_finished,
+    make_folder,
     read_json,
     write_bytes,
     write_json,
@@ -46,7 +47,7 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, info: RunInfo) -> RunFolder:
         """Start a run, or take an existing folder up again with a new plan; finished cells are kept."""
-        (path / "cells").mkdir(parents=True, exist_ok=True)
+        make_folder(path / "cells")
         text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
         write_bytes(path / RUN, text.encode())
         return cls(path, info)
