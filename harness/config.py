@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
@@ -29,6 +38,15 @@ class ModelSection(_Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     chat_template: bool = False
     device: str = "auto"
+    trust_remote_code: bool = Field(default=False, description="Whether code that comes with this model may run.")
+
+    @model_serializer(mode="wrap")
+    def _silent_by_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a key that is at its default, so that what is named by a configuration keeps its name."""
+        values: dict[str, Any] = handler(self)
+        if not self.trust_remote_code:
+            values.pop("trust_remote_code", None)
+        return values
 
 
 class OptimisationSection(_Section):

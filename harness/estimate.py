@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.plan import Cell, Plan
 from harness.tuning import trial_scales
-from results.ground.loading import auto_class
+from results.ground.loading import model_of
 from tasks.base import BoundTask
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def parameter_count(config: object) -> int:
     import torch
 
     with torch.device("meta"):
-        model = auto_class(config).from_config(config)
+        model = model_of(config)
     return sum(parameter.numel() for parameter in model.parameters())
 
 

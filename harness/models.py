@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
 from results.ground.files import write_json
-from results.ground.loading import auto_class
+from results.ground.loading import asks_for_its_code, auto_class
 from results.ground.names import unknown
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ BUNDLED: dict[str, BundledModel] = {
 
 
 REVISIONS = "revisions.json"
+_WEIGHTS = (".safetensors", ".bin", ".json")
 CONVERSION_VERSION = 1
 """Raised when the conversion of a bundled model changes its weights."""
 
@@ -130,17 +131,24 @@ def resolve(name: str) -> tuple[str, str]:
     return name, name
 
 
-def model_config(name: str, revision: str | None = None) -> Any:
-    """The `transformers` configuration of a model, without its weights."""
+def model_config(name: str, revision: str | None = None, trust: bool = False) -> Any:
+    """The `transformers` configuration of a model, without its weights.
+
+    Args:
+        name: bundled name, hub id or folder.
+        revision: on the hub.
+        trust: whether code that comes with this model may run (`model.trust_remote_code`).
+
+    Raises:
+        HarnessError: it cannot be read, or would run code that is not allowed.
+    """
     from transformers import AutoConfig
 
     path, _ = resolve(name)
     try:
-        return AutoConfig.from_pretrained(path, revision=revision)
-    except OSError as error:
-        raise HarnessError(
-            f"The model '{name}' cannot be read ({_first_line(error)}): check its name or your network."
-        ) from error
+        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
 
 
 def skeleton(config: Any) -> Any:
@@ -160,28 +168,29 @@ def with_targets(config: RunConfig) -> RunConfig:
 
     if config.experts.target_modules is not None:
         return config
-    targets = usual_targets(model_config(config.model.name, config.model.revision).model_type)
+    targets = usual_targets(_own_config(config.model).model_type)
     return config.model_copy(update={"experts": config.experts.model_copy(update={"target_modules": targets})})
 
 
-def model_revision(name: str, revision: str | None = None) -> str:
-    """What identifies the weights: the hub's commit, or a hash over the local files' hashes."""
+def model_revision(name: str, revision: str | None = None, trust: bool = False) -> str:
+    """What identifies the weights, and the code that comes with them where it runs: the hub's commit, or a hash over
+    the local files' hashes."""
     if name in BUNDLED:
         asset = ASSETS[BUNDLED[name].asset]
         return digest([asset.sha256, BUNDLED[name].gguf, CONVERSION_VERSION])
     path, _ = resolve(name)
     if not Path(path).is_dir():
-        return str(getattr(model_config(name, revision), "_commit_hash", None) or revision or "main")
-    return _folder_revision(Path(path))
+        return str(getattr(model_config(name, revision, trust), "_commit_hash", None) or revision or "main")
+    return _folder_revision(Path(path), (*_WEIGHTS, ".py") if trust else _WEIGHTS)
 
 
 _new_revisions: dict[str, str] = {}
 """Hashes of folders that this process computed and the cache does not know yet."""
 
 
-def _folder_revision(folder: Path) -> str:
-    """Hash of the weight and config files; remembered by path, size and time of change, since hashing takes seconds."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json") and p.is_file())
+def _folder_revision(folder: Path, suffixes: Sequence[str]) -> str:
+    """Hash of the files of some kinds; remembered by path, size and time of change, since hashing takes seconds."""
+    files = sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.is_file())
     stamp = digest([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files] + [str(folder)])
     known = _known_revisions() | _new_revisions
     if stamp not in known:
@@ -205,7 +214,7 @@ def _known_revisions() -> dict[str, str]:
     return {str(stamp): str(revision) for stamp, revision in known.items()} if isinstance(known, dict) else {}
 
 
-def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
+def chat_template(name: str, revision: str | None = None, trust: bool = False) -> Callable[..., str]:
     """Renders conversations with the model's own template (the protocol `tasks.base.ChatTemplate`).
 
     Raises:
@@ -214,7 +223,10 @@ def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
     from transformers import AutoTokenizer
 
     path, _ = resolve(name)
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
     if tokenizer.chat_template is None:
         raise HarnessError(f"The model '{name}' has no chat template: set model.chat_template=false.")
 
@@ -231,11 +243,13 @@ def chat_template(name: str, revision: str | None = None) -> Callable[..., str]:
     return render
 
 
-def load(name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu") -> BaseModel:
-    """Load a causal or seq2seq base model in eval mode, all parameters frozen.
+def load(
+    name: str, *, revision: str | None = None, dtype: str = "float32", device: str = "cpu", trust: bool = False
+) -> BaseModel:
+    """Load a causal or seq2seq base model in eval mode, all parameters frozen; see `model_config` for `trust`.
 
     Raises:
-        HarnessError: unknown name, unreadable files, or unknown dtype.
+        HarnessError: unknown name, unreadable files, code that is not allowed to run, or unknown dtype.
     """
     import torch
     from transformers import AutoTokenizer
@@ -244,18 +258,29 @@ def load(name: str, *, revision: str | None = None, dtype: str = "float32", devi
     kind = getattr(torch, dtype, None)
     if not isinstance(kind, torch.dtype):
         raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
-    config = model_config(name, revision)
+    config = model_config(name, revision, trust)
     try:
-        model: Any = auto_class(config).from_pretrained(path, revision=revision, dtype=kind)
-        model.to(device)
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except OSError as error:
-        raise HarnessError(
-            f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network."
-        ) from error
+        model: Any = auto_class(config).from_pretrained(path, revision=revision, dtype=kind, trust_remote_code=trust)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        raise _unreadable(name, error) from error
+    model.to(device)
     model.eval()
     model.requires_grad_(False)
-    return BaseModel(name, model_revision(name, revision), label, model, tokenizer)
+    return BaseModel(name, model_revision(name, revision, trust), label, model, tokenizer)
+
+
+def _own_config(section: ModelSection) -> Any:
+    return model_config(section.name, section.revision, section.trust_remote_code)
+
+
+def _unreadable(name: str, error: Exception) -> HarnessError:
+    if asks_for_its_code(error):
+        return HarnessError(
+            f"The model '{name}' comes with code of its own, which is not run: read it, and allow it for this model "
+            "with --set model.trust_remote_code=true."
+        )
+    return HarnessError(f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network.")
 
 
 def resolve_device(name: str) -> str:
@@ -284,10 +309,16 @@ class LoadedModels:
 
     def load(self, section: ModelSection, device: str) -> BaseModel:
         """The base model of a configuration."""
-        key = (section.name, section.revision, section.dtype, device)
+        key = (section.name, section.revision, section.dtype, section.trust_remote_code, device)
         if self._base is None or key != self._key:
             self._base = None
-            self._base = load(section.name, revision=section.revision, dtype=section.dtype, device=device)
+            self._base = load(
+                section.name,
+                revision=section.revision,
+                dtype=section.dtype,
+                device=device,
+                trust=section.trust_remote_code,
+            )
             self._key = key
         return self._base
 

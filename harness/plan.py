@@ -11,6 +11,7 @@ from harness.config import TRANSFER, OptimisationSection, RunConfig
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
+from results.ground.plugins import PluginError, say_once
 from results.schema import CellSpec
 from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 
@@ -83,8 +84,9 @@ class Plan:
         self.config = config
         self.source = source
         self.methods = choose_methods(config) if methods is None else list(methods)
-        self.model_revision = models.model_revision(config.model.name, config.model.revision)
-        self.model_config = models.model_config(config.model.name, config.model.revision)
+        where = (config.model.name, config.model.revision, config.model.trust_remote_code)
+        self.model_revision = models.model_revision(*where)
+        self.model_config = models.model_config(*where)
         self._bound = {} if bound is None else bound
         self.tasks = self._choose_tasks()
         self._check_methods()
@@ -99,7 +101,7 @@ class Plan:
         """
         from methods.shapes import config_shapes, differences
 
-        model = self.config.model.model_copy(update={"name": name, "revision": None})
+        model = self.config.model.model_copy(update={"name": name, "revision": None, "trust_remote_code": False})
         methods = [replace(method, origin=None) for method in self.methods if method.origin == name]
         # A chat template is the model's own.
         bound = None if model.chat_template else self._bound
@@ -147,6 +149,9 @@ class Plan:
                 candidate = self.bind(name, self.config.eval.shots)
             except TaskUnavailable:
                 continue
+            except PluginError as error:
+                say_once(f"{str(error).rstrip('.')}, so the task {name} is left out.")
+                continue
             if candidate.parts["expert-train"]:
                 bound.append(candidate)
         if not bound:
@@ -184,7 +189,11 @@ class Plan:
         from harness import models
 
         section = self.config.model
-        return models.chat_template(section.name, section.revision) if section.chat_template else None
+        return (
+            models.chat_template(section.name, section.revision, section.trust_remote_code)
+            if section.chat_template
+            else None
+        )
 
     def _choose_tasks(self) -> list[TaskChoice]:
         from tasks import registry
@@ -245,7 +254,8 @@ class Plan:
 
     def _model_identity(self) -> dict[str, Any]:
         section = self.config.model
-        return {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
+        identity = {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
+        return identity | ({"trust_remote_code": True} if section.trust_remote_code else {})
 
     def pool_tasks(self) -> dict[str, list[BoundTask]]:
         """Tasks with training rows by the expert that serves them; experts from outside may have none here.

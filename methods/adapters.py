@@ -91,10 +91,10 @@ def read_config(folder: Path) -> AdapterConfig:
             "save it again with path_initial_model_for_weight_conversion."
         )
     return AdapterConfig(
-        r=int(raw["r"]),
-        lora_alpha=float(raw["lora_alpha"]),
-        rank_pattern=raw.get("rank_pattern") or {},
-        alpha_pattern=raw.get("alpha_pattern") or {},
+        r=int(_number(folder, "r", raw.get("r"), whole=True)),
+        lora_alpha=float(_number(folder, "lora_alpha", raw.get("lora_alpha"))),
+        rank_pattern=_pattern(folder, "rank_pattern", raw, whole=True),
+        alpha_pattern=_pattern(folder, "alpha_pattern", raw),
         use_rslora=bool(raw.get("use_rslora", False)),
         base_model=raw.get("base_model_name_or_path"),
     )
@@ -141,6 +141,32 @@ def _read_json(folder: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise AdapterError(f"The file {path} does not hold an adapter's configuration: save the adapter again.")
     return raw
+
+
+def _number(folder: Path, key: str, value: Any, *, whole: bool = False) -> float:
+    """A value that must be a finite number (a whole one above 0 for ranks), said to be wrong by its key."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not usable or (whole and (value != int(value) or value < 1)):
+        found = f"no {key}" if value is None else f"{key}={value!r}"
+        kind = "a whole number above 0" if whole else "a number"
+        raise AdapterError(f"The adapter at {folder} has {found} in {CONFIG_FILE}, which must be {kind}: set it there.")
+    return float(value)
+
+
+def _pattern(folder: Path, key: str, raw: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+    """Values by regular expression over module paths, as they stand in the file."""
+    patterns = raw.get(key) or {}
+    if not isinstance(patterns, dict):
+        raise AdapterError(f"The {key} of the adapter at {folder} must map module names to numbers: correct it there.")
+    for pattern, value in patterns.items():
+        _number(folder, f"{key} at '{pattern}'", value, whole=whole)
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise AdapterError(
+                f"The {key} of the adapter at {folder} has '{pattern}', no regular expression ({error}): correct it."
+            ) from error
+    return patterns
 
 
 def _pattern_key(patterns: Mapping[str, Any], site: str) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from methods.architectures import Architecture
 from methods.base import Comparison, Expert, Method, SiteFactors, Unsupported
 from methods.experts import linear_sites
-from results.ground.loading import auto_class
+from results.ground.loading import model_of
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def library_config(architecture: Architecture) -> Any:
 def meta_model(config: Any) -> nn.Module:
     """A language model of a configuration on the meta device."""
     with torch.device("meta"):
-        model: nn.Module = auto_class(config).from_config(config)
+        model: nn.Module = model_of(config)
     return model.eval()
 
 

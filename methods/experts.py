@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from methods.adapters import AdapterError, adapter_digest, read_config, weight_file
 from methods.base import Expert, SiteFactors
 from methods.seeding import generator
+from results.ground.files import make_folder
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<site>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 
@@ -94,7 +95,7 @@ def save_expert(
         base_model_name_or_path=base_model,
         inference_mode=True,
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     config.save_pretrained(str(folder))
     tensors = {}
     for site, factors in expert.sites.items():

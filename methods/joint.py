@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -18,7 +17,7 @@ from methods.routing.composed import RoutedComposed
 from methods.routing.context import RoutingContext
 from methods.routing.ffn import gated_blocks
 from methods.routing.method import RoutedMethod
-from results.ground.loading import auto_class
+from results.ground.loading import ConfigKey, model_of
 
 T = TypeVar("T")
 JointData = Literal["stage1+routing", "stage1", "routing"]
@@ -157,22 +156,18 @@ class JointMethod(RoutedMethod):
 
 def projections(model_config: Any) -> frozenset[str]:
     """Last parts of the paths of a model's linear layers, from its configuration alone."""
-    return _architecture(model_config.to_json_string(use_diff=False))[0]
+    return _architecture(ConfigKey.of(model_config))[0]
 
 
 def has_gated_blocks(model_config: Any) -> bool:
     """Whether a model has feed-forward blocks `down(act(gate(x)) * up(x))`, from its configuration alone."""
-    return _architecture(model_config.to_json_string(use_diff=False))[1]
+    return _architecture(ConfigKey.of(model_config))[1]
 
 
 @lru_cache(maxsize=8)
-def _architecture(config_json: str) -> tuple[frozenset[str], bool]:
-    from transformers import AutoConfig
-
-    values = json.loads(config_json)
-    config = AutoConfig.for_model(values.pop("model_type"), **values)
+def _architecture(key: ConfigKey) -> tuple[frozenset[str], bool]:
     with torch.device("meta"):
-        model = auto_class(config).from_config(config)
+        model = model_of(key.config)
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
     return frozenset(leaves), bool(gated_blocks(model))
 

@@ -7,15 +7,15 @@ add methods through the entry-point group `harness.methods`: each entry point na
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import metadata, resources
 from importlib.resources.abc import Traversable
 from typing import TYPE_CHECKING, Any
 
 from methods.naming import VariantError, display, flatten, nest, parse, parse_value
+from results.ground import plugins
+from results.ground.errors import HarnessError
 from results.ground.front_matter import CardError, split
 from results.ground.names import UnknownName, nearest, unknown
 
@@ -37,6 +37,7 @@ __all__ = [
     "names",
     "parse",
     "parse_value",
+    "usable",
 ]
 
 GROUP = "harness.methods"
@@ -86,25 +87,22 @@ class Card:
         return split(self.source.read_text(encoding="utf-8"), self.source.name)[1] + "\n"
 
 
-@cache
 def cards() -> dict[str, Card]:
-    """All cards by name, in table order.
+    """All cards by name, in table order. Broken ones of installed packages are left out; see `results.ground.plugins`.
 
     Raises:
-        CardError: a card that is malformed, or a name that two cards claim.
+        CardError: a card of ours that is malformed, or a name that two of them claim.
     """
-    found: dict[str, Card] = {}
-    folders = [resources.files("methods.cards")]
-    folders += [resources.files(point.value) for point in sorted(metadata.entry_points(group=GROUP))]
-    for folder in folders:
-        for file in folder.iterdir():
-            if not file.name.endswith(".md"):
-                continue
-            new = read_card(file)
-            if new.name in found:
-                raise CardError(f"Two cards claim the method '{new.name}': rename {found[new.name].source} or {file}.")
-            found[new.name] = new
-    return {entry.name: entry for entry in sorted(found.values(), key=lambda entry: (entry.order, entry.name))}
+    return _read()[0]
+
+
+@cache
+def _read() -> tuple[dict[str, Card], dict[str, str]]:
+    """All cards in table order, and the installed packages of those that are not ours."""
+    found, packages = plugins.cards(
+        "methods.cards", GROUP, read_card, lambda name: CardError(f"Two cards claim the method '{name}': rename one.")
+    )
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))), packages
 
 
 def read_card(file: Traversable) -> Card:
@@ -118,6 +116,8 @@ def read_card(file: Traversable) -> Card:
         raise CardError(f"The card {file.name} lacks or does not know the fields {', '.join(sorted(wrong))}.")
     if file.name != f"{front['name']}.md":
         raise CardError(f"The card {file.name} names the method '{front['name']}': file and name must agree.")
+    if not isinstance(front["order"], int) or not isinstance(front["config"] or {}, dict):
+        raise CardError(f"The card {file.name} needs a whole number as its order and a mapping as its config.")
     if front["track"] not in _TRACKS or front["task_identity"] not in ("needed", "not"):
         raise CardError(
             f"The card {file.name} needs a track of {', '.join(_TRACKS)} and a task_identity of needed or not."
@@ -142,9 +142,36 @@ def card(name: str) -> Card:
 
 
 def method_class(name: str) -> type[Method]:
-    """The class behind a name; imports it, and torch with it."""
-    module, _, attribute = card(name).target.partition(":")
-    found: type[Method] = getattr(importlib.import_module(module), attribute)
+    """The class behind a name; imports it, and torch with it.
+
+    Raises:
+        UnknownMethod: no method has that name.
+        PluginError: the installed package that it comes from is broken.
+    """
+    return plugins.target("method", name, card(name).target, _read()[1].get(name), _a_method)
+
+
+def _a_method(found: Any) -> type[Method]:
+    from methods.base import Method
+
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise TypeError(f"{found!r} is no subclass of methods.base.Method")
+    return found
+
+
+def usable() -> list[str]:
+    """Names of the methods that can be created, in table order: all of ours, and those of installed packages that are
+    not broken; the others are said once on standard error."""
+    found = []
+    for name in names():
+        try:
+            create(name)
+        except HarnessError as error:
+            if name not in _read()[1]:
+                raise
+            plugins.say_once(f"{str(error).rstrip('.')}, so the method {name} is left out.")
+            continue
+        found.append(name)
     return found
 
 

@@ -29,7 +29,8 @@ from methods.manifest import (
     read_manifest,
 )
 from methods.shapes import config_shapes, differences, model_shapes
-from results.ground.loading import auto_class, peft_task_type
+from results.ground.files import make_folder
+from results.ground.loading import asks_for_its_code, auto_class, peft_task_type
 
 HANDLE = "lora_composed"
 """Attribute of a loaded model that holds the `Composed`."""
@@ -87,7 +88,7 @@ def save(
     if method.per_task() != (task is not None):
         need = "is fitted for each task: give task" if method.per_task() else "has one fit for all tasks: give no task"
         raise SavedModelError(f"{method.name} {need}.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     before = read_manifest(folder) if (folder / MANIFEST).exists() else None
     if before is None and any(folder.iterdir()):
         raise SavedModelError(f"The folder {folder} is not empty: choose another.")
@@ -222,9 +223,16 @@ def _base(saved: SavedBase, model: Any, device: Any, dtype: Any) -> Any:
     place = saved.location if model is None else str(model)
     revision = saved.revision if model is None and not Path(place).is_dir() else None
     try:
-        config = AutoConfig.from_pretrained(place, revision=revision)
-        loaded: Any = auto_class(config).from_pretrained(place, revision=revision, dtype=_dtype(dtype or saved.dtype))
+        config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+        loaded: Any = auto_class(config).from_pretrained(
+            place, revision=revision, dtype=_dtype(dtype or saved.dtype), trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
+        if asks_for_its_code(error):
+            raise SavedModelError(
+                f"The base model {saved.name} comes with code of its own, which is not run: read it, load the model "
+                "with trust_remote_code=True and give it to methods.load as model=."
+            ) from error
         raise SavedModelError(
             f"The base model {saved.name} cannot be loaded from {place}: give methods.load a model=, which may be a "
             "folder, a hub id or a loaded model."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from results.ground.loading import auto_class
+from results.ground.loading import ConfigKey, model_of
 
 Shapes = Mapping[str, tuple[int, int]]
 """`(d_out, d_in)` by module path, without output embeddings: vocabularies may differ."""
@@ -29,17 +28,13 @@ def model_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 def config_shapes(model_config: Any) -> dict[str, tuple[int, int]]:
     """The same from a `transformers` configuration alone, without weights."""
-    return dict(_config_shapes(model_config.to_json_string(use_diff=False)))
+    return dict(_config_shapes(ConfigKey.of(model_config)))
 
 
 @lru_cache(maxsize=8)
-def _config_shapes(config_json: str) -> dict[str, tuple[int, int]]:
-    from transformers import AutoConfig
-
-    values = json.loads(config_json)
-    config = AutoConfig.for_model(values.pop("model_type"), **values)
+def _config_shapes(key: ConfigKey) -> dict[str, tuple[int, int]]:
     with torch.device("meta"):
-        return model_shapes(auto_class(config).from_config(config))
+        return model_shapes(model_of(key.config))
 
 
 def differences(theirs: Shapes, here: Shapes, most: int = 3) -> str:

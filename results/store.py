@@ -18,6 +18,7 @@ from results.ground.files import (
     atomic_folder,
     changed_files,
     is_finished,
+    make_folder,
     read_json,
     write_bytes,
     write_json,
@@ -90,7 +91,7 @@ class RunFolder:
 
     def write_plan(self, info: RunInfo) -> None:
         """Replace `run.yaml`, atomically."""
-        (self.path / "cells").mkdir(parents=True, exist_ok=True)
+        make_folder(self.path / "cells")
         text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
         write_bytes(self.path / RUN, text.encode())
         self.info = info

@@ -6,12 +6,11 @@ every Markdown card in that package is one task, and the card's `class` names th
 
 from __future__ import annotations
 
-import importlib
 import re
 from functools import cache
-from importlib import metadata, resources
 from typing import TYPE_CHECKING
 
+from results.ground import plugins
 from results.ground.errors import HarnessError
 from results.ground.names import UnknownName, unknown
 from tasks.card import TaskCard, read_card
@@ -52,10 +51,10 @@ def create(name: str) -> Task:
 
     Raises:
         UnknownTask: no task has this name.
+        PluginError: the installed package that it comes from is broken.
     """
     found = card(name)
-    module, _, attribute = found.target.partition(":")
-    task: Task = getattr(importlib.import_module(module), attribute)(found)
+    task: Task = plugins.target("task", name, found.target, _read()[1].get(name), lambda made: made(found))
     return task
 
 
@@ -76,18 +75,16 @@ def display(name: str, shots: int | None) -> str:
     return name if shots is None or shots == card(name).shots else f"{name}@{shots}-shot"
 
 
-@cache
 def _cards() -> dict[str, TaskCard]:
-    found: dict[str, TaskCard] = {}
-    points = sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.value)
-    for package in ("tasks.cards", *(point.value for point in points)):
-        for file in sorted(resources.files(package).iterdir(), key=lambda item: item.name):
-            if not file.name.endswith(".md"):
-                continue
-            new = read_card(file)
-            if new.name in found:
-                raise DuplicateTask(
-                    f"Two cards claim the task name '{new.name}', one of them in {package}: rename one."
-                )
-            found[new.name] = new
-    return found
+    return _read()[0]
+
+
+@cache
+def _read() -> tuple[dict[str, TaskCard], dict[str, str]]:
+    """All cards, and the installed packages of those that are not ours."""
+    return plugins.cards(
+        "tasks.cards",
+        ENTRY_POINTS,
+        read_card,
+        lambda name: DuplicateTask(f"Two cards claim the task '{name}': rename one."),
+    )

@@ -12,6 +12,7 @@ import typer
 from harness.versions import EVALUATION_VERSION
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
+from results.ground.plugins import PluginError, say_once
 
 if TYPE_CHECKING:
     from harness.bench.agreement import Agreement
@@ -73,7 +74,13 @@ def bind(names: list[str] | None, data: str, items: int) -> list[LmEvalBound]:
     for name in likelihood if names is None else names:
         if name not in registry.names():
             raise unknown("task", name, likelihood)
-        task = registry.create(name)
+        try:
+            task = registry.create(name)
+        except PluginError as error:
+            if names is not None:
+                raise
+            say_once(f"{str(error).rstrip('.')}, so the task {name} is left out.")
+            continue
         if name not in likelihood or not isinstance(task, LmEvalTask) or task.card.lm_eval is None:
             raise HarnessError(f"{name} has no choices that lm-eval scores: take some of {', '.join(likelihood)}.")
         try:

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from results.ground.errors import HarnessError
+from results.ground.files import make_folder
 
 _MADE = "<!-- Made from the cards by `harness docs`; change {source} instead. -->"
 _TRACKS = {
@@ -27,7 +28,7 @@ def docs_command(output: Path, check: bool) -> None:
     for name, text in {"methods.md": methods_page(), "tasks.md": tasks_page()}.items():
         page = output / name
         if not check:
-            output.mkdir(parents=True, exist_ok=True)
+            make_folder(output)
             page.write_text(text, encoding="utf-8")
             typer.echo(f"{page}: {text.count(chr(10))} lines")
         elif not page.is_file() or page.read_text(encoding="utf-8") != text:

@@ -57,7 +57,7 @@ def _methods(chosen: list[str] | None) -> list[tuple[str, str, Any]]:
     from methods import registry
 
     created = []
-    for display in chosen or registry.names():
+    for display in chosen or registry.usable():
         name, overrides = registry.parse(display)
         created.append((display, name, registry.create(name, overrides)))
     return created

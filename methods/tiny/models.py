@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from methods.routing.mamba import PROJECTIONS
 from methods.seeding import seed_from
-from results.ground.loading import auto_class
+from results.ground.loading import model_of
 
 VOCABULARY = 64
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -138,7 +138,7 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
     config = chosen.config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from("tiny", architecture, seed))
-        model: Any = auto_class(config).from_config(config)
+        model: Any = model_of(config)
         if chosen.untied:
             head = model.get_output_embeddings()
             head.weight = nn.Parameter(torch.empty_like(head.weight))

@@ -28,6 +28,20 @@ class StoreError(HarnessError, ValueError):
     """Something stored cannot be used. The message is one sentence that names the mend."""
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents, unless it is there.
+
+    Raises:
+        StoreError: a file has that name or a parent's, or the place cannot be written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        taken = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
+        reason = f"{taken} is a file" if taken is not None else error.strerror
+        raise StoreError(f"The folder {path} cannot be made ({reason}): choose another --output.") from error
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` atomically: readers see the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)

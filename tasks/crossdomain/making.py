@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -19,6 +18,7 @@ from pydantic import Field
 
 from results.ground.digest import row_digest, text_sha256
 from results.ground.errors import HarnessError
+from results.ground.files import make_folder, write_bytes
 from tasks.crossdomain.prompt import Prompt, load_prompt
 from tasks.crossdomain.similarity import Neighbours
 from tasks.crossdomain.sources import SET
@@ -94,6 +94,7 @@ def make_crossdomain(
     stored = _stored(folder, prompt, config)
     if stored is not None and len(stored) >= n:
         return MadeSet(folder, tuple(stored), {}, 0, None)
+    make_folder(folder)
     making = _Making(prompt, n, folder, config, progress)
     return run_blocking(making.run)
 
@@ -187,7 +188,7 @@ class _Making:
     def _publish(self) -> None:
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in self.rows)
         (self.folder / "set.json").unlink(missing_ok=True)  # never a description beside rows that it doesn't describe
-        _write(self.folder / "test.jsonl", text)
+        write_bytes(self.folder / "test.jsonl", text.encode())
         facts = {
             "kind": self.prompt.kind,
             "n": self.n,
@@ -200,7 +201,7 @@ class _Making:
             "sha256": text_sha256(text),
             "prompt": {"digest": self.prompt.digest, **asdict(self.prompt)},
         }
-        _write(self.folder / "set.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_bytes(self.folder / "set.json", (json.dumps(facts, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _stored(folder: Path, prompt: Prompt, config: GeneratorConfig) -> list[dict[str, Any]] | None:
@@ -219,13 +220,3 @@ def _stored(folder: Path, prompt: Prompt, config: GeneratorConfig) -> list[dict[
     if text_sha256(text) != facts["sha256"]:
         raise SetError(f"The rows in {folder} are not those that were made: delete set.json to make them again.")
     return [json.loads(line) for line in text.splitlines()]
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    staging = path.with_name(f".{path.name}")
-    with staging.open("w", encoding="utf-8", newline="\n") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    staging.replace(path)

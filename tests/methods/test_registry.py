@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,9 @@ from hypothesis import strategies as st
 
 from methods import registry
 from methods.naming import display, flatten, nest, parse
+from results.ground import plugins
+from results.ground.errors import HarnessError
+from results.ground.front_matter import CardError
 
 CARD = """---
 name: {name}
@@ -140,14 +144,15 @@ def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: st
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "outside_cards", raising=False)
     points = [SimpleNamespace(name="outside", value="outside_cards")]
-    monkeypatch.setattr(registry.metadata, "entry_points", lambda group: points if group == registry.GROUP else [])
-    registry.cards.cache_clear()
+    monkeypatch.setattr(metadata, "entry_points", lambda group: points if group == registry.GROUP else [])
+    registry._read.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def _fresh_cards() -> Any:
+    plugins._said.clear()
     yield
-    registry.cards.cache_clear()
+    registry._read.cache_clear()
 
 
 def test_outside_packages_add_methods(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,10 +161,22 @@ def test_outside_packages_add_methods(tmp_path: Path, monkeypatch: pytest.Monkey
     assert type(registry.create("mean-again")).__name__ == "Uniform"
 
 
-def test_duplicates_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_of_ours_is_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     outside(tmp_path, monkeypatch, "uniform")
-    with pytest.raises(ValueError, match="Two cards claim the method 'uniform'"):
-        registry.names()
+    assert registry.card("uniform").target.startswith("methods.")
+    assert "'uniform' of the package outside_cards is left out (it has the name of one in" in capsys.readouterr().err
+
+
+def test_two_of_our_own_cards_with_one_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_cards").mkdir()
+    (tmp_path / "own_cards" / "__init__.py").write_text("")
+    for name in ("a", "b"):
+        (tmp_path / "own_cards" / f"{name}.md").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(CardError, match="twice one"):
+        plugins.cards(
+            "own_cards", "none", lambda _: SimpleNamespace(name="one"), lambda name: CardError(f"twice {name}")
+        )
 
 
 @pytest.mark.parametrize(
@@ -169,10 +186,39 @@ def test_duplicates_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         (CARD.format(name="other"), "file and name must agree"),
         (CARD.format(name="odd").replace("order: 999\n", ""), "lacks or does not know the fields order"),
         (CARD.format(name="odd").replace("track: compose", "track: solo"), "needs a track of"),
-        (CARD.format(name="odd").replace("config: {}", "config: {a: 1}"), "The card of odd has no configuration key"),
+        (CARD.format(name="odd").replace("order: 999", "order: last"), "needs a whole number as its order"),
+        (CARD.format(name="odd").replace("config: {}", "config: [a]"), "a mapping as its config"),
     ],
 )
-def test_malformed_cards_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
+def test_malformed_cards_are_left_out_and_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str, message: str
+) -> None:
+    ours = registry.names()
     outside(tmp_path, monkeypatch, "odd", text)
-    with pytest.raises(ValueError, match=message):
+    assert registry.names() == registry.names() == ours
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert message in said[0]
+    assert "A card of the package outside_cards is left out" in said[0]
+    with pytest.raises(CardError, match=message):
+        registry.read_card(tmp_path / "outside_cards" / "odd.md")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (CARD.format(name="odd").replace("config: {}", "config: {a: 1}"), "The card of odd has no configuration key"),
+        (CARD.format(name="odd").replace("methods.uniform:Uniform", "nowhere:Odd"), "No module named 'nowhere'"),
+        (CARD.format(name="odd").replace("methods.uniform:Uniform", "json:dumps"), "is no subclass of methods.base"),
+    ],
+)
+def test_a_broken_method_of_a_package_is_no_usable_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, text: str, message: str
+) -> None:
+    ours = registry.names()
+    outside(tmp_path, monkeypatch, "odd", text)
+    assert registry.names() == [*ours, "odd"]
+    assert registry.usable() == ours
+    assert message in capsys.readouterr().err
+    with pytest.raises(HarnessError, match=message):
         registry.create("odd")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from results.ground.plugins import PluginError
 from tasks import registry
 from tasks.base import Task
 from tasks.card import CardError, read_card
@@ -78,19 +79,20 @@ Body.
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     """Install a package with one card behind an entry point."""
 
-    def install(name: str) -> None:
+    def install(name: str, target: str = "tasks.arc:Arc") -> None:
         package = tmp_path / f"outside_{name.replace('-', '_')}"
         package.mkdir()
         (package / "__init__.py").touch()
-        (package / "card.md").write_text(CARD.format(name=name))
+        (package / "card.md").write_text(CARD.format(name=name).replace("tasks.arc:Arc", target))
         point = metadata.EntryPoint("any", package.name, registry.ENTRY_POINTS)
         monkeypatch.setattr(metadata, "entry_points", lambda group: [point])
-        registry._cards.cache_clear()
+        registry._read.cache_clear()
+        monkeypatch.delitem(sys.modules, package.name, raising=False)
 
     monkeypatch.syspath_prepend(str(tmp_path))
     yield install
     monkeypatch.undo()
-    registry._cards.cache_clear()
+    registry._read.cache_clear()
 
 
 def test_a_package_adds_a_task(outside) -> None:  # type: ignore[no-untyped-def]
@@ -99,10 +101,16 @@ def test_a_package_adds_a_task(outside) -> None:  # type: ignore[no-untyped-def]
     assert registry.create("from-outside").expert == "mine"
 
 
-def test_two_cards_with_one_name_are_refused(outside) -> None:  # type: ignore[no-untyped-def]
+def test_a_name_of_ours_is_ours(outside, capsys) -> None:  # type: ignore[no-untyped-def]
     outside("gsm8k")
-    with pytest.raises(registry.DuplicateTask, match="gsm8k"):
-        registry.names()
+    assert registry.card("gsm8k").target != "tasks.arc:Arc"
+    assert "'gsm8k' of the package outside_gsm8k is left out" in capsys.readouterr().err
+
+
+def test_a_broken_module_is_the_packages(outside) -> None:  # type: ignore[no-untyped-def]
+    outside("from-outside", target="nowhere:Task")
+    with pytest.raises(PluginError, match=r"'from-outside' of the package outside_from_outside cannot be used"):
+        registry.create("from-outside")
 
 
 @pytest.mark.parametrize(
