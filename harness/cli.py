@@ -238,7 +238,7 @@ def main() -> None:
         code = app(standalone_mode=False)
     except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
-        code = 2
+        raise SystemExit(2) from None
     except click.ClickException as error:
         error.show()
         code = error.exit_code
