@@ -55,6 +55,10 @@ def strongest(minimum: str = "bubblewrap") -> Level:
 
 
 def doctor() -> list[tuple[str, bool, str]]:
-    """(level, whether it works, promise or mend) of every level, strongest first."""
-    rows = ((name, probe(name)) for name in NAMES)
-    return [(name, result.ok, result.reason) for name, result in rows]
+    """(level, whether it works, promise with the versions of what keeps it, or mend) of every level, strongest first."""
+    return [(name, probe(name).ok, _described(named(name), probe(name))) for name in NAMES]
+
+
+def _described(level: Level, result: Probe) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in level.versions().items()) if result.ok else ""
+    return f"{result.reason} ({versions})" if versions else result.reason

@@ -3,9 +3,10 @@
 `escape`: `attack()` returns something true if it got out. `forge`: a wrong `add` that wants to be judged right.
 `exhaust`: uses up what it can, and must end with the outcome that its `expect` line names.
 
-An attack that could not succeed anywhere would prove nothing. So `works at: process` lines name the escapes that do
-succeed where nothing isolates, and `fools:` lines the forgeries that a check in the candidate's process, or one that
-trusts the exit status, accepts; both are tested too.
+An attack that could not succeed anywhere would prove nothing. So `works at: bare process` lines name the escapes that do
+succeed where nothing isolates, `fools:` lines the forgeries that a check in the candidate's process, or one that
+trusts the exit status, accepts, and `fools the weaker harness:` lines those that get through where verdicts carry no
+nonce or the harness can be inspected; all are tested too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pytest
 from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs
 from tasks.sandbox.level import Level
 from tasks.sandbox.levels import named
+from tasks.sandbox.process import ProcessLevel
 
 FOLDER = Path(__file__).parent / "attacks"
 ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 5) == 4\nassert add('a', 'b') == 'ab'\n"
@@ -38,6 +40,13 @@ class Attack:
         return found[1] if found else ""
 
 
+class Bare(ProcessLevel):
+    """A fresh process that keeps every power of its user, beside a harness that may be inspected."""
+
+    name = "bare"
+    shares_processes = False
+
+
 def attacks(kind: str) -> list[Attack]:
     return [Attack(path.stem, path.read_text()) for path in sorted((FOLDER / kind).glob("*.py"))]
 
@@ -51,11 +60,11 @@ def verdicts(kind: str, level: str) -> dict[str, Verdict]:
     """All attacks of a kind at one level, run together."""
     tests, function = ("assert attack()", "attack") if kind == "escape" else (ADD_TESTS, "add")
     chosen = attacks(kind)
-    if kind == "escape" and level == "process":
+    if level == "bare":
         chosen = [attack for attack in chosen if attack.line("works at")]  # the others would do harm there
     programs = [Program(attack.name, attack.code, tests, (function,)) for attack in chosen]
     limits = Limits(floor=2.0, memory=256 * 2**20) if kind == "exhaust" else Limits(floor=20.0)
-    found = evaluate_programs(programs, level=named(level), limits=limits, workers=4)
+    found = evaluate_programs(programs, level=Bare() if level == "bare" else named(level), limits=limits, workers=4)
     return {program.id: verdict for program, verdict in zip(programs, found, strict=True)}
 
 
@@ -94,7 +103,7 @@ def test_exhaustion_ends_as_expected(attack: Attack, level: Level) -> None:
 def test_escapes_are_real(attack: Attack) -> None:
     if attack.line("works at").endswith("(root)") and os.geteuid() != 0:
         pytest.skip("works for root only")
-    verdict = verdicts("escape", "process")[attack.name]
+    verdict = verdicts("escape", "bare")[attack.name]
     assert verdict.outcome is Outcome.PASSED, verdict
 
 

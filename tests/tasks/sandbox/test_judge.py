@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
 from tasks.sandbox.guest import literals
-from tasks.sandbox.guest.judge import Remote, Stop, check, printable
+from tasks.sandbox.guest.judge import Candidate, check, printable
 from tasks.sandbox.guest.worker import Worker, attempt
 
 
-class Pipe:
+class Pipe(Candidate):
     """Judge and worker in one process; every message goes through its JSON form."""
 
     def __init__(self, code: str) -> None:
+        super().__init__(io.BytesIO(), io.BytesIO())
         self.worker = Worker()
         self.code = code
         self.asked: list[dict[str, Any]] = []
 
-    def ask(self, request: dict[str, Any] | None) -> Any:
+    def exchange(self, request: dict[str, Any] | None) -> bytes:
         if request is None:
-            line = attempt(lambda: self.worker.load(self.code), self.worker.keep)
-        else:
-            self.asked.append(request)
-            sent = json.loads(literals.dump(request))
-            line = attempt(lambda: self.worker.request(sent), self.worker.keep)
-        answer = json.loads(line)
-        if "raised" in answer:
-            raise Stop("failed", f"raised {answer['raised']}: {answer['message']}")
-        return literals.decode(answer["value"], lambda number, name: Remote(number, name, self.ask))
+            return attempt(lambda: self.worker.load(self.code), self.worker.keep)
+        self.asked.append(request)
+        sent = json.loads(literals.dump(request))
+        return attempt(lambda: self.worker.request(sent), self.worker.keep)
 
 
 def outcome(code: str, tests: str, functions: list[str], setup: str = "") -> tuple[str, str]:

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.sandbox import Limits, Outcome, Program, evaluate_programs
 from tasks.sandbox.levels import named
-from tasks.sandbox.patience import processor_seconds, within
+from tasks.sandbox.patience import Meter, processor_seconds, within
 
 SLOW = """
 import time
@@ -65,7 +65,7 @@ def test_wall_time_alone_ends_nothing_early() -> None:
         return "done"
 
     async def idle(seconds: float) -> str:
-        return await within(work(), seconds, [])
+        return await within(work(), seconds, Meter([]))
 
     assert asyncio.run(idle(0.3)) == "done"
     with pytest.raises(TimeoutError):

@@ -37,7 +37,7 @@ def refuse(thing: object) -> int:
 
 
 def across(value: Any) -> Any:
-    return decode(json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name: (number, name))
+    return decode(json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name, identity: (number, name))
 
 
 def shape(value: Any) -> Any:
@@ -75,9 +75,6 @@ class Colour(IntEnum):
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
-        (Counter("aab"), {"a": 2, "b": 1}),
-        (defaultdict(list, {1: [2]}), {1: [2]}),
-        (OrderedDict(a=1), {"a": 1}),
         (Point(1, 2), (1, 2)),
         (Colour.RED, 1),
         (int, int),
@@ -96,7 +93,7 @@ class Anything:
 
 
 def test_other_objects_become_references() -> None:
-    assert encode(Anything(), lambda thing: 7) == {"t": "ref", "v": 7, "type": "Anything"}
+    assert encode(Anything(), lambda thing: 7) == {"t": "ref", "v": 7, "type": "Anything", "identity": False}
     with pytest.raises(NotALiteral, match="Anything"):
         encode([Anything()], refuse)
 
@@ -122,4 +119,4 @@ def test_other_objects_become_references() -> None:
 )
 def test_anything_else_is_refused(line: Any) -> None:
     with pytest.raises(NotALiteral):
-        decode(line, lambda number, name: number)
+        decode(line, lambda number, name, identity: number)
