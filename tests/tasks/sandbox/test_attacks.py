@@ -5,13 +5,14 @@
 
 An attack that could not succeed anywhere would prove nothing. So `works at: bare process` lines name the escapes that do
 succeed where nothing isolates, `fools:` lines the forgeries that a check in the candidate's process, or one that
-trusts the exit status, accepts, and `fools the weaker harness:` lines those that get through where verdicts carry no
-nonce or the harness can be inspected; all are tested too.
+trusts the exit status, accepts, and `fools without a nonce:` and `fools when inspected:` lines those that get through a
+weaker harness; all are tested too.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs
+from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs, session
 from tasks.sandbox.level import Level
 from tasks.sandbox.levels import named
 from tasks.sandbox.process import ProcessLevel
@@ -69,8 +70,8 @@ def verdicts(kind: str, level: str) -> dict[str, Verdict]:
 
 
 def test_there_are_many_attacks_of_both_kinds() -> None:
-    assert len(attacks("escape")) >= 40
-    assert len(attacks("forge")) >= 40
+    assert len(attacks("escape")) >= 80
+    assert len(attacks("forge")) >= 70
 
 
 @pytest.mark.parametrize("attack", cases("escape"))
@@ -112,3 +113,37 @@ def test_forgeries_are_real(attack: Attack) -> None:
     program = f"{attack.code}\n{ADD_TESTS}"
     naive = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True)
     assert naive.returncode == 0, naive.stderr.decode()
+
+
+def on_a_weak_level(attack: Attack) -> Verdict:
+    program = Program(attack.name, attack.code, ADD_TESTS, ("add",))
+    return evaluate_programs([program], level=Bare(), limits=Limits(floor=20.0), workers=1)[0]
+
+
+def trusting(line: bytes, nonce: bytes) -> tuple[Outcome, str]:
+    """Reads a verdict as if it needed no nonce."""
+    decision = json.loads(line[line.index(b"{") :])
+    return Outcome(decision["outcome"]), decision["detail"]
+
+
+@pytest.mark.system
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are written for Linux")
+@pytest.mark.parametrize("attack", cases("forge", "fools without a nonce"))
+def test_verdicts_need_their_nonce(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_a_weak_level(attack).detail == "a verdict that is not the judge's was written into the judge's pipe"
+    monkeypatch.setattr(session, "_authentic", trusting)
+    assert on_a_weak_level(attack).outcome is Outcome.PASSED
+
+
+@pytest.mark.system
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="works for root only")
+@pytest.mark.parametrize("attack", cases("forge", "fools when inspected"))
+def test_the_harness_must_not_be_inspected(attack: Attack) -> None:
+    """In a harness of its own: this one remembers the nonces of other tests."""
+    code = (
+        f"import sys; sys.path[:0] = {[str(FOLDER.parents[3]), str(FOLDER.parent)]!r}\n"
+        "from test_attacks import attacks, on_a_weak_level\n"
+        f"print(on_a_weak_level([a for a in attacks('forge') if a.name == {attack.name!r}][0]).outcome)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "passed"
