@@ -8,6 +8,7 @@ defines takes part in a comparison.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,8 @@ BUILTIN_TYPES = {
     kind.__name__: kind
     for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, object, range)
 }
-CONSTANTS = {"Ellipsis": ..., "NotImplemented": NotImplemented}
+CONSTANTS = {"Ellipsis": ..., "NotImplemented": NotImplemented, "nan": math.nan}
+"""Objects that are recognised by identity: in a list, Python takes the one `math.nan` for equal to itself."""
 
 
 class NotALiteral(ValueError):

@@ -91,7 +91,7 @@ UNNAMED: dict[str, type] = {
 
 def kind_of(cls: type) -> str | None:
     """The key of `KINDS` for a type, not for its subclasses."""
-    module, name = cls.__module__, cls.__qualname__
+    module, name = getattr(cls, "__module__", ""), cls.__qualname__  # a class of `type(...)` may have no module
     key = f"{module}.{name}" if module != "_collections" else f"collections.{name}"
     if key in KINDS and cls is find(key, imported=True):
         return key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections import namedtuple
 from enum import IntEnum
 from typing import Any
 
@@ -114,6 +114,13 @@ def test_other_objects_become_references() -> None:
         {"t": "complex", "v": ["1", 2]},
         {"t": "type", "v": "object.__subclasses__"},
         {"t": "ref", "v": "x"},
+        {"t": "fractions.Fraction", "v": [1, 0]},
+        {"t": "decimal.Decimal", "v": ["x"]},
+        {"t": "collections.deque", "v": [3]},
+        {"t": "os.system", "v": ["true"]},
+        {"t": "builtins.eval", "v": ["1"]},
+        {"t": "builtins.range", "v": [0, 1, 0]},
+        {"t": "constant", "v": "Remote"},
         {"t": ["ref"], "v": 1},
     ],
 )
