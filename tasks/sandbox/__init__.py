@@ -5,8 +5,9 @@ below a minimum. *Integrity of the verdict*: the check runs in another process a
 nothing that a candidate defines, prints or does to its process can make it pass.
 """
 
+from tasks.sandbox.cgroup import control_groups
 from tasks.sandbox.evaluate import evaluate_programs
-from tasks.sandbox.levels import NAMES, doctor, strongest
+from tasks.sandbox.levels import NAMES, doctor, strongest, versions
 from tasks.sandbox.model import Limits, Outcome, Probe, Program, SandboxUnavailable, Verdict
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "Program",
     "SandboxUnavailable",
     "Verdict",
+    "control_groups",
     "doctor",
     "evaluate_programs",
     "strongest",
+    "versions",
 ]

@@ -82,6 +82,12 @@ def delegated() -> Delegated | None:
     return None
 
 
+def control_groups() -> list[str]:
+    """Controllers that limit sandboxes here, for the record."""
+    groups = delegated()
+    return [] if groups is None else list(groups.controllers)
+
+
 def own_group(mounts: str, groups: str) -> Path | None:
     """Folder of this process's version-2 group, from the texts of `/proc/self/mountinfo` and `/proc/self/cgroup`."""
     path = next((line.removeprefix("0::") for line in groups.splitlines() if line.startswith("0::")), None)

@@ -56,9 +56,14 @@ def strongest(minimum: str = "bubblewrap") -> Level:
 
 def doctor() -> list[tuple[str, bool, str]]:
     """(level, whether it works, promise with the versions of what keeps it, or mend) of every level, strongest first."""
-    return [(name, probe(name).ok, _described(named(name), probe(name))) for name in NAMES]
+    return [(name, probe(name).ok, _described(name, probe(name))) for name in NAMES]
 
 
-def _described(level: Level, result: Probe) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in level.versions().items()) if result.ok else ""
-    return f"{result.reason} ({versions})" if versions else result.reason
+def versions(name: str) -> dict[str, str]:
+    """Versions of what a level isolates with, for the record; empty for a name that is no level's."""
+    return next((level.versions() for level in LEVELS if level.name == name), {})
+
+
+def _described(name: str, result: Probe) -> str:
+    found = ", ".join(f"{part} {version}" for part, version in versions(name).items()) if result.ok else ""
+    return f"{result.reason} ({found})" if found else result.reason

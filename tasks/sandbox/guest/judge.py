@@ -35,11 +35,13 @@ class Candidate:
             Lacking: the object has no such attribute or operation.
         """
         try:
-            answer = json.loads(self.exchange(request))
-            if "lacks" in answer:
-                raise Lacking(str(answer["lacks"]))
-            if "raised" not in answer:
-                return literals.decode(answer["value"], self.stand_in)
+            line = self.exchange(request)
+            with literals.deep():
+                answer = json.loads(line)
+                if "lacks" in answer:
+                    raise Lacking(str(answer["lacks"]))
+                if "raised" not in answer:
+                    return literals.decode(answer["value"], self.stand_in)
             raised = f"{answer['raised']}: {answer.get('message', '')}"
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise Stop("failed", f"malformed answer: {error}") from error

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from . import values
@@ -19,6 +21,7 @@ Resolve = Callable[[int, str, bool], Any]
 """From number, class name, and whether the class compares by identity."""
 
 JSON_INTEGERS = 2**63
+DEEP = 5000
 BUILTIN_TYPES = {
     kind.__name__: kind
     for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, object, range)
@@ -29,6 +32,17 @@ CONSTANTS = {"Ellipsis": ..., "NotImplemented": NotImplemented, "nan": math.nan}
 
 class NotALiteral(ValueError):
     """A value that may not cross, or a line that is not one of ours."""
+
+
+@contextmanager
+def deep() -> Iterator[None]:
+    """Room to take apart, or to rebuild, what a program nests as deep as it may: that takes more calls than comparing it."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEP))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def dump(message: dict[str, Any]) -> bytes:

@@ -128,7 +128,9 @@ def attempt(action: Callable[[], Any], keep: literals.Refer) -> bytes:
     """The answer's line: the value, or what was raised."""
     try:
         try:
-            return literals.dump({"value": literals.encode(action(), keep)})
+            value = action()
+            with literals.deep():
+                return literals.dump({"value": literals.encode(value, keep)})
         except Lacking as error:
             return literals.dump({"lacks": str(error)})
         except BaseException as error:

@@ -206,3 +206,9 @@ def test_a_name_that_only_the_check_imports_is_missing() -> None:
 
 def test_a_builtin_stands_for_a_function_that_the_program_lacks() -> None:
     assert passes("", "assert sum([1, 2]) == 3", "sum")
+
+
+def test_what_is_nested_as_deep_as_it_may_be_arrives() -> None:
+    code = "def f():\n    x = []\n    for _ in range(800):\n        x = [x]\n    return x"
+    tests = "x, depth = f(), 0\nwhile x:\n    x, depth = x[0], depth + 1\nassert depth == 800"
+    assert passes(code, tests)

@@ -72,6 +72,27 @@ def test_wall_time_alone_ends_nothing_early() -> None:
         asyncio.run(idle(0.1))
 
 
+@pytest.mark.system
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="the kernel does not count waiting")
+def test_a_crowded_processor_gives_the_same_verdict() -> None:
+    """Nine others on one processor: wall time is beyond all patience, the program's own time is not."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    busy = [sys.executable, "-c", "while True: pass"]
+    crowd = [subprocess.Popen(busy, start_new_session=True) for _ in range(9)]  # shares are dealt out to sessions
+    try:
+        limits = Limits(floor=0.6)
+        verdict = evaluate_programs([slow(0.35, None)], level=PROCESS, limits=limits)[0]
+        assert verdict.outcome is Outcome.PASSED, verdict
+        assert verdict.seconds > 3 * limits.floor > 3 * verdict.used
+        assert outcome(slow(5.0, None), limits) is Outcome.TIMEOUT
+    finally:
+        for process in crowd:
+            process.kill()
+            process.wait()
+        os.sched_setaffinity(0, allowed)
+
+
 def test_processor_time_counts_descendants() -> None:
     burn = "import time\nwhile time.process_time() < 0.4: pass\nprint('burnt', flush=True)\ninput()"
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {burn!r}])"
