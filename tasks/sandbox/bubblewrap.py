@@ -43,7 +43,7 @@ def root(at: str = "") -> list[str]:
     python = interpreter()
     folders = [folder for folder in python.path if folder.parent not in python.path]  # lib-dynload lies within another
     files = [str(python.executable), *python.objects]
-    arguments = _open_folders(at, [python.inside(path) for path in (*folders, *files)])
+    arguments = _open_folders(at, [*map(python.inside, folders), *map(python.inside, files)])
     for folder in folders:
         arguments += ["--ro-bind", str(folder), f"{at}{python.inside(folder)}"]
     for stranger in python.strangers:
@@ -63,7 +63,7 @@ def root(at: str = "") -> list[str]:
 
 
 def _open_folders(at: str, paths: list[str]) -> list[str]:
-    """Folders on the way to these paths, which every user may enter: those that bubblewrap adds are for its own only."""
+    """Folders on the way to these paths, which every user may enter: bubblewrap's own are for their owner."""
     parents = {parent for path in paths for parent in PurePosixPath(path).parents} - {PurePosixPath("/")}
     return [word for parent in sorted(parents) for word in ("--perms", "0755", "--dir", f"{at}{parent}")]
 

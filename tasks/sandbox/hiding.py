@@ -17,7 +17,7 @@ _state = {"inside": 0, "before": 1}
 
 @contextmanager
 def undumpable() -> Iterator[None]:
-    """While this holds, no process without more power can open this one's memory or descriptors under `/proc`, or trace it.
+    """While this holds, no process without more power can trace this one or open its memory or descriptors.
 
     Counted, so that several evaluations may overlap; what held before holds again after the last.
 

@@ -57,9 +57,8 @@ class LandlockLevel(Level):
         rules = {
             "library": _library_folder(),
             "listed": [str(folder) for folder in (GUEST_PARENT, *python.path)],
-            "readable": [str(path) for path in (python.executable, *python.objects, *python.library)],
+            "readable": [*map(str, (python.executable, *python.library, GUEST_PARENT / "guest")), *python.objects],
         }
-        rules["readable"].append(str(GUEST_PARENT / "guest"))
         argv = [str(python.executable), "-I", "-S", "-B", launcher, "{rules}", *inside]
         return Command(argv, inputs={"{rules}": json.dumps(rules).encode("utf-8")})
 

@@ -55,7 +55,7 @@ def strongest(minimum: str = "bubblewrap") -> Level:
 
 
 def doctor() -> list[tuple[str, bool, str]]:
-    """(level, whether it works, promise with the versions of what keeps it, or mend) of every level, strongest first."""
+    """(level, whether it works, promise with versions of what keeps it, or mend) of every level, strongest first."""
     return [(name, probe(name).ok, _described(name, probe(name))) for name in NAMES]
 
 

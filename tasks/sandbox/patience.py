@@ -11,7 +11,7 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -91,8 +91,22 @@ def tree(pid: int) -> list[psutil.Process]:
     """A process and its descendants that live; nothing when it is gone."""
     with suppress(psutil.Error):
         root = psutil.Process(pid)
-        return [root, *root.children(recursive=True)]
+        try:
+            return [root, *(psutil.Process(child) for child in _descendants(pid))]
+        except OSError:  # a kernel without lists of children: all processes are looked through
+            return [root, *root.children(recursive=True)]
     return []
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """
+    Raises:
+        OSError: a thread is gone, or the kernel keeps no lists of children.
+    """
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+            yield int(child)
+            yield from _descendants(int(child))
 
 
 def processor_seconds(pid: int) -> float:

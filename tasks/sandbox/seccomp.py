@@ -1,6 +1,6 @@
 """The system calls that a candidate needs, as a BPF program; all others are refused with EPERM.
 
-An allow-list: no new processes or threads, no sockets but a private pair of streams, no signals to others, no namespaces,
+An allow-list: no processes or threads, no sockets but a private pair of streams, no signals to others, no namespaces,
 mounts, tracing, keys, io_uring or System V memory, and nothing that changes a file's metadata.
 """
 
@@ -68,8 +68,8 @@ def program(stage: Stage) -> bytes:
         rules.add_rule(seccomp.ALLOW, "ioctl", seccomp.Arg(1, seccomp.EQ, request))
     for command in FCNTLS:
         rules.add_rule(seccomp.ALLOW, "fcntl", seccomp.Arg(1, seccomp.EQ, command))
-    # A pair of datagram sockets, or an address, would reach any Unix socket of the host by its path. For the same reason
-    # `sendmsg`, whose address lies in memory that a filter cannot read, is not allowed at all.
+    # A datagram with an address would reach any Unix socket of the host by its path. For the same reason `sendmsg`,
+    # whose address lies in memory that a filter cannot read, is not allowed at all.
     stream = seccomp.Arg(1, seccomp.MASKED_EQ, SOCK_TYPE_MASK, SOCK_STREAM)
     rules.add_rule(seccomp.ALLOW, "socketpair", seccomp.Arg(0, seccomp.EQ, AF_UNIX), stream)
     rules.add_rule(seccomp.ALLOW, "sendto", seccomp.Arg(4, seccomp.EQ, 0))

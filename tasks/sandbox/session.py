@@ -2,7 +2,7 @@
 
 The parent relays lines: requests of the judge to the candidate, answers of the candidate to the judge. It reads the
 verdict from the judge's stream only and never interprets what a candidate sends. A verdict counts only with the nonce
-that the judge was given through its own pipe: where a candidate can write into the pipes of others, it does not know it.
+that the judge was given through its own pipe: a candidate that can write into the pipes of others does not know it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import secrets
 import signal
 import tempfile
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any

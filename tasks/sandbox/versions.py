@@ -47,7 +47,7 @@ def written(program: str) -> str:
 
 @cache
 def version_of(path: str) -> Version | None:
-    """What `PATH --version` prints: `bubblewrap 0.8.0`, `runsc version release-20240115.0`, Debian's `0.0~20221219.0`."""
+    """Read from `bubblewrap 0.8.0`, `runsc version release-20240115.0`, and Debian's `runsc version 0.0~20221219.0`."""
     try:
         found = subprocess.run([path, "--version"], check=False, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

@@ -48,7 +48,7 @@ class Nowhere(io.StringIO):
     def read(self, *args: object) -> NoReturn:
         raise OSError("standard input cannot be read")
 
-    readline = readlines = read  # type: ignore[assignment]
+    readline = readlines = read
 
     def readable(self) -> bool:
         return False

@@ -36,7 +36,7 @@ class NotALiteral(ValueError):
 
 @contextmanager
 def deep() -> Iterator[None]:
-    """Room to take apart, or to rebuild, what a program nests as deep as it may: that takes more calls than comparing it."""
+    """Room to take apart or rebuild what a program nests as deep as it may: that takes more calls than comparing."""
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(max(before, DEEP))
     try:

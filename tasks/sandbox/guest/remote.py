@@ -11,7 +11,7 @@ from . import literals
 Ask = Callable[[dict[str, Any] | None], Any]
 
 ONE_BY_ONE = 32
-"""So many items of an iterator are fetched singly, so that what the candidate does between two of them stays in order."""
+"""So many items of an iterator are fetched singly, so that what happens between two of them stays in order."""
 
 MOST_AT_ONCE = 1024
 
@@ -95,7 +95,7 @@ class Remote:
         target, _, _, identity = object.__getattribute__(self, "_remote")
         if isinstance(target, str) or identity:
             return self is other
-        self._refuse()
+        return self._refuse()
 
     def __hash__(self) -> int:
         identity = object.__getattribute__(self, "_remote")[3]

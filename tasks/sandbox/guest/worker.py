@@ -91,8 +91,8 @@ class Worker:
     def advance(self, iterator: Any, most: int) -> tuple[list[Any], bool]:
         """The next items and whether they were the last; what is raised after some items is raised when asked again."""
         items: list[Any] = []
-        if (error := self.raised.pop(id(iterator), None)) is not None:
-            raise error
+        if id(iterator) in self.raised:
+            raise self.raised.pop(id(iterator))
         if not hasattr(type(iterator), "__next__"):
             raise Lacking(f"{type(iterator).__name__!r} object is not an iterator")
         try:

@@ -3,7 +3,7 @@
 `escape`: `attack()` returns something true if it got out. `forge`: a wrong `add` that wants to be judged right.
 `exhaust`: uses up what it can, and must end with the outcome that its `expect` line names.
 
-An attack that could not succeed anywhere would prove nothing. So `works at: bare process` lines name the escapes that do
+An attack that could not succeed anywhere would prove nothing. So `works at: bare process` lines name escapes that do
 succeed where nothing isolates, `fools:` lines the forgeries that a check in the candidate's process, or one that
 trusts the exit status, accepts, and `fools without a nonce:` and `fools when inspected:` lines those that get through a
 weaker harness; all are tested too.

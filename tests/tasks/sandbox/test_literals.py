@@ -37,7 +37,9 @@ def refuse(thing: object) -> int:
 
 
 def across(value: Any) -> Any:
-    return decode(json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name, identity: (number, name))
+    return decode(
+        json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name, identity: (number, name)
+    )
 
 
 def shape(value: Any) -> Any:

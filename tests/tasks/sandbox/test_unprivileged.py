@@ -15,7 +15,7 @@ from tasks.sandbox.versions import missing
 
 ROOT = Path(__file__).parents[3]
 AS_A_USER = ("bwrap", "--unshare-user", "--uid", "1000", "--gid", "1000", "--dev-bind", "/", "/", "--")
-"""A user without capabilities to whom this process's files belong: an environment of root's need not be opened to all."""
+"""A user without capabilities to whom this process's files belong, so that root's need not be opened to all."""
 
 
 @pytest.mark.system
@@ -32,7 +32,8 @@ def test_landlock_holds_for_a_user_without_power() -> None:
         pytest.skip("this kernel has no Landlock of ABI 3")
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-1000:]
     passed = re.search(r"(\d+) passed", ran.stdout)
-    assert passed is not None and int(passed[1]) >= 170, ran.stdout[-1000:]
+    assert passed is not None
+    assert int(passed[1]) >= 170, ran.stdout[-1000:]
     assert "landlock is refused" not in ran.stdout
 
 

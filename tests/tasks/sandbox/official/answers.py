@@ -86,7 +86,15 @@ MAPPINGS = {
     "namespace": "__import__('types').SimpleNamespace(**value)",
 }
 
-AROUND = "\n\n_inner = {entry}\n\n\ndef {entry}(*args, **kwargs):\n    value = _inner(*args, **kwargs)\n    return {answer}\n"
+AROUND = """
+
+_inner = {entry}
+
+
+def {entry}(*args, **kwargs):
+    value = _inner(*args, **kwargs)
+    return {answer}
+"""
 
 
 def around(entry: str, answer: str) -> str:

@@ -44,18 +44,18 @@ BEFORE = {
     "null byte": "x = '\0'\n",
     "unclosed bracket": "x = (1,\n",
     "wrong indentation": "  x = 1\n y = 2\n",
-    "many modules": "import heapq, bisect, re, json, math, cmath, random, statistics, itertools, functools, string, hashlib\n",
+    "many modules": "import heapq, bisect, re, json, math, cmath, random, statistics, itertools, functools\n",
     "module that is missing": "import no_such_module\n",
     "exec and eval": "exec('y = 1')\nassert eval('y + 1') == 2\n",
     "globals": "assert 'json' not in globals() and globals() is locals()\n",
     "help is no function": "import pydoc, builtins\nassert builtins.print\n",
 }
 AFTER = {
-    "cached": "import functools\n{entry} = functools.lru_cache(maxsize=None)(lambda *a: None) if 0 else {entry}\n",
+    "cached": "import functools\n{entry} = functools.lru_cache(maxsize=None)({entry})\n",
     "partial": "import functools\n{entry} = functools.partial({entry})\n",
     "callable object": "class Call:\n    __call__ = staticmethod({entry})\n{entry} = Call()\n",
     "class as function": "_f = {entry}\nclass {entry}:\n    def __new__(cls, *a):\n        return _f(*a)\n",
-    "method": "class Solution:\n    def solve(self, *a, _f={entry}):\n        return _f(*a)\n{entry} = Solution().solve\n",
+    "method": "class S:\n    def solve(self, *a, _f={entry}):\n        return _f(*a)\n{entry} = S().solve\n",
     "deleted": "del {entry}\n",
     "not callable": "{entry} = 3\n",
     "coroutine": "_f = {entry}\nasync def {entry}(*a):\n    return _f(*a)\n",
@@ -72,9 +72,14 @@ ADD, TRUNCATE, ROLLING_MAX, DECODE_CYCLIC = 53, 2, 9, 38
 
 CHANGES_ITS_ARGUMENT = "def check(candidate):\n    x = [3, 1]\n    candidate(x)\n    assert x == [1, 3]\n"
 ASKS_THE_TYPE = "def check(candidate):\n    assert type(candidate(1, 0)) is int\n"
-EXPECTS_AN_EXCEPTION = (
-    "def check(candidate):\n    try:\n        candidate(1, 0)\n    except ValueError:\n        return\n    assert False\n"
-)
+EXPECTS_AN_EXCEPTION = """
+def check(candidate):
+    try:
+        candidate(1, 0)
+    except ValueError:
+        return
+    assert False
+"""
 
 KNOWN: dict[str, tuple[int, str, str | None]] = {
     "an equality of its own": (
@@ -103,7 +108,11 @@ KNOWN: dict[str, tuple[int, str, str | None]] = {
         "class Own(int): ...\ndef {entry}(x, y):\n    return Own(x)\n",
         ASKS_THE_TYPE,
     ),
-    "threads": (ADD, "import threading\nthread = threading.Thread(target=print)\nthread.start()\nthread.join()\n", None),
+    "threads": (
+        ADD,
+        "import threading\nthread = threading.Thread(target=print)\nthread.start()\nthread.join()\n",
+        None,
+    ),
     "a file of its own": (ADD, "open('notes.txt', 'w').close()\n", None),
     "the working folder's name": (ADD, "import os\nos.getcwd()\n", None),
     "limits of its process": (ADD, "import resource\n", None),

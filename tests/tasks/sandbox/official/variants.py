@@ -139,7 +139,12 @@ COMPARISONS: dict[type, Callable[[], ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
 }
-OPERATORS: dict[type, Callable[[], ast.operator]] = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Mod: ast.Mult}
+OPERATORS: dict[type, Callable[[], ast.operator]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Mod: ast.Mult,
+}
 
 
 class Change(ast.NodeTransformer):
