@@ -48,6 +48,8 @@ def root(at: str = "") -> list[str]:
         arguments += ["--ro-bind", str(folder), f"{at}{python.inside(folder)}"]
     for stranger in python.strangers:
         place = f"{at}{python.inside(stranger)}"
+        if stranger.is_symlink():
+            continue  # it leads nowhere that is not in this root
         if stranger.is_dir():
             arguments += ["--tmpfs", place, "--remount-ro", place]
         else:

@@ -66,17 +66,20 @@ class Meter:
 async def within(work: Coroutine[Any, Any, T], seconds: float, meter: Meter) -> T:
     """The result of `work`.
 
+    A result that comes too late is none, also where it comes before anybody has looked at the clocks.
+
     Raises:
-        TimeoutError: the processes have used `seconds` of processor time without a result, or `PATIENCE` times as much
-            undisturbed time has passed (a program that waits), or `END` times as much wall time.
+        TimeoutError: the processes have used `seconds` of processor time, or `PATIENCE` times as much undisturbed time
+            has passed (a program that waits), or `END` times as much wall time.
     """
     task = asyncio.ensure_future(work)
     pause = seconds
     try:
-        while not (await asyncio.wait({task}, timeout=pause))[0]:
+        done = False
+        while not done:
+            done = bool((await asyncio.wait({task}, timeout=pause))[0])
             processor, undisturbed = meter.read()
-            left = PATIENCE * seconds - undisturbed
-            missing = seconds - processor
+            left, missing = PATIENCE * seconds - undisturbed, seconds - processor
             if min(left, missing, END * seconds - meter.wall()) <= 0:
                 raise TimeoutError
             pause = max(min(left, missing), 0.1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sandbox import Outcome, Program, Verdict, canary, evaluate_programs
+from tasks.sandbox import Outcome, Program, Verdict, bubblewrap, canary, evaluate_programs
 from tasks.sandbox.interpreter import Interpreter, interpreter
 from tasks.sandbox.level import Level
 
@@ -30,6 +30,18 @@ def prefix(tmp_path: Path) -> Interpreter:
 def test_only_the_standard_library_belongs(prefix: Interpreter) -> None:
     assert sorted(path.name for path in prefix.library) == ["_csv.so", "json", "os.py"]
     assert sorted(path.name for path in prefix.strangers) == ["keys.txt", "notes", "site-packages"]
+
+
+def test_strangers_are_covered_in_an_empty_root(prefix: Interpreter, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = prefix.path[0]
+    (library / "sitecustomize.py").symlink_to("/etc/python3/sitecustomize.py")  # as on Debian
+    monkeypatch.setattr(bubblewrap, "interpreter", lambda: prefix)
+    arguments = " ".join(bubblewrap.root("/box"))
+    assert f"--ro-bind {library} /box/python/lib/python3" in arguments
+    assert "--tmpfs /box/python/lib/python3/site-packages --remount-ro" in arguments
+    assert "--ro-bind /dev/null /box/python/lib/python3/keys.txt" in arguments
+    assert "sitecustomize" not in arguments
+    assert "etc/jupyter" not in arguments
 
 
 def test_what_is_put_there_later_is_a_stranger_too(prefix: Interpreter) -> None:

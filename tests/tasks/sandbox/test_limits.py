@@ -72,6 +72,23 @@ def test_wall_time_alone_ends_nothing_early() -> None:
         asyncio.run(idle(0.1))
 
 
+def test_a_result_that_comes_too_late_is_none() -> None:
+    """Although the clocks are looked at only now and then."""
+
+    class Late(Meter):
+        def read(self) -> tuple[float, float]:
+            return 2.0, 2.0
+
+    async def work() -> str:
+        return "done"
+
+    async def late() -> str:
+        return await within(work(), 1.0, Late([]))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(late())
+
+
 @pytest.mark.system
 @pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="the kernel does not count waiting")
 def test_a_crowded_processor_gives_the_same_verdict() -> None:
