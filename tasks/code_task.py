@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tasks.base import ChatTemplate, Doc, MetricInfo, Request, ScoredItem, TaskSettings
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_task import LoadedRows
-from tasks.sandbox import Outcome, Program, Verdict, control_groups, evaluate_programs, strongest, versions
+from tasks.sandbox import Outcome, Program, Verdict, control_groups, evaluate_programs, level_versions, strongest
 
 PASS_AT = (1, 2, 5, 8, 10, 16, 32, 64, 100)
 """Values of k that are reported, as far as there are samples."""
@@ -114,7 +114,7 @@ class CodeBound(LmEvalBound):
         return {
             "sandbox": {
                 "level": verdicts[0].level,
-                "versions": versions(verdicts[0].level),
+                "versions": level_versions(verdicts[0].level),
                 "control groups": control_groups(),
                 "outcomes": dict(Counter(verdict.outcome.value for verdict in verdicts)),
                 **{outcome.value: names for outcome, names in by_name.items() if names},

@@ -53,7 +53,9 @@ def _isolation() -> None:
 
     for level, ok, reason in doctor():
         _line(f"sandbox {level}", ok, reason)
-    alone = "each process has limits of its own only (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
+    alone = (
+        "only limits of each process (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
+    )
     _line("sandbox control groups", bool(control_groups()), ", ".join(control_groups()) or alone)
 
 

@@ -59,11 +59,11 @@ def doctor() -> list[tuple[str, bool, str]]:
     return [(name, probe(name).ok, _described(name, probe(name))) for name in NAMES]
 
 
-def versions(name: str) -> dict[str, str]:
+def level_versions(name: str) -> dict[str, str]:
     """Versions of what a level isolates with, for the record; empty for a name that is no level's."""
     return next((level.versions() for level in LEVELS if level.name == name), {})
 
 
 def _described(name: str, result: Probe) -> str:
-    found = ", ".join(f"{part} {version}" for part, version in versions(name).items()) if result.ok else ""
+    found = ", ".join(f"{part} {version}" for part, version in level_versions(name).items()) if result.ok else ""
     return f"{result.reason} ({found})" if found else result.reason
