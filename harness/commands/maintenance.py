@@ -53,9 +53,7 @@ def _isolation() -> None:
 
     for level, ok, reason in doctor():
         _line(f"sandbox {level}", ok, reason)
-    alone = (
-        "only limits of each process (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
-    )
+    alone = "only limits of each process (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
     _line("sandbox control groups", bool(control_groups()), ", ".join(control_groups()) or alone)
 
 
