@@ -34,18 +34,19 @@ class Candidate:
             Stop: the candidate raised, or its answer is not ours.
             Lacking: the object has no such attribute or operation.
         """
+        line = self.exchange(request)
         try:
-            line = self.exchange(request)
             with literals.deep():
                 answer = json.loads(line)
-                if "lacks" in answer:
-                    raise Lacking(str(answer["lacks"]))
-                if "raised" not in answer:
+                lacks, raised = answer.get("lacks"), answer.get("raised")
+                if lacks is None and raised is None:
                     return literals.decode(answer["value"], self.stand_in)
-            raised = f"{answer['raised']}: {answer.get('message', '')}"
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (AttributeError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise Stop("failed", f"malformed answer: {error}") from error
-        raise Stop("memory" if answer["raised"] == "MemoryError" else "failed", f"raised {raised}")
+        if raised is None:
+            raise Lacking(str(lacks))
+        detail = f"raised {raised}: {answer.get('message', '')}"
+        raise Stop("memory" if raised == "MemoryError" else "failed", detail)
 
     def exchange(self, request: dict[str, Any] | None) -> bytes:
         """Send a request, if there is one, and await the line that answers it."""

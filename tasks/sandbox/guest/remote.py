@@ -25,8 +25,8 @@ class Stop(BaseException):
         self.detail = detail
 
 
-class Lacking(Exception):
-    """The object has no such attribute, or its type no such operation."""
+class Lacking(AttributeError, TypeError):
+    """The object has no such attribute, or its type no such operation: what Python itself would raise for either."""
 
 
 class Remote:
@@ -52,20 +52,11 @@ class Remote:
         }
         return ask(encoded)
 
-    def _special(self, name: str, *args: Any) -> Any:
-        try:
-            return self._request(name, args, {})
-        except Lacking as error:
-            raise TypeError(str(error)) from None
-
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._request("call", args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            return self._request("get", (name,), {})
-        except Lacking as error:
-            raise AttributeError(str(error)) from None
+        return self._request("get", (name,), {})
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._request("set", (name, value), {})
@@ -81,7 +72,7 @@ class Remote:
         fetched, state = object.__getattribute__(self, "_fetched"), object.__getattribute__(self, "_state")
         if not fetched and not state["done"]:
             more = 1 if state["count"] < ONE_BY_ONE else min(state["count"], MOST_AT_ONCE)
-            answer = self._special("next", more)
+            answer = self._request("next", (more,), {})
             if not isinstance(answer, tuple) or len(answer) != 2 or not isinstance(answer[0], list):
                 raise Stop("failed", "malformed answer: not the next items")
             fetched.extend(answer[0])
@@ -110,7 +101,7 @@ class Remote:
 
 def _asking(name: str) -> Callable[..., Any]:
     def special(self: Remote, *args: Any) -> Any:
-        return self._special(name, *args)
+        return self._request(name, args, {})
 
     return special
 

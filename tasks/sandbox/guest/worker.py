@@ -17,6 +17,7 @@ from . import literals
 from .confine import confine, hush_errors, take_pipes
 from .remote import Lacking
 
+MISSING = object()
 OUT_OF_MEMORY = literals.dump({"raised": "MemoryError", "message": ""})
 
 OPERATIONS: dict[str, tuple[str, Callable[..., Any]]] = {
@@ -118,10 +119,10 @@ class Worker:
 
 
 def _attribute(thing: Any, name: str) -> Any:
-    try:
-        return getattr(thing, name)
-    except AttributeError as error:
-        raise Lacking(str(error)) from error
+    found = getattr(thing, name, MISSING)
+    if found is MISSING:
+        raise Lacking(f"{type(thing).__name__!r} object has no attribute {name!r}")
+    return found
 
 
 def attempt(action: Callable[[], Any], keep: literals.Refer) -> bytes:

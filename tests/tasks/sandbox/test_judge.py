@@ -178,8 +178,9 @@ def test_what_an_iterator_raises_comes_after_its_items() -> None:
 def test_what_an_object_lacks_is_an_error_of_the_check() -> None:
     code = "class A: pass\ndef f(): return A()"
     assert passes(code, "assert not hasattr(f(), 'x')")
-    for test, error in (("len(f())", "TypeError"), ("f().x", "AttributeError"), ("list(f())", "TypeError")):
-        assert error in outcome(code, test, ["f"])[1]
+    for test in ("len(f())", "f().x", "list(f())"):
+        assert outcome(code, test, ["f"])[1].startswith(f"{test}: Lacking 'A' object has no ")
+    assert passes(code, "try:\n    len(f())\nexcept TypeError:\n    pass")
 
 
 def test_objects_that_compare_by_identity_are_themselves() -> None:
