@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from tasks.base import ChatTemplate, Doc, MetricInfo, Request, ScoredItem, TaskSettings
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_task import LoadedRows
-from tasks.sandbox import Outcome, Program, Verdict, evaluate_programs, strongest
+from tasks.sandbox import Outcome, Program, Verdict, control_groups, evaluate_programs, level_versions, strongest
 
 PASS_AT = (1, 2, 5, 8, 10, 16, 32, 64, 100)
 """Values of k that are reported, as far as there are samples."""
@@ -105,7 +105,7 @@ class CodeBound(LmEvalBound):
         return self.task.program(doc, cut(text, self.lm.config.generation_kwargs["until"]))
 
     def record_extra(self) -> dict[str, Any]:
-        """Level, outcomes, the names of items without a verdict, and seconds, of the last `score_all`."""
+        """Level with versions, outcomes, the names of items without a verdict, and seconds, of the last `score_all`."""
         if not self._scored:
             return {}
         verdicts = [verdict for _, verdict in self._scored]
@@ -114,6 +114,8 @@ class CodeBound(LmEvalBound):
         return {
             "sandbox": {
                 "level": verdicts[0].level,
+                "versions": level_versions(verdicts[0].level),
+                "control groups": control_groups(),
                 "outcomes": dict(Counter(verdict.outcome.value for verdict in verdicts)),
                 **{outcome.value: names for outcome, names in by_name.items() if names},
                 "seconds": {"total": round(sum(seconds), 3), "longest": round(max(seconds), 3)},

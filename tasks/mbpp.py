@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import warnings
 from functools import cache
 from pathlib import Path
@@ -54,21 +55,26 @@ class Mbpp(CodeTask):
     def program(self, doc: Doc, answer: str) -> Program:
         """The answer alone; the asserts are handed to it one call at a time.
 
-        What the asserts name is looked for in the reference: its functions and classes are the candidate's to define,
-        its imports (`sys` in task 596) are the check's.
+        The published check runs in the answer's namespace. So what the asserts name and do not bind themselves is the
+        answer's to define; where the reference imports it (`sys` in task 596), the answer has to bind the name and the
+        check uses its own module.
         """
         row = doc.row
         tests = "\n".join([row["test_setup_code"], *row["test_list"]])
-        used = {node.id for node in ast.walk(_parsed(tests)) if isinstance(node, ast.Name)}
+        names = [node for node in ast.walk(_parsed(tests)) if isinstance(node, ast.Name)]
+        bound = {node.id for node in names if isinstance(node.ctx, ast.Store)}
         reference = _parsed(row["code"]).body
-        definitions = (node for node in reference if isinstance(node, ast.FunctionDef | ast.ClassDef))
-        imports = (node for node in reference if isinstance(node, ast.Import | ast.ImportFrom))
+        imports = [node for node in reference if isinstance(node, ast.Import | ast.ImportFrom)]
+        imported = {name for node in imports for name in _bound_by(node)}
+        defined = {node.name for node in reference if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        free = sorted({node.id for node in names} - bound)
         return Program(
             id=doc.id,
             code=answer,
             tests=tests,
-            functions=tuple(node.name for node in definitions if node.name in used),
-            setup="\n".join(ast.unparse(node) for node in imports if _bound_by(node) & used),
+            functions=tuple(n for n in free if n in defined or not (n in imported or hasattr(builtins, n))),
+            setup="\n".join(ast.unparse(node) for node in imports if _bound_by(node) & set(free)),
+            needed=tuple(name for name in free if name in imported and name not in defined),
             reference=row["code"],
         )
 

@@ -49,10 +49,12 @@ def doctor_command() -> None:
 
 
 def _isolation() -> None:
-    from tasks.sandbox import doctor
+    from tasks.sandbox import control_groups, doctor
 
     for level, ok, reason in doctor():
         _line(f"sandbox {level}", ok, reason)
+    alone = "only limits of each process (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
+    _line("sandbox control groups", bool(control_groups()), ", ".join(control_groups()) or alone)
 
 
 def check_command(name: str | None, data: str) -> None:

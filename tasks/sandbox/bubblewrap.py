@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import sysconfig
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.sandbox import seccomp
-from tasks.sandbox.interpreter import (
-    GUEST_PARENT,
-    INSIDE_GUEST,
-    INSIDE_PYTHON,
-    Role,
-    guest_command,
-    interpreter,
-)
+from tasks.sandbox.interpreter import GUEST_PARENT, INSIDE_GUEST, Role, guest_command, interpreter
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import Limits
+from tasks.sandbox.versions import installed, missing, written
 
 NAMESPACES = (
     *(
@@ -34,16 +26,11 @@ NAMESPACES = (
 )
 
 
-def installed(program: str) -> str | None:
-    """Path of a program of the distribution, also where PATH lacks its folder."""
-    return shutil.which(program) or shutil.which(program, path="/usr/bin:/usr/sbin:/usr/local/bin")
-
-
 def missing_bubblewrap() -> str | None:
     if sys.platform != "linux":
         return "bubblewrap needs Linux: run the harness there, or in a Linux virtual machine."
-    if installed("bwrap") is None:
-        return "bubblewrap is not installed: `apt-get install bubblewrap` (or your distribution's package)."
+    if (reason := missing("bwrap")) is not None:
+        return reason
     try:
         seccomp.program("run")
     except (ImportError, RuntimeError):
@@ -52,26 +39,23 @@ def missing_bubblewrap() -> str | None:
 
 
 def root(at: str = "") -> list[str]:
-    """Arguments that build a read-only root at `at`: system libraries, the interpreter and the guest package."""
+    """Arguments that build a read-only root at `at`: interpreter, standard library, shared objects, guest package."""
     python = interpreter()
-    arguments = ["--perms", "0755", "--dir", f"{at}/usr", "--ro-bind", "/usr/lib", f"{at}/usr/lib"]
-    if Path("/usr/lib64").is_dir():
-        arguments += ["--ro-bind", "/usr/lib64", f"{at}/usr/lib64"]
-    for name in ("lib", "lib64"):
-        path = Path("/", name)
-        if path.is_symlink():
-            arguments += ["--symlink", os.readlink(path), f"{at}/{name}"]
-        elif path.is_dir():
-            arguments += ["--ro-bind", str(path), f"{at}/{name}"]
-    if python.in_usr:
-        arguments += ["--perms", "0755", "--dir", f"{at}/usr/bin"]
-        arguments += ["--ro-bind", str(python.executable), f"{at}{python.executable}"]
-        hidden = [f"{at}{place}" for place in python.packages]
-    else:
-        arguments += ["--ro-bind", str(python.prefix), f"{at}{INSIDE_PYTHON}"]
-        hidden = [f"{at}{INSIDE_PYTHON}/{place.relative_to(python.prefix)}" for place in python.packages]
-    for place in hidden:
-        arguments += ["--tmpfs", place, "--remount-ro", place]
+    folders = [folder for folder in python.path if folder.parent not in python.path]  # lib-dynload lies within another
+    files = [str(python.executable), *python.objects]
+    arguments = _open_folders(at, [*map(python.inside, folders), *map(python.inside, files)])
+    for folder in folders:
+        arguments += ["--ro-bind", str(folder), f"{at}{python.inside(folder)}"]
+    for stranger in python.strangers:
+        place = f"{at}{python.inside(stranger)}"
+        if stranger.is_symlink():
+            continue  # it leads nowhere that is not in this root
+        if stranger.is_dir():
+            arguments += ["--tmpfs", place, "--remount-ro", place]
+        else:
+            arguments += ["--ro-bind", "/dev/null", place]
+    for file in files:
+        arguments += ["--ro-bind", os.path.realpath(file), f"{at}{python.inside(file)}"]
     arguments += ["--perms", "0755", "--dir", f"{at}{INSIDE_GUEST}"]
     arguments += ["--ro-bind", str(GUEST_PARENT / "guest"), f"{at}{INSIDE_GUEST}/guest"]
     arguments += ["--perms", "0755", "--dir", f"{at}/dev"]
@@ -80,23 +64,31 @@ def root(at: str = "") -> list[str]:
     return arguments
 
 
+def _open_folders(at: str, paths: list[str]) -> list[str]:
+    """Folders on the way to these paths, which every user may enter: bubblewrap's own are for their owner."""
+    parents = {parent for path in paths for parent in PurePosixPath(path).parents} - {PurePosixPath("/")}
+    return [word for parent in sorted(parents) for word in ("--perms", "0755", "--dir", f"{at}{parent}")]
+
+
 def inside_command(role: Role, config: str) -> list[str]:
-    return guest_command(interpreter().inside, INSIDE_GUEST, role, config)
+    python = interpreter()
+    return guest_command(python.inside(python.executable), INSIDE_GUEST, role, config)
 
 
 def library_path() -> list[str]:
-    """Lets a shared libpython be found although there is no linker cache."""
-    if not sysconfig.get_config_var("Py_ENABLE_SHARED"):
-        return []
-    return ["--setenv", "LD_LIBRARY_PATH", f"{INSIDE_PYTHON}/lib"]
+    """Lets shared objects be found although there is no linker cache."""
+    return ["--setenv", "LD_LIBRARY_PATH", interpreter().library_path]
 
 
 class BubblewrapLevel(Level):
     name = "bubblewrap"
     promise = "own namespaces (user, processes, network, files), read-only empty root, seccomp allow-list"
     refused = frozenset(
-        {"memory", "environment", "files", "write", "fork", "exec", "network", "signal", "other processes"}
+        {"memory", "environment", "files", "prefix", "write", "fork", "exec", "network", "signal", "other processes"}
     )
+
+    def versions(self) -> dict[str, str]:
+        return {"bubblewrap": written("bwrap"), "seccomp": seccomp.version()}
 
     def missing(self) -> str | None:
         return missing_bubblewrap()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from tasks.sandbox.interpreter import interpreter
 from tasks.sandbox.model import Program
 
 CODE = """
@@ -19,6 +20,16 @@ def environment():
 
 def files():
     open("/etc/passwd").close()
+
+def prefix():
+    for path in PATHS:
+        try:
+            with open(path, "rb") as file:
+                file.read(1)
+        except OSError:
+            continue
+        return
+    raise PermissionError
 
 def write():
     for folder in ("/tmp", "/var/tmp", "/dev/shm", "/dev", "."):
@@ -75,8 +86,14 @@ REFUSED_NAMESPACES = ("namespace", "uid map", "Operation not permitted", "Permis
 
 
 def program(refused: Iterable[str]) -> Program:
-    """Passes where everything in `refused` is refused."""
-    return Program("canary", CODE, TESTS.format(names=sorted(refused)), ("allowed",))
+    """Passes where everything in `refused` is refused.
+
+    The canary in the interpreter's prefix is what lies there beside the interpreter: no file of another's is made.
+    """
+    python = interpreter()
+    places = [place for path in python.outsiders() for place in (path, python.inside(path))]
+    code = f"PATHS = {places!r}\n{CODE}"
+    return Program("canary", code, TESTS.format(names=sorted(refused)), ("allowed",))
 
 
 def reason(detail: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from results.ground.digest import text_sha256
 from tasks.sandbox import session
+from tasks.sandbox.hiding import undumpable
 from tasks.sandbox.level import Level
 from tasks.sandbox.model import Limits, Outcome, Program, Verdict
 
@@ -31,7 +32,8 @@ def evaluate_programs(
 ) -> list[Verdict]:
     """Verdicts in the order of `programs`.
 
-    The strongest level that works is used unless `level` is given.
+    The strongest level that works is used unless `level` is given. At levels that share processes, programs run one
+    after the other.
 
     Raises:
         SandboxUnavailable: no level at or above `minimum` works here.
@@ -42,7 +44,10 @@ def evaluate_programs(
         from tasks.sandbox.levels import strongest
 
         level = strongest(minimum)
-    return run_coroutine(_evaluate(programs, level, limits, workers))
+    if not level.shares_processes:
+        return run_coroutine(_evaluate(programs, level, limits, workers))
+    with undumpable():
+        return run_coroutine(_evaluate(programs, level, limits, 1))
 
 
 async def _evaluate(programs: Sequence[Program], level: Level, limits: Limits, workers: int) -> list[Verdict]:
@@ -67,7 +72,7 @@ async def _judge(program: Program, level: Level, limits: Limits) -> Verdict:
     reference = dataclasses.replace(program, code=program.reference)
     timed = await session.run(reference, level, limits, limits.ceiling)
     if timed.outcome is Outcome.PASSED:
-        _known_limits[key] = min(max(limits.factor * timed.seconds, limits.floor), limits.ceiling)
+        _known_limits[key] = min(max(limits.factor * timed.used, limits.floor), limits.ceiling)
     else:
         _known_limits[key] = limits.floor
     if _known_limits[key] <= allowed:

@@ -9,7 +9,6 @@ from tasks.sandbox.bubblewrap import (
     NAMESPACES,
     BubblewrapLevel,
     inside_command,
-    installed,
     library_path,
     missing_bubblewrap,
     root,
@@ -17,6 +16,7 @@ from tasks.sandbox.bubblewrap import (
 from tasks.sandbox.interpreter import Role
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import MEBIBYTE, Limits
+from tasks.sandbox.versions import installed, missing, written
 
 BOX = "/box"
 
@@ -32,9 +32,10 @@ class GvisorLevel(Level):
     def missing(self) -> str | None:
         if (reason := missing_bubblewrap()) is not None:
             return reason
-        if installed("runsc") is None:
-            return "gVisor is not installed: `apt-get install runsc` (or https://gvisor.dev/docs/user_guide/install)."
-        return None
+        return missing("runsc")
+
+    def versions(self) -> dict[str, str]:
+        return {"runsc": written("runsc")} | self.judge().versions()
 
     def judge(self) -> Level:
         return BubblewrapLevel()

@@ -1,11 +1,20 @@
-"""The Python that candidates run in: the one that runs the harness, without its installed packages."""
+"""The Python that candidates run in: the one that runs the harness, its standard library, and nothing else near it.
+
+An interpreter's prefix holds more than an interpreter: installed packages, other environments, tokens of notebooks.
+So what candidates may read is a list of files: the executable, the modules that `sys.stdlib_module_names` names, and
+the shared objects that these load.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
-import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +28,29 @@ INSIDE_GUEST = "/harness"
 
 START = "import sys; sys.path.insert(0, sys.argv[1]); from guest import {role}; {role}.main()"
 
+LOOK = """
+import ctypes, glob, json, os, sys
+for path in sys.path:
+    for module in sorted(glob.glob(os.path.join(glob.escape(path), "*.so"))):
+        if "_tkinter" in module:  # windows are none of a candidate's business, and need thirty libraries
+            continue
+        try:
+            ctypes.CDLL(module)
+        except OSError:
+            pass
+class Info(ctypes.Structure):
+    _fields_ = [("address", ctypes.c_void_p), ("name", ctypes.c_char_p)]
+names = []
+Visit = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(Info), ctypes.c_size_t, ctypes.c_void_p)
+@Visit
+def visit(info, size, data):
+    names.append(os.fsdecode(info.contents.name or b""))
+    return 0
+ctypes.CDLL(None).dl_iterate_phdr(visit, None)
+print(json.dumps({"path": sys.path, "names": sorted(sys.stdlib_module_names), "objects": names}))
+"""
+"""Run by the base interpreter, without site packages: where its modules are, and what loading all of them loads."""
+
 
 @dataclass(frozen=True)
 class Interpreter:
@@ -26,32 +58,85 @@ class Interpreter:
 
     executable: Path
     prefix: Path
+    path: tuple[Path, ...]
+    """Folders of the standard library."""
+    names: frozenset[str]
+    """Top-level modules of the standard library."""
+    objects: tuple[str, ...]
+    """Shared objects, by the names under which the loader looks for them."""
 
     @property
     def in_usr(self) -> bool:
         return self.prefix == Path("/usr")
 
-    @property
-    def inside(self) -> str:
-        """Where the executable is in an empty root."""
-        if self.in_usr:
-            return str(self.executable)
-        return f"{INSIDE_PYTHON}/{self.executable.relative_to(self.prefix)}"
+    def inside(self, path: Path | str) -> str:
+        """Where a file of the interpreter is in an empty root: the prefix's own name is not shown."""
+        if not self.in_usr and Path(path).is_relative_to(self.prefix):
+            return f"{INSIDE_PYTHON}/{Path(path).relative_to(self.prefix)}"
+        return str(path)
 
     @property
-    def packages(self) -> list[Path]:
-        """Folders of installed packages under the prefix, which candidates do not get to see."""
-        places = self.prefix.glob(f"{sys.platlibdir}/python*/*-packages")
-        return [place for place in places if place.is_dir()]
+    def library(self) -> tuple[Path, ...]:
+        """Files and folders of the standard library."""
+        return tuple(entry for folder in self.path for entry in sorted(folder.iterdir()) if self._belongs(entry))
+
+    @property
+    def strangers(self) -> tuple[Path, ...]:
+        """What lies in the library's folders now and is no part of it (installed packages, anything put there)."""
+        return tuple(
+            entry
+            for folder in self.path
+            for entry in sorted(folder.iterdir())
+            if not self._belongs(entry) and entry not in self.path
+        )
+
+    @cached_property
+    def library_path(self) -> str:
+        """Value of LD_LIBRARY_PATH inside: there is no linker cache."""
+        return ":".join(dict.fromkeys(str(Path(self.inside(name)).parent) for name in self.objects))
+
+    def _belongs(self, entry: Path) -> bool:
+        name = entry.name.partition(".")[0]
+        if entry.parent.name == "lib-dynload":
+            return entry.suffix == ".so"
+        return name in self.names or name == "__pycache__" or name.startswith("_sysconfigdata")
+
+    def outsiders(self, most: int = 40) -> list[str]:
+        """Some files of the prefix that no candidate may read: the probe tries them."""
+        own = (self.executable, *self.library, *map(Path, self.objects))
+        real = {os.path.realpath(path) for path in own}
+        folders = [self.prefix / name for name in ("etc", "envs", "share", "bin", "include")]
+        places = (*self.strangers, *folders)
+        found = (path for place in places for path in islice(_files(place), 5) if os.path.realpath(path) not in real)
+        return list(islice(found, most))
 
 
+def _files(place: Path) -> Iterator[str]:
+    if place.is_file():
+        yield str(place)
+    for folder, _, names in os.walk(place):
+        yield from (os.path.join(folder, name) for name in names if os.path.isfile(os.path.join(folder, name)))
+
+
+@cache
 def interpreter() -> Interpreter:
-    base = getattr(sys, "_base_executable", sys.executable)
+    """
+    Raises:
+        RuntimeError: the base interpreter does not start.
+    """
     prefix = Path(os.path.realpath(sys.base_prefix))
-    executable = Path(os.path.realpath(base))
+    executable = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
     if not executable.is_relative_to(prefix):
-        executable = prefix / "bin" / f"python{sysconfig.get_python_version()}"
-    return Interpreter(executable, prefix)
+        executable = prefix / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    looked = subprocess.run([str(executable), "-I", "-S", "-B", "-c", LOOK], check=False, capture_output=True, env={})
+    if looked.returncode != 0:
+        raise RuntimeError(f"{executable} does not start: {looked.stderr.decode(errors='replace').strip()[-200:]}")
+    found = json.loads(looked.stdout)
+    path = tuple(Path(os.path.realpath(folder)) for folder in found["path"] if os.path.isdir(folder))
+    modules = {str(path) for folder in path for path in folder.glob("*.so")}
+    objects = (name for name in found["objects"] if name.startswith("/") and os.path.realpath(name) not in modules)
+    names = frozenset(found["names"])
+    return Interpreter(executable, prefix, path, names, tuple(dict.fromkeys(objects)))
 
 
 def guest_command(executable: str, guest_parent: str, role: Role, config: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,19 @@ from tasks.sandbox.model import Limits
 MINIMUM_ABI = 3
 """The first that governs truncation (Linux 6.2)."""
 
-SYSTEM = ("/usr/lib", "/usr/lib64", "/lib", "/lib64", "/etc/ld.so.cache")
-
 
 class LandlockLevel(Level):
     name = "landlock"
     promise = "Landlock file rules and seccomp allow-list; names, sizes and dates of host files stay visible"
-    refused = frozenset({"memory", "environment", "files", "write", "fork", "exec", "network", "signal"})
+    refused = frozenset({"memory", "environment", "files", "prefix", "write", "fork", "exec", "network", "signal"})
+
+    shares_processes = True
 
     def missing(self) -> str | None:
         if sys.platform != "linux":
             return "Landlock needs Linux: run the harness there, or in a Linux virtual machine."
+        if os.geteuid() == 0:
+            return "landlock is refused for root, whose files it leaves visible: run the harness as a user of its own."
         if importlib.util.find_spec("landlockpy") is None:
             return "the Landlock library is not installed: `pip install lora-harness[landlock]`."
         try:
@@ -39,19 +42,25 @@ class LandlockLevel(Level):
             return "this kernel has no Landlock of ABI 3: use Linux 6.2 or newer with `landlock` in its `lsm=` list."
         return None
 
+    def versions(self) -> dict[str, str]:
+        import landlockpy
+
+        return {"landlock": f"ABI {landlockpy.abi_version()}", "seccomp": seccomp.version()}
+
     def config(self, role: Role, limits: Limits) -> dict[str, Any]:
         return super().config(role, limits) | {"filter": seccomp.program("run").hex()}
 
     def command(self, role: Role, limits: Limits) -> Command:
         python = interpreter()
-        readable = [path for path in SYSTEM if Path(path).exists()]
-        readable += [str(python.executable), str(GUEST_PARENT)]
-        if not python.in_usr:
-            readable.append(str(python.prefix))
         inside = guest_command(str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits))
         launcher = str(GUEST_PARENT / "landlocked.py")
-        rules = json.dumps({"library": _library_folder(), "readable": readable})
-        return Command([str(python.executable), "-I", "-S", "-B", launcher, rules, *inside])
+        rules = {
+            "library": _library_folder(),
+            "listed": [str(folder) for folder in (GUEST_PARENT, *python.path)],
+            "readable": [*map(str, (python.executable, *python.library, GUEST_PARENT / "guest")), *python.objects],
+        }
+        argv = [str(python.executable), "-I", "-S", "-B", launcher, "{rules}", *inside]
+        return Command(argv, inputs={"{rules}": json.dumps(rules).encode("utf-8")})
 
 
 def _library_folder() -> str:

@@ -9,13 +9,16 @@ import sys
 
 
 def main() -> None:
-    rules = json.loads(sys.argv[1])
+    with open(int(sys.argv[1]), "rb") as source:
+        rules = json.load(source)
     sys.path.append(rules["library"])
     ctypes.util.find_library = lambda name: None  # the C library is loaded already; the search starts a compiler
     from landlockpy import AccessFS, Ruleset, Scope
 
     read = AccessFS.READ_FILE | AccessFS.READ_DIR | AccessFS.EXECUTE
     with Ruleset(scoped=Scope.SIGNAL | Scope.ABSTRACT_UNIX_SOCKET) as ruleset:
+        for path in rules["listed"]:
+            ruleset.allow_path(path, AccessFS.READ_DIR)
         for path in rules["readable"]:
             ruleset.allow_path(path, read if os.path.isdir(path) else read & ~AccessFS.READ_DIR)
         for device in ("/dev/null", "/dev/zero", "/dev/urandom"):

@@ -31,6 +31,9 @@ class Level(ABC):
     name: ClassVar[str]
     promise: ClassVar[str]
     refused: ClassVar[frozenset[str]]
+    shares_processes: ClassVar[bool] = False
+    """Whether candidates see the harness and other programs as processes of the same user. Then the harness may not be
+    inspected while they run, and no judge is started beside a candidate that could take hold of it before it hides."""
 
     @abstractmethod
     def missing(self) -> str | None:
@@ -39,6 +42,10 @@ class Level(ABC):
     @abstractmethod
     def command(self, role: Role, limits: Limits) -> Command:
         """How to start the process that holds the candidate, or the judge."""
+
+    def versions(self) -> dict[str, str]:
+        """Versions of what isolates, for the record; of a level that is not missing."""
+        return {}
 
     def judge(self) -> Level:
         """The level that the judge runs at: this one, unless it is costly."""
@@ -54,6 +61,7 @@ class Level(ABC):
             "seal": [],
             "drop_root": False,
             "private": role == "judge",
+            "drop_capabilities": self.shares_processes,
             "filter": None,
         }
 

@@ -55,6 +55,15 @@ def strongest(minimum: str = "bubblewrap") -> Level:
 
 
 def doctor() -> list[tuple[str, bool, str]]:
-    """(level, whether it works, promise or mend) of every level, strongest first."""
-    rows = ((name, probe(name)) for name in NAMES)
-    return [(name, result.ok, result.reason) for name, result in rows]
+    """(level, whether it works, promise with versions of what keeps it, or mend) of every level, strongest first."""
+    return [(name, probe(name).ok, _described(name, probe(name))) for name in NAMES]
+
+
+def level_versions(name: str) -> dict[str, str]:
+    """Versions of what a level isolates with, for the record; empty for a name that is no level's."""
+    return next((level.versions() for level in LEVELS if level.name == name), {})
+
+
+def _described(name: str, result: Probe) -> str:
+    found = ", ".join(f"{part} {version}" for part, version in level_versions(name).items()) if result.ok else ""
+    return f"{result.reason} ({found})" if found else result.reason

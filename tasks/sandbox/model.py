@@ -40,7 +40,8 @@ class Program:
 
     `code` is the only part that is not trusted. `setup` runs before the names in `functions` are bound to the
     candidate's (so prompt helpers come from the prompt), `tests` after it. `reference` is a complete solution that
-    sets the time limit.
+    sets the time limit. `needed` are names that the tests take from `setup` but that the code must bind as well,
+    because the published check runs in the program's own namespace.
     """
 
     id: str
@@ -49,16 +50,19 @@ class Program:
     functions: tuple[str, ...]
     setup: str = ""
     reference: str | None = None
+    needed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """`seconds` is wall time from handing over the program, sandbox start not included."""
+    """`seconds` is wall time from handing over the program, sandbox start not included; `used` the part of it that
+    counts (see `tasks.sandbox.patience`)."""
 
     outcome: Outcome
     detail: str
     seconds: float
     level: str
+    used: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Limits:
     """Per program, in bytes and seconds.
 
     The time limit is `factor` times the reference solution's time, within `floor` and `ceiling`. It is on processor
-    time; wall time may be three times as long.
+    time; wall time without waiting for a processor may be three times as long.
     """
 
     memory: int = 1024 * MEBIBYTE

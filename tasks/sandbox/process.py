@@ -15,6 +15,7 @@ class ProcessLevel(Level):
     name = "process"
     promise = "own session, empty environment, memory and time limits; protects against accidents only"
     refused = frozenset({"memory", "environment"})
+    shares_processes = True
 
     def missing(self) -> str | None:
         if os.name != "posix":

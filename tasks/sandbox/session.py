@@ -1,24 +1,30 @@
 """Two sandboxed processes, candidate and judge, and the pipe talk between them.
 
 The parent relays lines: requests of the judge to the candidate, answers of the candidate to the judge. It reads the
-verdict from the judge's stream only and never interprets what a candidate sends.
+verdict from the judge's stream only and never interprets what a candidate sends. A verdict counts only with the nonce
+that the judge was given through its own pipe: a candidate that can write into the pipes of others does not know it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import json
 import os
+import secrets
 import signal
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
+import psutil
+
+from tasks.sandbox import cgroup
 from tasks.sandbox.interpreter import Role
-from tasks.sandbox.level import Level
+from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import IsolationError, Limits, Outcome, Program, Verdict
-from tasks.sandbox.patience import within
+from tasks.sandbox.patience import Meter, tree, within
 
 READY = b"ready\n"
 VERDICT = b"="
@@ -35,8 +41,9 @@ class TooLong(Exception):
 class Peer:
     """A sandboxed process that speaks in lines."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, level: Level) -> None:
         self.process = process
+        self.level = level
         assert process.stdin is not None
         assert process.stdout is not None
         self.stdin = process.stdin
@@ -57,15 +64,15 @@ class Peer:
         except asyncio.LimitOverrunError as error:
             raise TooLong from error
 
-    async def await_ready(self, level: Level, seconds: float) -> None:
+    async def await_ready(self, seconds: float) -> None:
         try:
-            first = await within(self.receive(), seconds, [self.process.pid])
+            first = await within(self.receive(), seconds, Meter([self.process.pid]))
         except TimeoutError:
-            raise IsolationError(f"{level.name} did not start within the limit of {seconds:.0f} s") from None
+            raise IsolationError(f"{self.level.name} did not start within the limit of {seconds:.0f} s") from None
         except (Closed, TooLong):
             first = b""
         if first != READY:
-            raise IsolationError(f"{level.name} did not start: {await self._errors()}")
+            raise IsolationError(f"{self.level.name} did not start: {await self._errors()}")
 
     async def _errors(self) -> str:
         assert self.process.stderr is not None
@@ -81,6 +88,9 @@ class Peer:
     async def end(self) -> None:
         """Kill the process group; with namespaces, everything inside dies with it."""
         if self.process.returncode is None:
+            for process in tree(self.process.pid) if self.level.shares_processes else ():
+                with suppress(psutil.Error):  # also what left the group
+                    process.kill()
             with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             # At level `process`, a candidate's own child may hold the pipes open, and `wait` with them.
@@ -100,10 +110,28 @@ async def started(level: Level, role: Role, limits: Limits) -> AsyncIterator[Pee
         IsolationError: its program cannot be started.
     """
     command = level.command(role, limits)
+    with _grouped(command.argv, limits) as argv:
+        async with _running(argv, command, level, limits) as peer:
+            yield peer
+
+
+@contextmanager
+def _grouped(argv: list[str], limits: Limits) -> Iterator[list[str]]:
+    """The command as it starts within a control group, where those may be used."""
+    groups = cgroup.delegated()
+    if groups is None:
+        yield argv
+        return
+    with groups.group(limits) as path:
+        yield cgroup.entering(path, argv)
+
+
+@asynccontextmanager
+async def _running(argv: list[str], command: Command, level: Level, limits: Limits) -> AsyncIterator[Peer]:
     descriptors = {key: _readable(content) for key, content in command.inputs.items()}
     try:
         process = await asyncio.create_subprocess_exec(
-            *(str(descriptors.get(argument, argument)) for argument in command.argv),
+            *(str(descriptors.get(argument, argument)) for argument in argv),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -118,7 +146,7 @@ async def started(level: Level, role: Role, limits: Limits) -> AsyncIterator[Pee
     finally:
         for descriptor in descriptors.values():
             os.close(descriptor)
-    peer = Peer(process)
+    peer = Peer(process, level)
     try:
         yield peer
     finally:
@@ -126,39 +154,41 @@ async def started(level: Level, role: Role, limits: Limits) -> AsyncIterator[Pee
 
 
 def _readable(content: bytes) -> int:
-    """A descriptor that holds a few bytes: they fit a pipe's buffer."""
-    end, start = os.pipe()
-    with os.fdopen(start, "wb") as sink:
-        sink.write(content)
-    return end
+    """A descriptor of a file without a name that holds these bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        return os.dup(file.fileno())
 
 
 async def run(program: Program, level: Level, limits: Limits, seconds: float) -> Verdict:
     """Judge one program within `seconds` (see `tasks.sandbox.patience`)."""
-    begin = time.monotonic()
-
-    def verdict(outcome: Outcome, detail: str) -> Verdict:
-        return Verdict(outcome, detail, time.monotonic() - begin, level.name)
-
     try:
         async with (
             started(level, "worker", limits) as worker,
             started(level.judge(), "judge", limits) as judge,
         ):
-            await worker.await_ready(level, limits.startup)
-            await judge.await_ready(level.judge(), limits.startup)
-            begin = time.monotonic()
+            await worker.await_ready(limits.startup)
+            await judge.await_ready(limits.startup)
+            meter = Meter((worker.process.pid, judge.process.pid))
             try:
-                talk = _talk(program, worker, judge)
-                return verdict(*await within(talk, seconds, (worker.process.pid, judge.process.pid)))
+                outcome, detail = await within(_talk(program, worker, judge), seconds, meter)
             except TimeoutError:
-                return verdict(Outcome.TIMEOUT, f"no verdict within the limit of {seconds:.1f} s")
+                outcome, detail = Outcome.TIMEOUT, f"no verdict within the limit of {seconds:.1f} s"
+            return Verdict(outcome, detail, meter.wall(), level.name, meter.used())
     except IsolationError as error:
-        return verdict(Outcome.ISOLATION_ERROR, str(error))
+        return Verdict(Outcome.ISOLATION_ERROR, str(error), 0.0, level.name)
 
 
 async def _talk(program: Program, worker: Peer, judge: Peer) -> tuple[Outcome, str]:
-    task = {"setup": program.setup, "tests": program.tests, "functions": program.functions}
+    nonce = secrets.token_hex(32)
+    task = {
+        "setup": program.setup,
+        "tests": program.tests,
+        "functions": program.functions,
+        "needed": program.needed,
+        "nonce": nonce,
+    }
     try:
         await judge.send(_line(task))
         try:
@@ -171,7 +201,15 @@ async def _talk(program: Program, worker: Peer, judge: Peer) -> tuple[Outcome, s
             return Outcome.FAILED, "the answer is too long"
     except Closed:
         return await _ended(worker)
-    decision = json.loads(line[1:])
+    return _authentic(line.removeprefix(VERDICT), nonce.encode("ascii"))
+
+
+def _authentic(line: bytes, nonce: bytes) -> tuple[Outcome, str]:
+    """The verdict of a line that only the judge can have written."""
+    signed, verdict = line[: len(nonce)], line[len(nonce) :]
+    if not hmac.compare_digest(signed, nonce):
+        return Outcome.CRASHED, "a verdict that is not the judge's was written into the judge's pipe"
+    decision = json.loads(verdict)
     return Outcome(decision["outcome"]), decision["detail"]
 
 

@@ -52,7 +52,7 @@ def test_humaneval_prompt_is_the_published_one(written: DirectorySource) -> None
     assert request.until == ("\nclass", "\ndef", "\n#", "\nif", "\nprint")
     assert task.example(doc).target == doc.row["canonical_solution"]
     assert [len(rows) for rows in task.parts.values()] == [0, 0, 0, 40]
-    assert task.version == "1.0/1"
+    assert task.version == "1.0/2"
 
 
 def mbpp_question(row: dict[str, object]) -> str:
@@ -116,6 +116,8 @@ def test_verdicts_become_metrics(written: DirectorySource) -> None:
     sandbox = task.record_extra()["sandbox"]
     assert sandbox["level"] == items[0].extra["level"] in NAMES
     assert sandbox["outcomes"] == {"passed": 2, "failed": 6}
+    assert sandbox["versions"] == named(sandbox["level"]).versions()
+    assert isinstance(sandbox["control groups"], list)
 
 
 def faked(monkeypatch: pytest.MonkeyPatch, outcomes: Sequence[Outcome]) -> list[int]:
@@ -180,6 +182,14 @@ def test_mbpp_finds_what_the_candidate_defines() -> None:
     assert program.setup == "import sys, math"
     assert program.tests == "x = Pair()\nassert sum(Pair(), sys.maxsize) == 1"
     assert (program.code, program.reference) == ("answer", code)
+    assert program.needed == ("sys",)
+
+
+def test_mbpp_takes_what_nobody_else_defines_from_the_candidate() -> None:
+    make = Mbpp(registry.card("mbpp")).program
+    program = make(mbpp_row("def f(x): return x", ["assert f(limit) == len([y for y in limit])"]), "answer")
+    assert program.functions == ("f", "limit")
+    assert (program.setup, program.needed) == ("", ())
 
 
 @pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.system, pytest.mark.assets]) for name in NAMES])

@@ -1,27 +1,48 @@
-"""Plain literals over a pipe: exact builtin values as JSON, and references to everything else.
+"""Values over a pipe: builtin and standard-library values as JSON, and references to everything else.
 
-A value that crosses loses its class: subclasses of a builtin arrive as that builtin, and an object of any other class
-stays where it lives and arrives as a reference. So nothing that a candidate defines can take part in a comparison.
+A value that crosses loses a class of the candidate's: a subclass arrives as the type of the library that it derives
+from, and an object of any other class stays where it lives and arrives as a reference. So no code that a candidate
+defines takes part in a comparison.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from . import values
+
 Refer = Callable[[Any], int]
-Resolve = Callable[[int, str], Any]
+Resolve = Callable[[int, str, bool], Any]
+"""From number, class name, and whether the class compares by identity."""
 
 JSON_INTEGERS = 2**63
+DEEP = 5000
 BUILTIN_TYPES = {
     kind.__name__: kind
-    for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, object)
+    for kind in (bool, int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, object, range)
 }
+CONSTANTS = {"Ellipsis": ..., "NotImplemented": NotImplemented, "nan": math.nan}
+"""Objects that are recognised by identity: in a list, Python takes the one `math.nan` for equal to itself."""
 
 
 class NotALiteral(ValueError):
     """A value that may not cross, or a line that is not one of ours."""
+
+
+@contextmanager
+def deep() -> Iterator[None]:
+    """Room to take apart or rebuild what a program nests as deep as it may: that takes more calls than comparing."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, DEEP))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def dump(message: dict[str, Any]) -> bytes:
@@ -29,47 +50,63 @@ def dump(message: dict[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n"
 
 
+def _int(value: Any, refer: Refer) -> Any:
+    number = int.__index__(value)
+    return number if -JSON_INTEGERS < number < JSON_INTEGERS else {"t": "int", "v": hex(number)}
+
+
+def _sequence(kind: Any) -> Callable[[Any, Refer], Any]:
+    def encoded(value: Any, refer: Refer) -> Any:
+        return {"t": kind.__name__, "v": [encode(item, refer) for item in kind.__iter__(value)]}
+
+    return encoded
+
+
+ENCODERS: dict[type, Callable[[Any, Refer], Any]] = {
+    bool: lambda value, refer: value,
+    int: _int,
+    float: lambda value, refer: float.__float__(value),
+    complex: lambda value, refer: {"t": "complex", "v": [value.real, value.imag]},
+    str: lambda value, refer: str.__str__(value),
+    bytes: lambda value, refer: {"t": "bytes", "v": bytes.hex(value)},
+    bytearray: lambda value, refer: {"t": "bytearray", "v": bytearray.hex(value)},
+    list: lambda value, refer: [encode(item, refer) for item in list.__iter__(value)],
+    tuple: _sequence(tuple),
+    set: _sequence(set),
+    frozenset: _sequence(frozenset),
+    dict: lambda value, refer: {
+        "t": "dict",
+        "v": [[encode(key, refer), encode(item, refer)] for key, item in dict.items(value)],
+    },
+}
+
+
 def encode(value: Any, refer: Refer) -> Any:
     """JSON-ready form of `value`.
 
     `refer` gives the number of an object that is no literal; it raises `NotALiteral` where references may not be made.
     """
-    if value is None or value is True or value is False:
-        return value
-    if isinstance(value, int):
-        number = int.__index__(value)
-        return number if -JSON_INTEGERS < number < JSON_INTEGERS else {"t": "int", "v": hex(number)}
-    if isinstance(value, float):
-        return float.__float__(value)
-    if isinstance(value, complex):
-        return {"t": "complex", "v": [value.real, value.imag]}
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, bytes | bytearray):
-        return {"t": "bytes" if isinstance(value, bytes) else "bytearray", "v": value.hex()}
-    if isinstance(value, list):
-        return [encode(item, refer) for item in list.__iter__(value)]
-    if isinstance(value, tuple):
-        return {"t": "tuple", "v": [encode(item, refer) for item in tuple.__iter__(value)]}
-    if isinstance(value, set):
-        return {"t": "set", "v": [encode(item, refer) for item in set.__iter__(value)]}
-    if isinstance(value, frozenset):
-        return {"t": "frozenset", "v": [encode(item, refer) for item in frozenset.__iter__(value)]}
-    if isinstance(value, dict):
-        return {
-            "t": "dict",
-            "v": [[encode(key, refer), encode(item, refer)] for key, item in dict.items(value)],
-        }
+    if value is None:
+        return None
+    for name, constant in CONSTANTS.items():
+        if value is constant:
+            return {"t": "constant", "v": name}
     for name, kind in BUILTIN_TYPES.items():
         if value is kind:
             return {"t": "type", "v": name}
-    return {"t": "ref", "v": refer(value), "type": type(value).__name__}
+    own = type(value)
+    for cls in own.__mro__:
+        if cls in ENCODERS:
+            return ENCODERS[cls](value, refer)
+        if (key := values.kind_of(cls)) is not None:
+            return {"t": key, "v": [encode(part, refer) for part in values.take(key, value)]}
+    return {"t": "ref", "v": refer(value), "type": own.__name__, "identity": own.__eq__ is object.__eq__}
 
 
 def decode(data: Any, resolve: Resolve) -> Any:
-    """The value that `encode` wrote, made of exact builtins.
+    """The value that `encode` wrote, made of types of the library.
 
-    `resolve` turns (number, class name) of a reference into what stands for it here.
+    `resolve` turns a reference into what stands for it here.
 
     Raises:
         NotALiteral: anything that `encode` would not have written.
@@ -79,30 +116,28 @@ def decode(data: Any, resolve: Resolve) -> Any:
     if isinstance(data, list):
         return [decode(item, resolve) for item in data]
     try:
-        return _decode_tagged(data["t"], data["v"], data.get("type", "object"), resolve)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _decode_tagged(data["t"], data["v"], data, resolve)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise NotALiteral(f"malformed value: {error}") from error
 
 
-def _decode_tagged(tag: str, body: Any, name: str, resolve: Resolve) -> Any:
-    if tag == "tuple":
-        return tuple(decode(item, resolve) for item in body)
-    if tag == "dict":
-        return {decode(key, resolve): decode(item, resolve) for key, item in body}
-    if tag == "set":
-        return {decode(item, resolve) for item in body}
-    if tag == "frozenset":
-        return frozenset(decode(item, resolve) for item in body)
-    if tag == "int":
-        return int(body, 16)
-    if tag == "complex":
-        return complex(*body)
-    if tag == "bytes":
-        return bytes.fromhex(body)
-    if tag == "bytearray":
-        return bytearray.fromhex(body)
-    if tag == "type":
-        return BUILTIN_TYPES[body]
+DECODERS: dict[str, Callable[[Any, Resolve], Any]] = {
+    "tuple": lambda body, resolve: tuple(decode(item, resolve) for item in body),
+    "dict": lambda body, resolve: {decode(key, resolve): decode(item, resolve) for key, item in body},
+    "set": lambda body, resolve: {decode(item, resolve) for item in body},
+    "frozenset": lambda body, resolve: frozenset(decode(item, resolve) for item in body),
+    "int": lambda body, resolve: int(body, 16),
+    "complex": lambda body, resolve: complex(*body),
+    "bytes": lambda body, resolve: bytes.fromhex(body),
+    "bytearray": lambda body, resolve: bytearray.fromhex(body),
+    "type": lambda body, resolve: BUILTIN_TYPES[body],
+    "constant": lambda body, resolve: CONSTANTS[body],
+}
+
+
+def _decode_tagged(tag: str, body: Any, data: dict[str, Any], resolve: Resolve) -> Any:
     if tag == "ref":
-        return resolve(int(body), str(name))
-    raise NotALiteral(f"unknown kind of value {tag!r}")
+        return resolve(int(body), str(data.get("type", "object")), data.get("identity") is True)
+    if tag in values.KINDS:
+        return values.make(tag, [decode(part, resolve) for part in body])
+    return DECODERS[tag](body, resolve)

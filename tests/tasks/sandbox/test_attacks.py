@@ -3,14 +3,16 @@
 `escape`: `attack()` returns something true if it got out. `forge`: a wrong `add` that wants to be judged right.
 `exhaust`: uses up what it can, and must end with the outcome that its `expect` line names.
 
-An attack that could not succeed anywhere would prove nothing. So `works at: process` lines name the escapes that do
-succeed where nothing isolates, and `fools:` lines the forgeries that a check in the candidate's process, or one that
-trusts the exit status, accepts; both are tested too.
+An attack that could not succeed anywhere would prove nothing. So `works at: bare process` lines name escapes that do
+succeed where nothing isolates, `fools:` lines the forgeries that a check in the candidate's process, or one that
+trusts the exit status, accepts, and `fools without a nonce:` and `fools when inspected:` lines those that get through a
+weaker harness; all are tested too.
 """
 
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import subprocess
@@ -20,9 +22,10 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs
+from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs, session
 from tasks.sandbox.level import Level
 from tasks.sandbox.levels import named
+from tasks.sandbox.process import ProcessLevel
 
 FOLDER = Path(__file__).parent / "attacks"
 ADD_TESTS = "assert add(1, 2) == 3\nassert add(-1, 5) == 4\nassert add('a', 'b') == 'ab'\n"
@@ -38,6 +41,13 @@ class Attack:
         return found[1] if found else ""
 
 
+class Bare(ProcessLevel):
+    """A fresh process that keeps every power of its user, beside a harness that may be inspected."""
+
+    name = "bare"
+    shares_processes = False
+
+
 def attacks(kind: str) -> list[Attack]:
     return [Attack(path.stem, path.read_text()) for path in sorted((FOLDER / kind).glob("*.py"))]
 
@@ -51,17 +61,17 @@ def verdicts(kind: str, level: str) -> dict[str, Verdict]:
     """All attacks of a kind at one level, run together."""
     tests, function = ("assert attack()", "attack") if kind == "escape" else (ADD_TESTS, "add")
     chosen = attacks(kind)
-    if kind == "escape" and level == "process":
+    if level == "bare":
         chosen = [attack for attack in chosen if attack.line("works at")]  # the others would do harm there
     programs = [Program(attack.name, attack.code, tests, (function,)) for attack in chosen]
     limits = Limits(floor=2.0, memory=256 * 2**20) if kind == "exhaust" else Limits(floor=20.0)
-    found = evaluate_programs(programs, level=named(level), limits=limits, workers=4)
+    found = evaluate_programs(programs, level=Bare() if level == "bare" else named(level), limits=limits, workers=4)
     return {program.id: verdict for program, verdict in zip(programs, found, strict=True)}
 
 
 def test_there_are_many_attacks_of_both_kinds() -> None:
-    assert len(attacks("escape")) >= 40
-    assert len(attacks("forge")) >= 40
+    assert len(attacks("escape")) >= 80
+    assert len(attacks("forge")) >= 70
 
 
 @pytest.mark.parametrize("attack", cases("escape"))
@@ -94,7 +104,7 @@ def test_exhaustion_ends_as_expected(attack: Attack, level: Level) -> None:
 def test_escapes_are_real(attack: Attack) -> None:
     if attack.line("works at").endswith("(root)") and os.geteuid() != 0:
         pytest.skip("works for root only")
-    verdict = verdicts("escape", "process")[attack.name]
+    verdict = verdicts("escape", "bare")[attack.name]
     assert verdict.outcome is Outcome.PASSED, verdict
 
 
@@ -103,3 +113,37 @@ def test_forgeries_are_real(attack: Attack) -> None:
     program = f"{attack.code}\n{ADD_TESTS}"
     naive = subprocess.run([sys.executable, "-I", "-c", program], check=False, capture_output=True)
     assert naive.returncode == 0, naive.stderr.decode()
+
+
+def on_a_weak_level(attack: Attack) -> Verdict:
+    program = Program(attack.name, attack.code, ADD_TESTS, ("add",))
+    return evaluate_programs([program], level=Bare(), limits=Limits(floor=20.0), workers=1)[0]
+
+
+def trusting(line: bytes, nonce: bytes) -> tuple[Outcome, str]:
+    """Reads a verdict as if it needed no nonce."""
+    decision = json.loads(line[line.index(b"{") :])
+    return Outcome(decision["outcome"]), decision["detail"]
+
+
+@pytest.mark.system
+@pytest.mark.skipif(sys.platform != "linux", reason="the attacks are written for Linux")
+@pytest.mark.parametrize("attack", cases("forge", "fools without a nonce"))
+def test_verdicts_need_their_nonce(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert on_a_weak_level(attack).detail == "a verdict that is not the judge's was written into the judge's pipe"
+    monkeypatch.setattr(session, "_authentic", trusting)
+    assert on_a_weak_level(attack).outcome is Outcome.PASSED
+
+
+@pytest.mark.system
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="works for root only")
+@pytest.mark.parametrize("attack", cases("forge", "fools when inspected"))
+def test_the_harness_must_not_be_inspected(attack: Attack) -> None:
+    """In a harness of its own: this one remembers the nonces of other tests."""
+    code = (
+        f"import sys; sys.path[:0] = {[str(FOLDER.parents[3]), str(FOLDER.parent)]!r}\n"
+        "from test_attacks import attacks, on_a_weak_level\n"
+        f"print(on_a_weak_level([a for a in attacks('forge') if a.name == {attack.name!r}][0]).outcome)"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert ran.stdout.strip() == "passed"

@@ -13,7 +13,7 @@ import pytest
 
 from tasks.sandbox import Limits, Outcome, Program, evaluate_programs
 from tasks.sandbox.levels import named
-from tasks.sandbox.patience import processor_seconds, within
+from tasks.sandbox.patience import Meter, processor_seconds, within
 
 SLOW = """
 import time
@@ -65,11 +65,49 @@ def test_wall_time_alone_ends_nothing_early() -> None:
         return "done"
 
     async def idle(seconds: float) -> str:
-        return await within(work(), seconds, [])
+        return await within(work(), seconds, Meter([]))
 
     assert asyncio.run(idle(0.3)) == "done"
     with pytest.raises(TimeoutError):
         asyncio.run(idle(0.1))
+
+
+def test_a_result_that_comes_too_late_is_none() -> None:
+    """Although the clocks are looked at only now and then."""
+
+    class Late(Meter):
+        def read(self) -> tuple[float, float]:
+            return 2.0, 2.0
+
+    async def work() -> str:
+        return "done"
+
+    async def late() -> str:
+        return await within(work(), 1.0, Late([]))
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(late())
+
+
+@pytest.mark.system
+@pytest.mark.skipif(not os.path.exists("/proc/self/schedstat"), reason="the kernel does not count waiting")
+def test_a_crowded_processor_gives_the_same_verdict() -> None:
+    """Nine others on one processor: wall time is beyond all patience, the program's own time is not."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    busy = [sys.executable, "-c", "while True: pass"]
+    crowd = [subprocess.Popen(busy, start_new_session=True) for _ in range(9)]  # shares are dealt out to sessions
+    try:
+        limits = Limits(floor=0.6)
+        verdict = evaluate_programs([slow(0.35, None)], level=PROCESS, limits=limits)[0]
+        assert verdict.outcome is Outcome.PASSED, verdict
+        assert verdict.seconds > 3 * limits.floor > 3 * verdict.used
+        assert outcome(slow(5.0, None), limits) is Outcome.TIMEOUT
+    finally:
+        for process in crowd:
+            process.kill()
+            process.wait()
+        os.sched_setaffinity(0, allowed)
 
 
 def test_processor_time_counts_descendants() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, OrderedDict, defaultdict, namedtuple
+from collections import namedtuple
 from enum import IntEnum
 from typing import Any
 
@@ -37,7 +37,9 @@ def refuse(thing: object) -> int:
 
 
 def across(value: Any) -> Any:
-    return decode(json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name: (number, name))
+    return decode(
+        json.loads(dump({"value": encode(value, refuse)}))["value"], lambda number, name, identity: (number, name)
+    )
 
 
 def shape(value: Any) -> Any:
@@ -75,9 +77,6 @@ class Colour(IntEnum):
 @pytest.mark.parametrize(
     ("value", "plain"),
     [
-        (Counter("aab"), {"a": 2, "b": 1}),
-        (defaultdict(list, {1: [2]}), {1: [2]}),
-        (OrderedDict(a=1), {"a": 1}),
         (Point(1, 2), (1, 2)),
         (Colour.RED, 1),
         (int, int),
@@ -96,7 +95,7 @@ class Anything:
 
 
 def test_other_objects_become_references() -> None:
-    assert encode(Anything(), lambda thing: 7) == {"t": "ref", "v": 7, "type": "Anything"}
+    assert encode(Anything(), lambda thing: 7) == {"t": "ref", "v": 7, "type": "Anything", "identity": False}
     with pytest.raises(NotALiteral, match="Anything"):
         encode([Anything()], refuse)
 
@@ -117,9 +116,16 @@ def test_other_objects_become_references() -> None:
         {"t": "complex", "v": ["1", 2]},
         {"t": "type", "v": "object.__subclasses__"},
         {"t": "ref", "v": "x"},
+        {"t": "fractions.Fraction", "v": [1, 0]},
+        {"t": "decimal.Decimal", "v": ["x"]},
+        {"t": "collections.deque", "v": [3]},
+        {"t": "os.system", "v": ["true"]},
+        {"t": "builtins.eval", "v": ["1"]},
+        {"t": "builtins.range", "v": [0, 1, 0]},
+        {"t": "constant", "v": "Remote"},
         {"t": ["ref"], "v": 1},
     ],
 )
 def test_anything_else_is_refused(line: Any) -> None:
     with pytest.raises(NotALiteral):
-        decode(line, lambda number, name: number)
+        decode(line, lambda number, name, identity: number)

@@ -1,5 +1,5 @@
 """Sets its user to root."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

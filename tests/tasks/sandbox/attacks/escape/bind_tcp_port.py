@@ -1,5 +1,5 @@
 """Listens on the loopback interface."""
-# works at: process
+# works at: bare process
 import socket
 
 

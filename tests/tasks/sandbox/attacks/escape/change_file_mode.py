@@ -1,5 +1,5 @@
 """Changes the rights of a file of the host (to what they are)."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

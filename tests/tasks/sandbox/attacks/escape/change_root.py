@@ -1,5 +1,5 @@
 """Changes its root folder."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

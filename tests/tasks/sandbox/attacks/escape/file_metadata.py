@@ -1,5 +1,5 @@
 """Learns that a file of the host exists, and its size."""
-# works at: process
+# works at: bare process
 # open at: landlock
 import os
 

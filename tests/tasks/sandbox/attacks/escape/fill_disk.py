@@ -1,5 +1,5 @@
 """Fills every folder that it can write to, a file below the size limit at a time."""
-# works at: process
+# works at: bare process
 import contextlib
 import os
 

@@ -1,5 +1,5 @@
 """Forks."""
-# works at: process
+# works at: bare process
 import posix
 
 

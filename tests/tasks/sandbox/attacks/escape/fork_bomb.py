@@ -1,5 +1,5 @@
 """A fork bomb, cut off at 64 processes alive."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 import signal
 import time

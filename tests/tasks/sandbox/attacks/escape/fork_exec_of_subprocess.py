@@ -1,5 +1,5 @@
 """Starts a program through the C helper of subprocess."""
-# works at: process
+# works at: bare process
 import subprocess
 import sys
 

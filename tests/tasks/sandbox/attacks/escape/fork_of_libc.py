@@ -1,5 +1,5 @@
 """Forks from C."""
-# works at: process
+# works at: bare process
 import ctypes
 import os
 

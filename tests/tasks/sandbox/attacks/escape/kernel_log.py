@@ -1,5 +1,5 @@
 """Reads messages and secrets of the kernel."""
-# works at: process (root)
+# works at: bare process (root)
 
 
 def attack():

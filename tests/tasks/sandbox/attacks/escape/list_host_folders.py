@@ -1,5 +1,5 @@
 """Lists folders that only the host has."""
-# works at: process
+# works at: bare process
 import os
 
 

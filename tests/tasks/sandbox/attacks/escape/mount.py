@@ -1,5 +1,5 @@
 """Mounts; on a folder that does not exist, so that being allowed shows and harms nothing."""
-# works at: process (root)
+# works at: bare process (root)
 import ctypes
 import errno
 

@@ -1,5 +1,5 @@
 """Asks the kernel for its network interfaces."""
-# works at: process
+# works at: bare process
 import socket
 
 

@@ -1,5 +1,5 @@
 """Opens the sandbox's own program for writing."""
-# works at: process (root)
+# works at: bare process (root)
 import sys
 
 

@@ -1,5 +1,5 @@
 """Starts a program with posix_spawn."""
-# works at: process
+# works at: bare process
 import os
 import sys
 

@@ -1,5 +1,5 @@
 """Starts a program on a terminal of its own."""
-# works at: process
+# works at: bare process
 import pty
 import sys
 

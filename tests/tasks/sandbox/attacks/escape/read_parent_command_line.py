@@ -1,5 +1,5 @@
 """Reads how the harness was called."""
-# works at: process
+# works at: bare process
 import os
 
 

@@ -1,5 +1,5 @@
 """Looks for tokens in the environments of other processes."""
-# works at: process
+# works at: bare process
 import os
 
 

@@ -1,5 +1,5 @@
 """Reads the memory of the process that started it."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

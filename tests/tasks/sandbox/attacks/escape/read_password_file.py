@@ -1,5 +1,5 @@
 """Reads a file of the host."""
-# works at: process
+# works at: bare process
 
 
 def attack():

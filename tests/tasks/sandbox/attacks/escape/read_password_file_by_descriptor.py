@@ -1,5 +1,5 @@
 """Reads a file of the host without the builtin `open`."""
-# works at: process
+# works at: bare process
 import io
 import os
 

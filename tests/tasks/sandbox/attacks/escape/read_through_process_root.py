@@ -1,5 +1,5 @@
 """Reaches the host's files through the root and working folders of other processes."""
-# works at: process
+# works at: bare process
 import os
 
 

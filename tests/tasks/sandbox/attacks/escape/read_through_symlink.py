@@ -1,5 +1,5 @@
 """Follows a link of its own making to a file of the host."""
-# works at: process
+# works at: bare process
 import os
 import tempfile
 

@@ -1,5 +1,5 @@
 """Becomes another program that goes on answering."""
-# works at: process
+# works at: bare process
 import os
 import sys
 

@@ -1,5 +1,5 @@
 """Makes POSIX shared memory, which outlives the process."""
-# works at: process
+# works at: bare process
 from multiprocessing import shared_memory
 
 

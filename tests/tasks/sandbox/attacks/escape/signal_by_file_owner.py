@@ -1,5 +1,5 @@
 """Makes the kernel signal the parent when a pipe becomes readable."""
-# works at: process
+# works at: bare process
 import fcntl
 import os
 

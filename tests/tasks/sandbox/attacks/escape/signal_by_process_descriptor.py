@@ -1,5 +1,5 @@
 """Signals the parent through a descriptor."""
-# works at: process
+# works at: bare process
 import os
 import signal
 

@@ -1,5 +1,5 @@
 """Signals every process that it can reach."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

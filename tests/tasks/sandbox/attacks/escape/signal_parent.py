@@ -1,5 +1,5 @@
 """Signals the process that started it (with the signal that does nothing)."""
-# works at: process
+# works at: bare process
 import os
 
 

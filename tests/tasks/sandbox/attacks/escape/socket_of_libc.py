@@ -1,5 +1,5 @@
 """Opens a socket from C."""
-# works at: process
+# works at: bare process
 import ctypes
 
 

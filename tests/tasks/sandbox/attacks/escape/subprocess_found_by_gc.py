@@ -1,5 +1,5 @@
 """Finds the original Popen through the garbage collector, as guards that overwrite names overlook."""
-# works at: process
+# works at: bare process
 import gc
 import subprocess
 import sys

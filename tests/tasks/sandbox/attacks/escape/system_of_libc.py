@@ -1,5 +1,5 @@
 """Runs a shell from C."""
-# works at: process
+# works at: bare process
 import ctypes
 
 

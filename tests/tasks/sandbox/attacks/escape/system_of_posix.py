@@ -1,5 +1,5 @@
 """Runs a shell through the module beneath `os`."""
-# works at: process
+# works at: bare process
 import posix
 
 

@@ -1,5 +1,5 @@
 """Runs a shell with functions restored by a reload."""
-# works at: process
+# works at: bare process
 import importlib
 import os
 

@@ -1,5 +1,5 @@
 """Starts threads, cut off at 64 alive."""
-# works at: process (root)
+# works at: bare process (root)
 import threading
 
 

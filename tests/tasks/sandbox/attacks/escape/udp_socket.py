@@ -1,5 +1,5 @@
 """Sends a datagram."""
-# works at: process
+# works at: bare process
 import socket
 
 

@@ -1,5 +1,5 @@
 """Opens a local socket, by which services of the host are reached."""
-# works at: process
+# works at: bare process
 import socket
 
 

@@ -1,5 +1,5 @@
 """Makes a user namespace, the door to most of the kernel's attack surface."""
-# works at: process (root)
+# works at: bare process (root)
 import ctypes
 
 CLONE_NEWUSER = 0x10000000

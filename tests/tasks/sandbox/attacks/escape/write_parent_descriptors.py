@@ -1,5 +1,5 @@
 """Writes into open files of the process that started it."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 
 

