@@ -70,12 +70,25 @@ def show(name: Annotated[str, typer.Argument(help="A method, task, preset, table
 def report(
     run: RunPath,
     table: Annotated[str, typer.Option(help="comparison, or a table of the paper such as t2.")] = "comparison",
-    format: Formats = "md,latex,csv",
+    format: Annotated[str, typer.Option(help="Comma-separated: latex, md, csv, html, lm-eval.")] = "md,latex,csv",
+    bare: Annotated[bool, typer.Option("--bare", help="The table alone; in LaTeX its tabular.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="LaTeX: a table* as wide as the text.")] = False,
+    no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave out parameters and seconds.")] = False,
+    notes: Annotated[
+        str | None, typer.Option(help="short, file (NAME.notes.tex), none, or full; short in LaTeX, else full.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="LaTeX label; default tab:NAME.")] = None,
+    caption: Annotated[str | None, typer.Option(help="Plain text in place of the title.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW, of a row or a column; repeatable.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns to show, in this order, e.g. sst2,mean.")] = None,
 ) -> None:
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
+    from reports.render.options import TableOptions, renaming
 
-    report_command(run, table, listed(format) or [])
+    shown = None if columns is None else tuple(listed(columns) or [])
+    options = TableOptions(bare, wide, not no_cost, notes, label, caption, renaming(rename or []), shown)  # type: ignore[arg-type]
+    report_command(run, table, listed(format) or [], options)
 
 
 @app.command()

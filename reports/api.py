@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from reports import lm_eval
 from reports.comparison import PANEL_TITLES, Options, comparison, paired, panel_methods
 from reports.errors import ReportError
 from reports.notes import distinct
@@ -79,7 +80,8 @@ def render(
         table: `comparison`, `reproduction` (the paper's claims; its page holds all
             tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a table, figure or ablation of
             the catalogue (`t2`, `f4`, `data-size`, ...).
-        formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it).
+        formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it), `lm-eval` (all cells of
+            the run, whatever the table, in the files of lm-evaluation-harness).
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
         options: which columns, under which names, with which notes; the same in every format.
@@ -92,14 +94,14 @@ def render(
         ReportError: nothing is finished yet, or the options contradict each other.
         StoreError: the folder is no run, or something stored is damaged.
     """
-    known = [*FORMATS, HTML]
+    known = [*FORMATS, HTML, lm_eval.NAME]
     strange = [name for name in formats if name not in known]
     if strange:
         raise unknown("format", strange[0], known)
     opened = Run.open(run)
     whole = build_report(opened, table, order, context)
     made = chosen(whole, options)
-    paths = write(made, opened.folder.reports, [name for name in formats if name != HTML], options)
+    paths = write(made, opened.folder.reports, [name for name in formats if name in FORMATS], options)
     picture = _companion(opened, table, whole)
     if picture is not None:
         from reports.plots.draw import save
@@ -107,6 +109,8 @@ def render(
         paths += save(picture, opened.folder.reports)
     if HTML in formats:
         paths.append(write_page(opened, made, order, [picture] if picture is not None else [], options))
+    if lm_eval.NAME in formats:
+        paths += lm_eval.write(opened.folder.reports, opened.folder.info, opened.records, opened.items, options.rename)
     return paths
 
 
@@ -166,7 +170,7 @@ def write(made: Table | Figure, folder: Path, formats: Sequence[str], options: T
         paths.append(path)
         if options.notes == "file" and name in NOTES:
             path = folder / f"{made.name}.notes{suffix}"
-            path.write_text(NOTES[name](made), encoding="utf-8")
+            path.write_text(NOTES[name](made, options), encoding="utf-8")
             paths.append(path)
     return paths
 

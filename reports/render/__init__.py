@@ -16,7 +16,11 @@ FORMATS: dict[str, tuple[str, Callable[..., str]]] = {
 }
 """File suffix and renderer of each format: of a table, and of its `TableOptions` by the keyword `options`."""
 
-NOTES: dict[str, Callable[[Table], str]] = {"latex": latex.notes, "md": markdown.notes, "text": text.notes}
+NOTES: dict[str, Callable[[Table, TableOptions], str]] = {
+    "latex": latex.notes,
+    "md": markdown.notes,
+    "text": text.notes,
+}
 """The notes of a table alone, of the formats that have any."""
 
 FIGURE_FORMATS: dict[str, tuple[str, Callable[..., str]]] = {

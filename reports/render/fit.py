@@ -22,7 +22,7 @@ COLUMN, TEXT = 229.0, 397.0
 HEIGHT = 520.0
 """Points of a float, caption and notes included; the two-column article's page has 550."""
 
-LINE, STACKED, HEAD, RULE = 9.6, 8.0, 16.0, 6.5
+LINE, STACKED, HEAD, RULE = 9.6, 8.8, 16.0, 6.5
 FLEXIBLE, LEAST = 90.0, 60.0
 """Texts wider than the first wrap, in a column at least as wide as the second."""
 

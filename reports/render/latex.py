@@ -42,7 +42,8 @@ def render(table: Table, options: TableOptions = DEFAULT) -> str:
         (alone,) = fit.floats((), float("inf"))
         return "\n\\par\\medskip\n".join(_tabular(fit, one) for one in alone.tabulars) + "\n"
     under = [(rf"\textsuperscript{{{key}}}\,", text) for key, text in table.footnotes.items()]
-    under += [("", note) for note in (*table.notes, *_left_out(fit, options))]
+    left_out = [] if options.notes in ("none", "file") else _left_out(fit)
+    under += [("", note) for note in (*run_in(table.notes), *left_out)]
     signs = {text: sign for sign, text in reversed(under)}
     floats = fit.floats(list(dict.fromkeys(text for _, text in under)))
     kind = "table*" if options.wide else "table"
@@ -66,12 +67,13 @@ def render(table: Table, options: TableOptions = DEFAULT) -> str:
     return "\n".join(lines) + "\n"
 
 
-def notes(table: Table) -> str:
-    """All footnotes and notes as paragraphs, for an appendix."""
-    under = [rf"\textsuperscript{{{key}}}\,{wrapping(text, COLUMN / 2)}" for key, text in table.footnotes.items()]
-    under += [wrapping(note, COLUMN / 2) for note in run_in(table.notes)]
-    lines = [rf"\paragraph{{Notes to \tablename~\ref{{{label(table.name)}}}.}}", *(f"{note}\n" for note in under)]
-    return "\n".join(lines)
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
+    """All footnotes and notes of a table, and what found no room in it, as paragraphs for an appendix."""
+    keyed = [rf"\textsuperscript{{{key}}}\,{wrapping(text, COLUMN / 2)}" for key, text in table.footnotes.items()]
+    under = [*run_in(table.notes), *_left_out(Fit(table, TEXT if options.wide else COLUMN))]
+    lines = [*keyed, *(wrapping(note, COLUMN / 2) for note in under)]
+    head = rf"\paragraph{{Notes to \tablename~\ref{{{label(table.name, options)}}}.}}"
+    return "\n".join([head, *(f"{line}\n" for line in lines)])
 
 
 def label(name: str, options: TableOptions = DEFAULT, kind: str = "tab") -> str:
@@ -100,12 +102,11 @@ def document(*tables: Table) -> str:
     return f"{PREAMBLE}\\begin{{document}}\n{body}\\end{{document}}\n"
 
 
-def _left_out(fit: Fit, options: TableOptions) -> list[str]:
+def _left_out(fit: Fit) -> list[str]:
     """A sentence on intervals that found no room."""
-    reach = {} if options.notes in ("none", "file") else fit.reach()
-    if not reach:
+    listed = ", ".join(f"{column} {points:.1f}" for column, points in fit.reach().items())
+    if not listed:
         return []
-    listed = ", ".join(f"{column} {points:.1f}" for column, points in reach.items())
     return [f"Farthest that a 95 % interval reaches from its value: {listed}."]
 
 
@@ -174,7 +175,7 @@ def _stack(lines: list[str], side: str = "r", top: str = "t") -> str:
     kept = [line for line in lines if line]
     if len(kept) < 2:
         return "".join(kept)
-    body = r"\\[-2pt]".join(kept)
+    body = r"\\[-1pt]".join(kept)
     return rf"\begin{{tabular}}[{top}]{{@{{}}{side}@{{}}}}{body}\end{{tabular}}"
 
 

@@ -27,7 +27,7 @@ def render(table: Table, options: TableOptions = DEFAULT) -> str:
     return "\n\n".join([*parts, *_under(table)]) + "\n"
 
 
-def notes(table: Table) -> str:
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
     """Footnotes and notes alone."""
     return "\n\n".join([f"**{escape(table.title)}: notes**", *_under(table)]) + "\n"
 

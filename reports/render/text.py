@@ -45,7 +45,7 @@ def render(table: Table, width: int | None = None, color: bool = False, options:
     return "\n".join(lines) + "\n"
 
 
-def notes(table: Table) -> str:
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
     """Footnotes and notes alone, one a line."""
     return "\n".join(under(table)) + "\n"
 
