@@ -13,7 +13,7 @@ import pytest
 from reports import lm_eval as ours
 from reports.api import ReportError, render
 from reports.render.options import TableOptions
-from results.schema import Metric, RunInfo
+from results.schema import Command, Metric, RunInfo
 
 DATE = "2026-01-01T00-00-00"
 
@@ -125,6 +125,6 @@ def test_models_seeds_and_new_names_have_folders_of_their_own(factory: ModuleTyp
     }
     assert names == {"base@seed-0", "base@seed-1", "Ours@seed-0", "Ours@seed-1"}
     with pytest.raises(ReportError, match="share the folder"):
-        ours.write(run, RunInfo(name="x", started="2026-01-01"), records, items, {"mixer": "base"})
+        ours.write(run, RunInfo(name="x", commands=[Command(time="2026-01-01")]), records, items, {"mixer": "base"})
     with pytest.raises(ReportError, match="no time of its start"):
-        ours.write(run, RunInfo(name="x", started=""), records, items)
+        ours.write(run, RunInfo(name="x"), records, items)
