@@ -22,7 +22,7 @@ COLUMN, TEXT = 229.0, 397.0
 HEIGHT = 520.0
 """Points of a float, caption and notes included; the two-column article's page has 550."""
 
-LINE, STACKED, HEAD, RULE = 9.6, 8.8, 16.0, 6.5
+LINE, STACKED, HEAD, RULE = 9.6, 9.2, 16.0, 6.5
 FLEXIBLE, LEAST = 90.0, 60.0
 """Texts wider than the first wrap, in a column at least as wide as the second."""
 
@@ -197,7 +197,7 @@ class Fit:
         costs = tuple(column for column in columns if column.cost)
         scores = tuple(column for column in columns if not column.cost)
         apart = [part for part in (scores, costs) if part]
-        trials = [(style, parts) for style in STYLES[:2] for parts in ([columns], apart)]
+        trials = [(style, parts) for parts in ([columns], apart) for style in STYLES[:2]]
         trials += [(style, [columns]) for style in STYLES[2:]] + [(style, apart) for style in STYLES[2:]]
         for self.style, parts in trials:
             blocks = [self._block(part) for part in parts]

@@ -175,7 +175,7 @@ def _stack(lines: list[str], side: str = "r", top: str = "t") -> str:
     kept = [line for line in lines if line]
     if len(kept) < 2:
         return "".join(kept)
-    body = r"\\[-1pt]".join(kept)
+    body = r"\\[-0.4pt]".join(kept)
     return rf"\begin{{tabular}}[{top}]{{@{{}}{side}@{{}}}}{body}\end{{tabular}}"
 
 

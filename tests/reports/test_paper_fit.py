@@ -11,7 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from reports.catalogue import build, entry
+from reports import claims
+from reports.api import difference_table
+from reports.catalogue import build, entries, entry
 from reports.comparison import comparison
 from reports.render import latex
 from reports.render.fit import COLUMN, TEXT, Fit
@@ -131,3 +133,17 @@ def test_widths_are_estimated_high_rather_than_low(compile_latex: Callable[[str]
     counted = [number for text in texts for number in (width(text), width(text, SMALL), width(text, bold=True))]
     assert len(real) == len(counted)
     assert all(low <= high <= 1.25 * low + 1 for low, high in zip(real, counted, strict=True)), (real, counted)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("wide", [False, True], ids=["column", "wide"])
+@pytest.mark.parametrize("preamble", CLASSES)
+def test_every_table_of_the_catalogue_fits_papers(
+    factory: ModuleType, preamble: str, wide: bool, compile_latex: Callable[[str], Path]
+) -> None:
+    records, items = factory.make_grid(tasks=("sst2", "mrpc", "arc-e", "gsm8k"), n=20)
+    made = [build(one, records, items) for one in entries()]
+    made += [claims.table(claims.claims(records, items), records), difference_table(records, items)]
+    texts = [latex.render(table, TableOptions(wide=wide)) for table in made if isinstance(table, Table)]
+    assert len(texts) > 20
+    assert min(sizes(compile_latex(document("\\clearpage\n".join(texts), CLASSES[preamble])))) >= SMALLEST
