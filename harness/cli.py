@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Annotated, Unpack
 
-import click
 import typer
 
 from harness import __version__
@@ -70,12 +69,25 @@ def show(name: Annotated[str, typer.Argument(help="A method, task, preset, table
 def report(
     run: RunPath,
     table: Annotated[str, typer.Option(help="comparison, or a table of the paper such as t2.")] = "comparison",
-    format: Formats = "md,latex,csv",
+    format: Annotated[str, typer.Option(help="Comma-separated: latex, md, csv, html, lm-eval.")] = "md,latex,csv",
+    bare: Annotated[bool, typer.Option("--bare", help="The table alone; in LaTeX its tabular.")] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="LaTeX: a table* as wide as the text.")] = False,
+    no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave out parameters and seconds.")] = False,
+    notes: Annotated[
+        str | None, typer.Option(help="short, file (NAME.notes.tex), none, or full; short in LaTeX, else full.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="LaTeX label; default tab:NAME.")] = None,
+    caption: Annotated[str | None, typer.Option(help="Plain text in place of the title.")] = None,
+    rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW, of a row or a column; repeatable.")] = None,
+    columns: Annotated[str | None, typer.Option(help="Columns to show, in this order, e.g. sst2,mean.")] = None,
 ) -> None:
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
+    from reports.render.options import TableOptions, renaming
 
-    report_command(run, table, listed(format) or [])
+    shown = None if columns is None else tuple(listed(columns) or [])
+    options = TableOptions(bare, wide, not no_cost, notes, label, caption, renaming(rename or []), shown)  # type: ignore[arg-type]
+    report_command(run, table, listed(format) or [], options)
 
 
 @app.command()
@@ -230,33 +242,40 @@ def _root(
 ) -> None: ...
 
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Ended(BaseException):
+    """The process was told to end (Ctrl-C, SIGTERM). No `KeyboardInterrupt`: typer ends that one without a word."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.code = 128 + number
+
+
+def _end(number: int, _frame: object) -> None:
+    # Once is enough: a second signal would cut off the cleaning up.
+    for one in _SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
+    raise Ended(number)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
-    signal.signal(signal.SIGTERM, _terminated)
+    # Whoever started the process with a signal ignored (nohup, a shell's background) meant it.
+    heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+    before = {one: signal.signal(one, _end) for one in heeded}
     try:
-        # Not standalone: typer's own ending would swallow Ctrl-C.
-        code = app(standalone_mode=False)
+        app()
     except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
         raise SystemExit(2) from None
-    except click.ClickException as error:
-        error.show()
-        code = error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
+    except Ended as ended:
         typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)
-        code = error.code if isinstance(error, Terminated) else 130
-    raise SystemExit(code or 0)
-
-
-class Terminated(KeyboardInterrupt):
-    """The process was told to end (SIGTERM): it cleans up as after Ctrl-C."""
-
-    code = 128 + signal.SIGTERM
-
-
-def _terminated(_number: int, _frame: object) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+        raise SystemExit(ended.code) from None
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 if __name__ == "__main__":

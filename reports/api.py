@@ -6,19 +6,21 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from reports import lm_eval
 from reports.comparison import PANEL_TITLES, Options, comparison, paired, panel_methods
+from reports.errors import ReportError
 from reports.notes import distinct
 from reports.plots.figure import Figure
 from reports.ranking import MEAN, Family
-from reports.render import FIGURE_FORMATS, FORMATS, text
+from reports.render import FIGURE_FORMATS, FORMATS, NOTES, text
+from reports.render.options import DEFAULT, TableOptions, chosen, renamed
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
-from results.ground.errors import HarnessError
 from results.ground.names import unknown
 from results.schema import Item, Record
 from results.store import RunFolder
@@ -30,10 +32,6 @@ DEFAULT_FORMATS = ("latex", "md", "csv")
 HTML = "html"
 REPRODUCTION = "reproduction"
 PLOTS = ("pareto", "load", "load-by-task", "entropy", "balance")
-
-
-class ReportError(HarnessError, ValueError):
-    """A report cannot be made. The message is one sentence that names the mend."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +72,7 @@ def render(
     formats: Sequence[str] = DEFAULT_FORMATS,
     order: Sequence[str] = (),
     context: Context | None = None,
+    options: TableOptions = DEFAULT,
 ) -> list[Path]:
     """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
@@ -81,32 +80,37 @@ def render(
         table: `comparison`, `reproduction` (the paper's claims; its page holds all
             tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a table, figure or ablation of
             the catalogue (`t2`, `f4`, `data-size`, ...).
-        formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it).
+        formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it), `lm-eval` (all cells of
+            the run, whatever the table, in the files of lm-evaluation-harness).
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
+        options: which columns, under which names, with which notes; the same in every format.
 
     Returns:
         The files written.
 
     Raises:
-        UnknownName: an unknown table or format.
-        ReportError: nothing is finished yet.
+        UnknownName: an unknown table, format, row or column.
+        ReportError: nothing is finished yet, or the options contradict each other.
         StoreError: the folder is no run, or something stored is damaged.
     """
-    known = [*FORMATS, HTML]
+    known = [*FORMATS, HTML, lm_eval.NAME]
     strange = [name for name in formats if name not in known]
     if strange:
         raise unknown("format", strange[0], known)
     opened = Run.open(run)
-    made = build_report(opened, table, order, context)
-    paths = write(made, opened.folder.reports, [name for name in formats if name != HTML])
-    picture = _companion(opened, table, made)
+    whole = build_report(opened, table, order, context)
+    made = chosen(whole, options)
+    paths = write(made, opened.folder.reports, [name for name in formats if name in FORMATS], options)
+    picture = _companion(opened, table, whole)
     if picture is not None:
         from reports.plots.draw import save
 
         paths += save(picture, opened.folder.reports)
     if HTML in formats:
-        paths.append(write_page(opened, made, order, [picture] if picture is not None else []))
+        paths.append(write_page(opened, made, order, [picture] if picture is not None else [], options))
+    if lm_eval.NAME in formats:
+        paths += lm_eval.write(opened.folder.reports, opened.folder.info, opened.records, opened.items, options.rename)
     return paths
 
 
@@ -121,13 +125,19 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     return None if picture is None or picture.empty() else picture
 
 
-def write_page(run: Run, made: Table | Figure, order: Sequence[str] = (), pictures: Sequence[Figure] = ()) -> Path:
+def write_page(
+    run: Run,
+    made: Table | Figure,
+    order: Sequence[str] = (),
+    pictures: Sequence[Figure] = (),
+    options: TableOptions = DEFAULT,
+) -> Path:
     """Write the run's page, with `made` and `pictures` in it, to `RUN/reports/<table>.html`."""
     from reports.page.build import page
 
     main = made
     if made.name != "comparison" or isinstance(made, Figure):
-        main = build_report(run, "comparison", order)
+        main = renamed(build_report(run, "comparison", order), replace(options, caption=None))
     methods = {record.spec.method for record in run.records if record.status == "done"}
     differences = difference_table(run.records, run.items) if len(methods) > 1 else None
     extra: list[Table | Figure] = [*([] if main is made else [made]), *pictures]
@@ -139,7 +149,7 @@ def write_page(run: Run, made: Table | Figure, order: Sequence[str] = (), pictur
     return path
 
 
-def write(made: Table | Figure, folder: Path, formats: Sequence[str]) -> list[Path]:
+def write(made: Table | Figure, folder: Path, formats: Sequence[str], options: TableOptions = DEFAULT) -> list[Path]:
     """Write a table or figure in several formats; see `render`."""
     paths = []
     if isinstance(made, Figure):
@@ -150,14 +160,18 @@ def write(made: Table | Figure, folder: Path, formats: Sequence[str]) -> list[Pa
         for name in formats:
             suffix, draw = FIGURE_FORMATS[name]
             path = folder / f"{made.name}{suffix}"
-            path.write_text(draw(made), encoding="utf-8")
+            path.write_text(draw(made, options), encoding="utf-8")
             paths.append(path)
         return paths
     for name in formats:
         suffix, renderer = FORMATS[name]
         path = folder / f"{made.name}{suffix}"
-        path.write_text(renderer(made), encoding="utf-8")
+        path.write_text(renderer(made, options=options), encoding="utf-8")
         paths.append(path)
+        if options.notes == "file" and name in NOTES:
+            path = folder / f"{made.name}.notes{suffix}"
+            path.write_text(NOTES[name](made, options), encoding="utf-8")
+            paths.append(path)
     return paths
 
 
@@ -204,9 +218,10 @@ def _plot(run: Run, name: str) -> Figure:
     return drawn[name]
 
 
-def comparison_text(run: Path, order: Sequence[str] = ()) -> str:
+def comparison_text(run: Path, order: Sequence[str] = (), options: TableOptions = DEFAULT) -> str:
     """The comparison for the terminal: as wide as it is, bold and underlined where it can show that."""
-    return _for_terminal(cast(Table, build_report(Run.open(run), "comparison", order)))
+    table = cast(Table, build_report(Run.open(run), "comparison", order))
+    return _for_terminal(chosen(table, options), options)
 
 
 def compare_text(run: Path, methods: Sequence[str] | None = None) -> str:
@@ -214,10 +229,10 @@ def compare_text(run: Path, methods: Sequence[str] | None = None) -> str:
     return _for_terminal(compare(run, methods))
 
 
-def _for_terminal(table: Table) -> str:
+def _for_terminal(table: Table, options: TableOptions = DEFAULT) -> str:
     if not sys.stdout.isatty():
-        return text.render(table)
-    return text.render(table, shutil.get_terminal_size().columns, color="NO_COLOR" not in os.environ)
+        return text.render(table, options=options)
+    return text.render(table, shutil.get_terminal_size().columns, "NO_COLOR" not in os.environ, options)
 
 
 def compare(run: Path, methods: Sequence[str] | None = None) -> Table:

@@ -154,11 +154,11 @@ def _columns(tasks: Sequence[str], scores: Mapping[Key, Scores], options: Option
         detail = "" if not sizes else f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,}–{sizes[-1]:,}"
         columns.append(Column(task, task, unit, found[0].higher_is_better if found else True, detail))
     if len(tasks) > 1 and options.mean:
-        columns.append(Column(MEAN, "mean", "%", True))
+        columns.append(Column(MEAN, "mean", "%", True, mean=True))
     if options.cost:
-        columns.append(Column(PARAMETERS, "trained parameters", "count", None))
-        columns.append(Column(TRAINING, "fit", "s", None))
-        columns.append(Column(EVALUATION, "evaluation", "s", None))
+        columns.append(Column(PARAMETERS, "trained parameters", "count", None, cost=True))
+        columns.append(Column(TRAINING, "fit", "s", None, cost=True))
+        columns.append(Column(EVALUATION, "evaluation", "s", None, cost=True))
     return tuple(columns)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from reports.ranking import Family
 from reports.scores import Scores
 from reports.statistics import detectable, detectable_mean, is_binary
-from reports.tables import display_unit
+from reports.tables import Note, display_unit
 from results.schema import Record
 
 
@@ -18,21 +18,22 @@ def distinct(values: Iterable[str]) -> list[str]:
 
 
 def provenance(records: Sequence[Record]) -> list[str]:
-    """Model, budget, data, prompts and deviations of the records behind a table."""
+    """Model, budget, data, prompts and deviations of the records behind a table; floats keep the first two."""
     if not records:
         return []
     notes = [
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
         f"Budget: {budget_sentence(records)}.",
         *tuning_sentences(records),
-        f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}.",
-        f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}.",
+        Note(f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}."),
+        Note(f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}."),
     ]
-    notes += distinct(
+    deviations = distinct(
         f"{record.spec.task_name}: {deviation.rstrip('.')}."
         for record in records
         for deviation in record.data.deviations
     )
+    notes += map(Note, deviations)
     return notes + record_notes(records) + judge_sentences(records)
 
 
@@ -47,11 +48,11 @@ def record_notes(records: Sequence[Record]) -> list[str]:
         named = distinct(map(values, chosen))
         return "" if len(named) == len({values(record) for record in records}) else ", ".join(named)
 
-    notes = []
+    notes: list[str] = []
     for sentence, chosen in of.items():
         methods, tasks = some(lambda r: r.spec.method, chosen), some(lambda r: r.spec.task, chosen)
         where = " on ".join(filter(None, (methods, tasks)))
-        notes.append(f"{where}: {sentence}" if where else sentence)
+        notes.append(Note(f"{where}: {sentence}" if where else sentence))
     return notes
 
 
@@ -72,11 +73,12 @@ def judge_sentences(records: Sequence[Record]) -> list[str]:
             if found is not None
         ]
         if shares:
-            sentences.append(f"{task}: judge and exact match say the same of {', '.join(shares)}.")
+            sentences.append(Note(f"{task}: judge and exact match say the same of {', '.join(shares)}."))
         repeated = [(_cell(record), one["alpha"]) for record, one in zip(own, facts, strict=True)]
         alphas = [f"{name} {alpha:.2f}" for name, alpha in repeated if alpha is not None]
         if alphas:
-            sentences.append(f"{task}: Krippendorff's alpha of the judge's repeated verdicts: {', '.join(alphas)}.")
+            listed = ", ".join(alphas)
+            sentences.append(Note(f"{task}: Krippendorff's alpha of the judge's repeated verdicts: {listed}."))
     return sentences
 
 
@@ -180,7 +182,8 @@ def seeds_sentence(scores: Iterable[Scores]) -> str:
     count = max((len(one.seeds) for one in scores), default=0)
     listed = ", ".join(map(str, seeds))
     if count <= 1:
-        return f"One seed ({listed}): 95 % intervals over items only; they do not cover what another seed would change."
+        text = f"One seed ({listed}): 95 % intervals over items only"
+        return Note(f"{text}; they do not cover what another seed would change.", short=f"{text}.")
     return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds."
 
 
@@ -190,10 +193,12 @@ def marks_sentence(tests: Family, panel: str = "") -> str | None:
     if not real:
         return None
     kinds = " / ".join(distinct(test.method for test in real))
-    return _of(panel) + (
+    text = (
         f"Bold: best of its panel; underlined: not distinguishable from it ({kinds}; "
         f"Holm-corrected over the panel's {len(real)} pairs, 5 %)."
     )
+    short = f"Bold: best; underlined: not distinguishable from it ({kinds}; Holm-corrected, 5 %)."
+    return Note(_of(panel) + text, short=short)
 
 
 def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> str | None:
@@ -223,9 +228,9 @@ def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]], p
         parts.append(f"{column} {shown} ({items} items, {basis})")
     if not parts:
         return None
-    return _of(panel) + (
-        "Smallest difference in points that one seed's items would show with 80 % power at the corrected level: "
-        f"{'; '.join(parts)}."
+    return Note(
+        f"{_of(panel)}Smallest difference in points that one seed's items would show with 80 % power at the corrected "
+        f"level: {'; '.join(parts)}."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 Mark = Literal["best", "tied"]
 RowKind = Literal["method", "reference", "level", "paper", "data"]
@@ -13,6 +13,18 @@ DAGGER = "†"
 NOT_RUN = "—"
 ON_PAPER = "On the paper: "
 """How notes begin that say what the paper leaves open."""
+
+
+class Note(str):
+    """A sentence under a table that says less, or (empty) nothing, where room is short; plain ones stay as they are."""
+
+    short: str
+
+    def __new__(cls, text: str, *, short: str = "") -> Self:
+        """`short` is what a float of a paper keeps of it."""
+        note = super().__new__(cls, text)
+        note.short = short
+        return note
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,10 @@ BLANK = Cell(text="")
 
 @dataclass(frozen=True)
 class Column:
-    """`unit` is `%`, `score`, `bits/byte`, `count`, `s`, `p`, ... and decides the number of decimals."""
+    """`unit` is `%`, `score`, `bits/byte`, `count`, `s`, `p`, ... and decides the number of decimals.
+
+    `cost` marks parameters and seconds beside scores, `mean` the mean over the other scores.
+    """
 
     key: str
     label: str
@@ -56,6 +71,8 @@ class Column:
     higher_is_better: bool | None = True
     detail: str = ""
     decimals: int | None = None
+    cost: bool = False
+    mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class Table:
     name: file name of its renderings, e.g. `comparison` or `t2`.
     row_header: what the first column holds.
     footnotes: text by key, in order of appearance.
-    notes: sentences under the table.
+    notes: sentences under the table; a `Note` is shorter in a float of a paper.
     """
 
     name: str

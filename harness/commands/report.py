@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from reports.render.options import TableOptions
 
-def report_command(run: Path, table: str, formats: list[str]) -> None:
+
+def report_command(run: Path, table: str, formats: list[str], options: TableOptions) -> None:
     """Render one table of a run, print it and the paths written.
 
     Raises:
-        HarnessError: no such run, table or format.
+        HarnessError: no such run, table, format, row or column.
     """
-    typer.echo(rendered(run, table, formats))
+    typer.echo(rendered(run, table, formats, options))
 
 
-def rendered(run: Path, table: str, formats: list[str]) -> str:
+def rendered(run: Path, table: str, formats: list[str], options: TableOptions | None = None) -> str:
     """Write a table in the given formats; the comparison's text for the terminal, then the paths.
 
     Raises:
-        HarnessError: no such run, table or format.
+        HarnessError: no such run, table, format, row or column.
     """
     from methods import registry
     from reports import api
 
-    paths = api.render(run, table, formats, registry.names())
-    text = [api.comparison_text(run, registry.names())] if table == "comparison" else []
+    shown = options or api.DEFAULT
+    paths = api.render(run, table, formats, registry.names(), options=shown)
+    text = [api.comparison_text(run, registry.names(), shown)] if table == "comparison" else []
     return "\n".join([*text, *map(str, paths)])
 
 

@@ -13,7 +13,7 @@ from reports.catalogue.select import Variants, select
 from reports.comparison import Options, comparison
 from reports.plots.figure import Figure
 from reports.scores import Items
-from reports.tables import ON_PAPER, Cell, Column, Panel, Row, Table, with_notes
+from reports.tables import ON_PAPER, Cell, Column, Note, Panel, Row, Table, with_notes
 from results.schema import Record
 
 
@@ -110,13 +110,13 @@ def scale_notes(entry: Entry, records: Sequence[Record]) -> list[str]:
     if not scaled:
         return []
     seeds = len({record.spec.seed for record in scaled})
-    note = f"Scaled: {notes.budget_sentence(scaled)}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
+    note = short = f"Scaled: {notes.budget_sentence(scaled)}, {'one seed' if seeds == 1 else f'{seeds} seeds'}."
     known = entry.paper.get("settings", {}).items()
     at = ", ".join(f"{SETTINGS[key]} {_text(value)}" for key, value in known)
     models = ", ".join(published.MODELS.get(name, name) for name in entry.paper.get("blocks", {}))
     if at or models:
         note += f" Published{f' with {at}' if at else ''}{f' on {models}' if models else ''}."
-    return [note]
+    return [Note(note, short=short)]
 
 
 def _without_repetition(sentences: Sequence[str]) -> tuple[str, ...]:
@@ -128,7 +128,7 @@ def _without_repetition(sentences: Sequence[str]) -> tuple[str, ...]:
 
 def open_notes(entry: Entry) -> list[str]:
     """What the paper leaves open or contradicts, as sentences."""
-    return [f"{ON_PAPER}{sentence}" for sentence in entry.notes]
+    return [Note(f"{ON_PAPER}{sentence}") for sentence in entry.notes]
 
 
 def _text(value: object) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from reports.catalogue.model import Entry
 from reports.ranking import MEAN
-from reports.tables import Cell, Column, Panel, Row, Table
+from reports.tables import Cell, Column, Note, Panel, Row, Table
 
 SOURCE = "arXiv 2507.00029v2"
-NOTE = (
+NOTE = Note(
     f"Published values ({SOURCE}) stand in panels of their own: they come without intervals or items, so they are "
-    "neither marked nor tested."
+    "neither marked nor tested.",
+    short="Published values come without items: neither marked nor tested.",
 )
 MODELS = {
     "falcon-mamba-7b": "Falcon-Mamba-7B",

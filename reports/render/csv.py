@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from io import StringIO
 
+from reports.render.options import DEFAULT, TableOptions
 from reports.tables import Table
 
 FIELDS = (
@@ -13,8 +14,8 @@ FIELDS = (
 )  # fmt: skip
 
 
-def render(table: Table) -> str:
-    """One line per row and column; empty fields where nothing was measured."""
+def render(table: Table, options: TableOptions = DEFAULT) -> str:
+    """One line per row and column; empty fields where nothing was measured. Footnotes stand in their lines always."""
     stream = StringIO()
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from html import escape
 
 from reports.render import format as fmt
+from reports.render.options import DEFAULT, TableOptions, shown
 from reports.tables import DAGGER, Cell, Column, Table
 
 
-def render(table: Table) -> str:
+def render(table: Table, options: TableOptions = DEFAULT) -> str:
     """Title, a table for each panel, footnotes and notes; no style sheet is needed."""
-    parts = [f"<p><strong>{escape(table.title)}</strong></p>"]
+    table = shown(table, options, "full")
+    parts = [] if options.bare else [f"<p><strong>{escape(table.title)}</strong></p>"]
     for panel in table.panels:
         head = "".join(_head(column) for column in table.columns)
         lines = [f'<thead><tr><th scope="col">{escape(table.row_header)}</th>{head}</tr></thead>', "<tbody>"]

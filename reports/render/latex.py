@@ -1,32 +1,22 @@
-"""A table as LaTeX with booktabs, for pdfTeX: needs the packages array, booktabs and graphicx, and T1 fonts."""
+"""A table as LaTeX with booktabs, for pdfTeX: needs the packages array, booktabs and graphicx, and T1 fonts.
+
+A table fits its place: a column of a two-column paper, or with `wide` a text of 5.5 inches, at \\footnotesize and never
+below \\scriptsize. See `reports.render.fit` for what gives way. Tables taller than a page go on in further floats.
+"""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
-from reports.render import format as fmt
+from reports.render.fit import COLUMN, FLEXIBLE, INDENT, TEXT, Block, Fit, Tabular
+from reports.render.options import DEFAULT, TableOptions, shown
+from reports.render.tex import escape, wrapping
 from reports.tables import DAGGER, ON_PAPER, Cell, Column, Row, Table
 
-SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "'": r"\textquotesingle{}",
-    "±": r"\ensuremath{\pm}", "−": r"\ensuremath{-}", "×": r"\ensuremath{\times}", "·": r"\ensuremath{\cdot}",
-    "≤": r"\ensuremath{\leq}", "≥": r"\ensuremath{\geq}", "≈": r"\ensuremath{\approx}", "≠": r"\ensuremath{\neq}",
-    "→": r"\ensuremath{\rightarrow}", "←": r"\ensuremath{\leftarrow}", "↑": r"\ensuremath{\uparrow}",
-    "↓": r"\ensuremath{\downarrow}", "∞": r"\ensuremath{\infty}", "Σ": r"\ensuremath{\Sigma}",
-    "Δ": r"\ensuremath{\Delta}", "α": r"\ensuremath{\alpha}", "β": r"\ensuremath{\beta}",
-    "κ": r"\ensuremath{\kappa}", "λ": r"\ensuremath{\lambda}", "μ": r"\ensuremath{\mu}", "σ": r"\ensuremath{\sigma}",
-    "τ": r"\ensuremath{\tau}", "ψ": r"\ensuremath{\psi}", "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}",
-    "†": r"\textsuperscript{\textdagger}", "‡": r"\textsuperscript{\textdaggerdbl}", "—": r"\textemdash{}",
-    "–": r"\textendash{}", "…": r"\textellipsis{}", "“": r"\textquotedblleft{}", "”": r"\textquotedblright{}",
-    "‘": r"\textquoteleft{}", "’": r"\textquoteright{}", "•": r"\textbullet{}", "°": r"\textdegree{}",
-    "[": "{[}", "]": "{]}", "§": r"\S{}", "\u00a0": "~", "\n": " ", "\t": " ",
-}  # fmt: skip
+__all__ = ["FIT", "PREAMBLE", "document", "escape", "notes", "render"]
 
 FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
-"""Shrinks what follows to the line where it is wider."""
+"""Shrinks what follows to the line where it is wider, as with fonts wider than those that room was measured for."""
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}
@@ -41,47 +31,66 @@ PREAMBLE = r"""\documentclass{article}
 """
 
 
-def render(table: Table) -> str:
-    """A `table` environment to be input into a paper; it shrinks to the line where it is wider."""
-    labels = [row.label for _, row in table.rows()]
-    columns = _alignment(labels, "l") + "".join(
-        _alignment([row.cell(column.key).text or "" for _, row in table.rows()], "l") if column.unit == "text" else "r"
-        for column in table.columns
-    )
+def render(table: Table, options: TableOptions = DEFAULT) -> str:
+    """Floats to be input into a paper: one, or several where one page has no room for all.
+
+    Short notes by default; `options.bare` gives `tabular`s alone, set for \\footnotesize.
+    """
+    whole, table = table, shown(table, options, "short")
+    fit = Fit(table, TEXT if options.wide else COLUMN)
+    if options.bare:
+        (alone,) = fit.floats((), float("inf"))
+        return "\n\\par\\medskip\n".join(_tabular(fit, one) for one in alone.tabulars) + "\n"
+    under = [(rf"\textsuperscript{{{key}}}\,", text) for key, text in table.footnotes.items()]
+    left_out = [] if options.notes in ("none", "file") else _left_out(fit)
+    under += [("", note) for note in (*run_in(table.notes), *left_out)]
+    signs = {text: sign for sign, text in reversed(under)}
+    floats = fit.floats(list(dict.fromkeys(text for _, text in under)))
+    kind = "table*" if options.wide else "table"
+    name = label(table.name, options)
     lines = [
         r"% \usepackage[T1]{fontenc} \usepackage{array,textcomp,booktabs,graphicx}",
-        r"\begin{table}[htbp]",
-        r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}",
-        r"\centering",
-        rf"\caption{{{escape(table.title)}}}",
-        rf"\label{{tab:{''.join(c for c in table.name if c.isalnum() or c in '-:')}}}",
-        FIT + "{%",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _line([escape(table.row_header), *(_head(column) for column in table.columns)]),
+        *_remark(whole, table, options),
     ]
-    for panel in table.panels:
-        lines.append(r"\midrule")
-        if panel.title:
-            lines.append(rf"\multicolumn{{{1 + len(table.columns)}}}{{l}}{{\itshape {escape(panel.title)}}} \\")
-        previous = None
-        for row in panel.rows:
-            if previous == "level" and row.kind != "level":
-                lines.append(r"\addlinespace")
-            lines.append(_row(row, table.columns))
-            previous = row.kind
-    lines += [r"\bottomrule", r"\end{tabular}}"]
-    notes = [rf"\textsuperscript{{{key}}}\,{escape(text)}" for key, text in table.footnotes.items()]
-    notes += [escape(note) for note in run_in(table.notes)]
-    if notes:
-        lines += [r"\par\medskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright"]
-        lines += [rf"{note}\par" for note in notes]
-        lines.append(r"\end{minipage}")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
+    for index, one in enumerate(floats):
+        lines += [rf"\begin{{{kind}}}[{'tbp' if options.wide else 'htbp'}]", r"\centering"]
+        if index:
+            lines.append(rf"{{\small\tablename~\ref{{{name}}}, continued.\par}}\medskip")
+        else:
+            lines.append(r"\setlength{\abovecaptionskip}{0pt}\setlength{\belowcaptionskip}{6pt}")
+            lines += [rf"\caption{{{wrapping(table.title, fit.room)}}}", rf"\label{{{name}}}"]
+        lines.append(r"{\footnotesize")
+        lines.append("\n\\par\\medskip\n".join(f"{FIT}{{%\n{_tabular(fit, tabular)}}}" for tabular in one.tabulars))
+        lines.append(r"\par}")
+        lines += minipage([signs[note] + wrapping(note, fit.room / 2) for note in one.notes])
+        lines.append(rf"\end{{{kind}}}")
+    return "\n".join(lines) + "\n"
+
+
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
+    """All footnotes and notes of a table, and what found no room in it, as paragraphs for an appendix."""
+    keyed = [rf"\textsuperscript{{{key}}}\,{wrapping(text, COLUMN / 2)}" for key, text in table.footnotes.items()]
+    under = [*run_in(table.notes), *_left_out(Fit(table, TEXT if options.wide else COLUMN))]
+    lines = [*keyed, *(wrapping(note, COLUMN / 2) for note in under)]
+    head = rf"\paragraph{{Notes to \tablename~\ref{{{label(table.name, options)}}}.}}"
+    return "\n".join([head, *(f"{line}\n" for line in lines)])
+
+
+def label(name: str, options: TableOptions = DEFAULT, kind: str = "tab") -> str:
+    """The label of a float."""
+    return options.label or f"{kind}:{''.join(c for c in name if c.isalnum() or c in '-:')}"
+
+
+def minipage(paragraphs: Sequence[str]) -> list[str]:
+    """Lines of a float that set small paragraphs as wide as the float."""
+    if not paragraphs:
+        return []
+    body = [rf"{paragraph}\par" for paragraph in paragraphs]
+    return [r"\medskip", r"\begin{minipage}{\linewidth}\footnotesize\raggedright", *body, r"\end{minipage}"]
 
 
 def run_in(notes: Sequence[str]) -> list[str]:
-    """Notes on the paper as one paragraph: floats have little room."""
+    """Notes on the paper as one paragraph."""
     remarks = [note.removeprefix(ON_PAPER) for note in notes if note.startswith(ON_PAPER)]
     others = [note for note in notes if not note.startswith(ON_PAPER)]
     return [*others, ON_PAPER + " ".join(remarks)] if remarks else others
@@ -93,58 +102,81 @@ def document(*tables: Table) -> str:
     return f"{PREAMBLE}\\begin{{document}}\n{body}\\end{{document}}\n"
 
 
-def escape(text: str) -> str:
-    """Text that LaTeX sets as it stands.
-
-    Characters that T1 fonts lack are replaced by their closest Latin spelling, or by their code point.
-    """
-    return "".join(SPECIAL.get(character) or _plain(character) for character in text)
-
-
-def _plain(character: str) -> str:
-    if " " <= character <= "~" or "\u00c0" <= character <= "\u017f":
-        return character
-    spelled = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
-    if spelled:
-        return "".join(SPECIAL.get(c, c) for c in spelled)
-    if unicodedata.category(character) in ("Cc", "Cf", "Mn"):
-        return ""
-    return rf"\texttt{{U+{ord(character):04X}}}"
+def _left_out(fit: Fit) -> list[str]:
+    """A sentence on intervals that found no room."""
+    listed = ", ".join(f"{column} {points:.1f}" for column, points in fit.reach().items())
+    if not listed:
+        return []
+    return [f"Farthest that a 95 % interval reaches from its value: {listed}."]
 
 
-def _alignment(texts: Sequence[str], usual: str) -> str:
-    """Column type: texts longer than a line of the table wrap, if they are made of words."""
-    longest = max((len(text) for text in texts), default=0)
-    word = max((len(word) for text in texts for word in text.split()), default=0)
-    width = min(70, 15 + longest // 2)
-    return rf">{{\raggedright\arraybackslash}}p{{{width}mm}}" if longest > 40 and word < 25 else usual
+def _remark(whole: Table, table: Table, options: TableOptions) -> list[str]:
+    missing = len(whole.notes) - len(table.notes)
+    if options.notes is not None or missing <= 0:
+        return []
+    return [f"% Shortened: {len(whole.notes)} notes stand in the Markdown, and in a file with --notes file."]
 
 
-def _head(column: Column) -> str:
-    lines = [escape(fmt.heading(column)), rf"\scriptsize {escape(column.detail)}" if column.detail else ""]
-    return _stack(lines)
+def _tabular(fit: Fit, tabular: Tabular) -> str:
+    block = tabular.block
+    gap = rf"@{{\hspace{{{fit.style.sep:g}pt}}}}"
+    columns = "@{}l" + "".join(gap + _kind(column, block) for column in block.columns) + "@{}"
+    lines = [
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _line([escape(fit.table.row_header), *(_head(fit, column, block) for column in block.columns)]),
+    ]
+    for group in tabular.groups:
+        lines.append(r"\midrule")
+        across = rf"\multicolumn{{{1 + len(block.columns)}}}{{@{{}}l@{{}}}}"
+        lines += [rf"{across}{{\itshape {escape(line)}}} \\" for line in fit.title(group.title, block)]
+        previous = None
+        for row in group.rows:
+            if previous == "level" and row.kind != "level":
+                lines.append(r"\addlinespace")
+            lines.append(_row(fit, row, block))
+            previous = row.kind
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 
-def _row(row: Row, columns: tuple[Column, ...]) -> str:
-    label = escape(row.label) + (escape(DAGGER) if row.dagger else "")
-    return _line([label, *(_cell(row.cell(column.key), column) for column in columns)])
+def _kind(column: Column, block: Block) -> str:
+    if column.key in block.paragraphs:
+        return rf">{{\raggedright\arraybackslash}}p{{{block.paragraphs[column.key]:.1f}pt}}"
+    return "l" if column.unit == "text" else "r"
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    text = escape(fmt.value(cell, column))
+def _head(fit: Fit, column: Column, block: Block) -> str:
+    label, detail = fit.head(column, block.paragraphs.get(column.key, FLEXIBLE))
+    lines = [*map(escape, label), *(rf"\scriptsize {escape(line)}" for line in detail)]
+    if fit.turned(column):
+        return rf"\rotatebox{{90}}{{{_stack(lines, 'l', 'b')}}}"
+    left = column.unit == "text" or column.key in block.paragraphs
+    return _stack(lines, "l" if left else "r", "b")
+
+
+def _row(fit: Fit, row: Row, block: Block) -> str:
+    first, *rest = map(escape, fit.label(row, block))
+    names = [first, *(rf"\hspace*{{{INDENT:g}pt}}{line}" for line in rest)]
+    names[-1] += escape(DAGGER) if row.dagger else ""
+    return _line([_stack(names, "l"), *(_cell(fit, row.cell(column.key), column, block) for column in block.columns)])
+
+
+def _cell(fit: Fit, cell: Cell, column: Column, block: Block) -> str:
+    main, below = fit.lines(cell, column)
+    text = wrapping(main, block.paragraphs[column.key]) if column.key in block.paragraphs else escape(main)
     if cell.mark:
         text = rf"\{'textbf' if cell.mark == 'best' else 'underline'}{{{text}}}"
     if cell.footnotes:
         text += rf"\textsuperscript{{{','.join(cell.footnotes)}}}"
-    interval = fmt.interval(cell, column)
-    return _stack([text, rf"\scriptsize {escape(interval)}" if interval else ""])
+    return _stack([text, rf"\scriptsize {escape(below)}" if below else ""])
 
 
-def _stack(lines: list[str]) -> str:
-    shown = [line for line in lines if line]
-    if len(shown) < 2:
-        return "".join(shown)
-    return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{shown[0]}\\[-2pt]{shown[1]}\end{{tabular}}"
+def _stack(lines: list[str], side: str = "r", top: str = "t") -> str:
+    kept = [line for line in lines if line]
+    if len(kept) < 2:
+        return "".join(kept)
+    body = r"\\[-0.4pt]".join(kept)
+    return rf"\begin{{tabular}}[{top}]{{@{{}}{side}@{{}}}}{body}\end{{tabular}}"
 
 
 def _line(cells: list[str]) -> str:

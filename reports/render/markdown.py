@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from reports.render import format as fmt
+from reports.render.options import DEFAULT, TableOptions, shown
 from reports.tables import DAGGER, Cell, Column, Table
 
 
-def render(table: Table) -> str:
+def render(table: Table, options: TableOptions = DEFAULT) -> str:
     """Title, pipe table (one per panel), footnotes and notes."""
-    parts = [f"**{escape(table.title)}**"]
+    table = shown(table, options, "full")
+    parts = [] if options.bare else [f"**{escape(table.title)}**"]
     for panel in table.panels:
         measured = any(row.kind != "paper" for row in panel.rows)
         head = [table.row_header, *(_head(column, measured) for column in table.columns)]
@@ -22,11 +24,17 @@ def render(table: Table) -> str:
             cells = [_cell(row.cell(column.key), column) for column in table.columns]
             lines.append(_line([label, *cells]))
         parts.append("\n".join(lines))
-    if table.footnotes:
-        parts.append("<br>\n".join(f"<sup>{key}</sup> {escape(text)}" for key, text in table.footnotes.items()))
-    if table.notes:
-        parts.append("\n".join(f"- {escape(note)}" for note in table.notes))
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, *_under(table)]) + "\n"
+
+
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
+    """Footnotes and notes alone."""
+    return "\n\n".join([f"**{escape(table.title)}: notes**", *_under(table)]) + "\n"
+
+
+def _under(table: Table) -> list[str]:
+    footnotes = "<br>\n".join(f"<sup>{key}</sup> {escape(text)}" for key, text in table.footnotes.items())
+    return [part for part in (footnotes, "\n".join(f"- {escape(note)}" for note in table.notes)) if part]
 
 
 def escape(text: str) -> str:

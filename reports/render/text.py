@@ -8,22 +8,25 @@ from io import StringIO
 from typing import Any
 
 from reports.render import format as fmt
+from reports.render.options import DEFAULT, TableOptions, shown
 from reports.tables import DAGGER, Cell, Column, Table
 
 TEXT_WIDTH = 44
 """Texts longer than this wrap."""
 
 
-def render(table: Table, width: int | None = None, color: bool = False) -> str:
+def render(table: Table, width: int | None = None, color: bool = False, options: TableOptions = DEFAULT) -> str:
     """The table as text; columns that do not fit side by side follow below, with the first column repeated.
 
     Args:
         width: columns of the terminal; as wide as needed by default.
         color: bold and underline by terminal codes; `*` and `~` behind the number otherwise.
+        options: notes, and whether the title stands above.
     """
     from rich.console import Console
     from rich.text import Text
 
+    table = shown(table, options, "full")
     stream = StringIO()
     console = Console(
         file=stream,
@@ -32,13 +35,19 @@ def render(table: Table, width: int | None = None, color: bool = False) -> str:
         color_system="standard" if color else None,
         highlight=False,
     )
-    console.print(Text(table.title, style="bold" if color else ""))
+    if not options.bare:
+        console.print(Text(table.title, style="bold" if color else ""))
     for columns in _blocks(table, width):
         console.print(_grid(table, columns, color))
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
-    for note in under(table, color):
+    for note in under(table, color) if options.notes != "none" and not options.bare else ():
         lines += textwrap.wrap(note, width or 110, subsequent_indent="  ") or [""]
     return "\n".join(lines) + "\n"
+
+
+def notes(table: Table, options: TableOptions = DEFAULT) -> str:
+    """Footnotes and notes alone, one a line."""
+    return "\n".join(under(table)) + "\n"
 
 
 def _grid(table: Table, columns: Sequence[Column], color: bool) -> Any:

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from results.schema import Item, PlannedCell, Record, RunInfo
+from results.schema import Command, Item, PlannedCell, Record, RunInfo
 from results.store import RunFolder
 
 
@@ -50,7 +50,7 @@ def stored_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 def write_run(path: Path, records: Sequence[Record], items: dict[str, list[Item]]) -> Path:
     """A run folder with these cells as its plan."""
     cells = [PlannedCell(cell=r.cell, method=r.spec.method, task=r.spec.task, seed=r.spec.seed) for r in records]
-    info = RunInfo(name="demo", cells=cells)
+    info = RunInfo(name="demo", commands=[Command(time="2026-01-01T00:00:00+00:00")], cells=cells)
     run = RunFolder.create(path, info)
     for record in records:
         run.write_cell(record, items.get(record.cell, []))
