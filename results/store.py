@@ -83,8 +83,9 @@ class RunFolder:
         """
         if (path / RUN).exists():
             return cls.open(path)
-        if path.exists() and not path.is_dir():
-            raise StoreError(f"{path} is a file: give a folder for the run.")
+        there = next(place for place in (path, *path.parents) if place.exists())
+        if not there.is_dir():
+            raise StoreError(f"{path} cannot be made ({there} is a file): choose another --output.")
         if path.is_dir() and any(entry.name not in (LOCK, "cells") for entry in path.iterdir()):
             raise StoreError(f"{path} holds something that is no run: give an empty or new folder.")
         return None
