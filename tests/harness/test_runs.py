@@ -267,15 +267,15 @@ def test_an_interrupt_says_how_to_go_on_and_leaves_nothing_behind(
     environment = os.environ | {"HARNESS_STAGES": str(tmp_path / "stages"), "TMPDIR": str(scratch)}
     arguments = ["run", "--methods", "uniform", "--tasks", "sst2", *TINY, "--model", str(tiny_model)]
     line = [sys.executable, "-m", "harness", *arguments, "--output", str(tmp_path / "run")]
-    process = subprocess.Popen(line, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    for text in process.stderr:
-        if text.startswith("expert"):
-            break
-    time.sleep(0.2)
-    process.send_signal(number)
-    rest = process.stderr.read()
-    assert process.wait(60) == code, rest
+    with subprocess.Popen(
+        line, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        next(text for text in process.stderr if text.startswith("expert"))
+        time.sleep(0.2)
+        process.send_signal(number)
+        rest = process.stderr.read()
+        assert process.wait(60) == code, rest
     assert "the same command goes on from there" in rest
     assert "done" not in rest.splitlines()[0]
     assert "Traceback" not in rest
