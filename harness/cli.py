@@ -92,13 +92,13 @@ def report(
 
 @app.command()
 def compare(
-    run: RunPath,
-    methods: Annotated[str | None, typer.Option(help="Comma-separated; default all of the run.")] = None,
+    runs: Annotated[list[Path], typer.Argument(help="Folder of a run, or of several to be compared with each other.")],
+    methods: Annotated[str | None, typer.Option(help="Comma-separated; default all of the runs.")] = None,
 ) -> None:
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
 
-    compare_command(run, listed(methods))
+    compare_command(runs, listed(methods))
 
 
 @app.command()

@@ -22,6 +22,7 @@ from reports.render.options import DEFAULT, TableOptions, chosen, renamed
 from reports.scores import Items, grouped
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.ground.names import unknown
+from results.merging import together
 from results.schema import Item, Record
 from results.store import RunFolder
 
@@ -36,21 +37,23 @@ PLOTS = ("pareto", "load", "load-by-task", "entropy", "balance")
 
 @dataclass(frozen=True)
 class Run:
-    """Records and items of a run, each read once."""
+    """Records and items of a run, each read once; of several runs that are compared with each other, if there are
+    others."""
 
     folder: RunFolder
+    others: tuple[RunFolder, ...] = ()
 
     @classmethod
-    def open(cls, path: Path) -> Run:
+    def open(cls, path: Path, *others: Path) -> Run:
         """Raises:
-        StoreError: the folder is no run.
+        StoreError: a folder is no run.
         """
-        return cls(RunFolder.open(path))
+        return cls(RunFolder.open(path), tuple(map(RunFolder.open, others)))
 
     @cached_property
     def records(self) -> list[Record]:
         """Stored records of the planned cells."""
-        return self.folder.records()
+        return together([self.folder, *self.others]) if self.others else self.folder.records()
 
     @cached_property
     def variants(self) -> dict[str, list[str]]:
@@ -63,7 +66,8 @@ class Run:
     @cached_property
     def items(self) -> dict[str, list[Item]]:
         """Items of the finished cells by cell."""
-        return {r.cell: self.folder.items(r.cell) for r in self.records if r.status == "done"}
+        homes = {planned.cell: folder for folder in (*self.others, self.folder) for planned in folder.info.cells}
+        return {r.cell: homes[r.cell].items(r.cell) for r in self.records if r.status == "done"}
 
 
 def render(
@@ -224,9 +228,9 @@ def comparison_text(run: Path, order: Sequence[str] = (), options: TableOptions 
     return _for_terminal(chosen(table, options), options)
 
 
-def compare_text(run: Path, methods: Sequence[str] | None = None) -> str:
-    """`compare` for the terminal; all methods of the run by default."""
-    return _for_terminal(compare(run, methods))
+def compare_text(runs: Sequence[Path], methods: Sequence[str] | None = None) -> str:
+    """`compare` for the terminal; all methods of the runs by default."""
+    return _for_terminal(compare(runs, methods))
 
 
 def _for_terminal(table: Table, options: TableOptions = DEFAULT) -> str:
@@ -235,10 +239,11 @@ def _for_terminal(table: Table, options: TableOptions = DEFAULT) -> str:
     return text.render(table, shutil.get_terminal_size().columns, "NO_COLOR" not in os.environ, options)
 
 
-def compare(run: Path, methods: Sequence[str] | None = None) -> Table:
+def compare(runs: Sequence[Path], methods: Sequence[str] | None = None) -> Table:
     """Differences between methods with paired tests over items and seeds, Holm-corrected per model.
 
     Args:
+        runs: one or more; a method that two of them computed differently carries the run's name.
         methods: display names, at least two; all of the run by default, then those of each track by themselves.
 
     Returns:
@@ -248,7 +253,7 @@ def compare(run: Path, methods: Sequence[str] | None = None) -> Table:
         ReportError: fewer than two methods.
         UnknownName: one without a finished cell.
     """
-    opened = Run.open(run)
+    opened = Run.open(*runs)
     return difference_table(opened.records, opened.items, methods)
 
 

@@ -35,7 +35,7 @@ def rendered(run: Path, table: str, formats: list[str], options: TableOptions | 
     return "\n".join([*text, *map(str, paths)])
 
 
-def compare_command(run: Path, methods: list[str] | None) -> None:
+def compare_command(runs: list[Path], methods: list[str] | None) -> None:
     """Print paired comparisons between methods.
 
     Raises:
@@ -43,7 +43,7 @@ def compare_command(run: Path, methods: list[str] | None) -> None:
     """
     from reports import api
 
-    typer.echo(api.compare_text(run, methods))
+    typer.echo(api.compare_text(runs, methods))
 
 
 def verify_command(run: Path) -> None:

@@ -306,6 +306,20 @@ def test_runs_of_several_machines_become_one(
     assert not (tmp_path / "mixed").exists()
 
 
+def test_runs_are_compared_with_each_other(
+    run: Path, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = ["--tasks", "sst2", *TINY, "--model", str(tiny_model), "--output", str(tmp_path / "other")]
+    assert call("run", "--methods", "uniform", *base) == 0
+    capsys.readouterr()
+    assert call("compare", str(run), str(tmp_path / "other"), "--methods", "mixer,uniform") == 0
+    assert "mixer − uniform" in capsys.readouterr().out
+    assert call("run", "--methods", "mixer", *base, "--set", "routers.tokens=150", "--replace") == 0
+    capsys.readouterr()
+    assert call("compare", str(run), str(tmp_path / "other"), "--methods", "mixer (run),mixer (other)") == 0
+    assert "mixer (run) − mixer (other)" in capsys.readouterr().out
+
+
 def test_a_run_of_an_older_version_is_read(run: Path) -> None:
     stored = yaml.safe_load((run / "run.yaml").read_text())
     old = {

@@ -326,9 +326,9 @@ def test_mistakes_are_one_sentence(factory: ModuleType, stored) -> None:
     records, items = factory.make_grid(methods=("base", "mixer"), seeds=(0,), n=5)
     run = stored(records, items)
     with pytest.raises(UnknownName, match="did you mean mixer"):
-        compare(run, ["mixr", "base"])
+        compare([run], ["mixr", "base"])
     with pytest.raises(ReportError, match="needs two methods"):
-        compare(run, ["mixer"])
+        compare([run], ["mixer"])
     with pytest.raises(UnknownName, match="did you mean latex"):
         render(run, formats=["latx"])
     with pytest.raises(UnknownName, match="Unknown table 't99'"):
