@@ -120,12 +120,13 @@ def render(
 
 def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     """The picture that comes with a table of the catalogue, if it shows anything."""
-    from reports.catalogue import companion, entry, select
+    from reports.catalogue import as_planned, companion, entry, select
 
     if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
         return None
-    own = [record for record in select(entry(name), run.records, run.variants) if record.status == "done"]
-    picture = companion(entry(name), made, own)
+    planned = as_planned(entry(name), run.records, run.variants)
+    own = [record for record in select(planned, run.records, run.variants) if record.status == "done"]
+    picture = companion(planned, made, own)
     return None if picture is None or picture.empty() else picture
 
 

@@ -12,7 +12,7 @@ from reports.catalogue.entries import (
 )
 from reports.catalogue.figures import companion
 from reports.catalogue.model import Availability, Context, Entry, Need
-from reports.catalogue.select import select
+from reports.catalogue.select import as_planned, select
 
 __all__ = [
     "Availability",
@@ -21,6 +21,7 @@ __all__ = [
     "Need",
     "UnknownEntryError",
     "ablations",
+    "as_planned",
     "availability",
     "build",
     "companion",

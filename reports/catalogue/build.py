@@ -9,7 +9,7 @@ from reports import notes
 from reports.catalogue import cost, figures, published, series
 from reports.catalogue.entries import availability
 from reports.catalogue.model import Context, Entry
-from reports.catalogue.select import Variants, select
+from reports.catalogue.select import Variants, as_planned, select
 from reports.comparison import Options, comparison
 from reports.plots.figure import Figure
 from reports.scores import Items
@@ -34,7 +34,7 @@ def build(
         context: what is at hand, for the reasons of missing cells.
     """
     variants = variants or {}
-    entry = entry.as_run(record.spec.method for record in records)
+    entry = as_planned(entry.as_run(record.spec.method for record in records), records, variants)
     missing = availability(entry, context).missing if context else {}
     own = select(entry, records, variants)
     tables: dict[str, Callable[[], Table]] = {

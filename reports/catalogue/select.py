@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from reports.catalogue.model import Entry
+from reports.catalogue.model import Entry, moves
 from reports.scores import flat
 from results.schema import Record
 
@@ -26,6 +26,19 @@ def select(entry: Entry, records: Sequence[Record], variants: Variants) -> list[
         if column is not None:
             found.append(_renamed(record, column))
     return found
+
+
+def as_planned(entry: Entry, records: Sequence[Record], variants: Variants) -> Entry:
+    """The entry with the methods and tasks that cells were planned for in its name beside its own.
+
+    `harness ablate rank --methods mole` measures what the paper did not; the rows have nothing published beside them.
+    """
+    own = [r for r in records if any(label.split(":")[0] == entry.name for label in variants.get(r.cell, ()))]
+    more = dict.fromkeys(r.spec.method for r in own if not moves(r.spec.method))
+    columns = dict.fromkeys(r.spec.task for r in own if not any(column_fits(task, r) for task in entry.tasks))
+    known = {*entry.methods, *entry.scaled_methods}
+    methods = (*entry.methods, *(method for method in more if method not in known))
+    return entry.model_copy(update={"methods": methods, "tasks": (*entry.tasks, *columns)})
 
 
 def by_axis(entry: Entry, records: Sequence[Record], variants: Variants) -> dict[int, list[Record]]:

@@ -307,6 +307,18 @@ def test_planned_labels_keep_entries_apart(factory: ModuleType, tmp_path: Path) 
     assert "70.0" in (run.path / "reports" / "t9.csv").read_text()
 
 
+def test_methods_and_tasks_that_were_planned_for_an_entry_join_its_own(factory: ModuleType) -> None:
+    records, items = factory.make_grid(methods=("mixer", "phatgoose"), tasks=("sst2", "rte"), n=5)
+    planned = {record.cell: ["t2"] for record in records}
+    table = build(entry("t2"), records, items, variants=planned)
+    assert isinstance(table, Table)
+    assert "rte" in [column.key for column in table.columns]
+    assert table.cell("phatgoose", "sst2").value is not None
+    elsewhere = build(entry("t2"), records, items, variants={record.cell: ["t8"] for record in records})
+    assert isinstance(elsewhere, Table)
+    assert "rte" not in [column.key for column in elsewhere.columns]
+
+
 @pytest.mark.system
 def test_every_table_and_figure_compiles(
     factory: ModuleType, tmp_path: Path, compile_latex: Callable[[str], Path]

@@ -314,7 +314,7 @@ def test_compare_names_the_better_one_and_the_undecided(factory: ModuleType, sto
         record = factory.make_record(method, n=100)
         records.append(record)
         items[record.cell] = factory.make_items([1.0] * right + [0.0] * (100 - right))
-    table = compare(stored(records, items), ["mixer", "uniform", "mole"])
+    table = compare([stored(records, items)], ["mixer", "uniform", "mole"])
     rows = {row.label: row.cells for row in table.panels[0].rows}
     assert rows["mixer − uniform"]["verdict"].text == "mixer better"
     assert rows["mixer − uniform"]["difference"].value == pytest.approx(72)
