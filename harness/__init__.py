@@ -74,7 +74,8 @@ def run(
     arguments = ["(python)", *(f"{name}={value!r}" for name, value in options.items())]
     made = Run.start(variants, folder, arguments=arguments, replace=replace)
     made.compute(executor)
-    return made
+    # All that its folder holds, not only what was asked for now.
+    return Run.open(made.path)
 
 
 def open(path: str | PathLike[str]) -> Run:
