@@ -165,7 +165,7 @@ def _formats() -> list[str]:
 
 
 def _report_formats() -> list[str]:
-    from reports.api import lm_eval
+    from reports import lm_eval
 
     return [*_formats(), lm_eval.NAME]
 

@@ -38,17 +38,27 @@ def test_the_pages_code_runs_from_top_to_bottom(
     shown(first.replace('preset="smoke"', f'preset="smoke", model={str(tiny_model)!r}'), names)
     values = [shown(cell, names) for cell in others]
 
-    run, records, items, comparison, load, extended, *_ = values
+    run, records, items, comparison, load, files, extended, *_ = values
     assert "<table" in run._repr_html_()
     assert list(records["method"].unique()) == ["base", "lora", "uniform", "mixer"]
     assert set(records["status"]) == {"done"}
     assert len(items) < 8
     assert "mixer − uniform" in comparison._repr_html_().replace("&#8722;", "−")
     assert "<svg" in load._repr_html_()
+    assert {file.suffix for file in files} == {".tex", ".csv"}
+    assert "Ours" in next(file for file in files if file.suffix == ".tex").read_text()
     assert "mixer[route.eval_k=1]" in extended._repr_html_()
     assert "base" in extended._repr_html_()
     assert "The film was" in capsys.readouterr().out
     assert not hasattr(names["base"], "lora_composed")
+
+
+def test_an_option_that_tables_have_not_is_named(tmp_path: Path) -> None:
+    from harness.views import View
+    from results.ground.names import UnknownName
+
+    with pytest.raises(UnknownName, match="wide"):
+        View.report(View.__new__(View), wid=True)
 
 
 def test_user_code_imports_harness_alone() -> None:
