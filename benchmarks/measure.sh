@@ -1,5 +1,5 @@
 #!/bin/sh
-# Measure every row on this machine, store the figures, and print the table of the README.
+# Measure every row on this machine, store the figures, and print the table of docs/speed.md.
 # Usage: benchmarks/measure.sh RUN [OPTIONS OF harness bench...], RUN being a finished run's folder.
 # Hours on one core at full size; e.g. `--items 8 --repetitions 1` for a quick look.
 set -eu

@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 
     from harness.options import RunOptions
     from harness.runs import Run
+    from tasks import judge as judge
 
 __version__ = "0.1.0"
-__all__ = ["load", "open", "run", "unload"]
+__all__ = ["judge", "load", "open", "run", "unload"]
 
 check_sisters()
+
+
+def __getattr__(name: str) -> Any:
+    """`judge`: the package that has free answers judged by a language model (docs/judge.md), loaded when it is used."""
+    if name == "judge":
+        from tasks import judge
+
+        return judge
+    raise AttributeError(f"module 'harness' has no attribute {name!r}")
 
 
 def run(
@@ -74,7 +84,8 @@ def run(
     arguments = ["(python)", *(f"{name}={value!r}" for name, value in options.items())]
     made = Run.start(variants, folder, arguments=arguments, replace=replace)
     made.compute(executor)
-    return made
+    # All that its folder holds, not only what was asked for now.
+    return Run.open(made.path)
 
 
 def open(path: str | PathLike[str]) -> Run:

@@ -10,7 +10,19 @@ from typing import Annotated, Unpack
 import typer
 
 from harness import __version__
-from harness.cli_options import Formats, RunPath, ScaledPreset, completion, listed
+from harness.cli_options import (
+    COMPARE,
+    INSTALLATION,
+    KNOW,
+    LOOK,
+    SHARE,
+    Formats,
+    Grouped,
+    RunPath,
+    ScaledPreset,
+    completion,
+    listed,
+)
 from harness.cli_tools import tools
 from harness.commands.options import takes
 from harness.options import ExecutionOptions, RunOptions
@@ -18,6 +30,7 @@ from results.ground.errors import HarnessError
 
 app = typer.Typer(
     name="harness",
+    cls=Grouped,
     help="Compare ways of composing and routing LoRA experts, on real benchmarks, with honest statistics.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -25,7 +38,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @takes(RunOptions, ExecutionOptions)
 def run(
     preset: Annotated[
@@ -34,7 +47,10 @@ def run(
             help="Preset, YAML file, or a run's run.yaml; default quick.", autocompletion=completion("presets")
         ),
     ] = None,
-    into: Annotated[Path | None, typer.Option(help="A run to extend: what is not said is as it is there.")] = None,
+    into: Annotated[
+        Path | None,
+        typer.Option(help="A run to extend: what is not said is as it is there.", autocompletion=completion("runs")),
+    ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
     output: Path | None = None,
     executor: str = "local",
@@ -47,34 +63,55 @@ def run(
     run_command(preset, into, output, executor, replace, plan, sys.argv[1:], **options)
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=KNOW)
 def list_(
-    what: Annotated[str, typer.Argument(help="methods, tasks, models, presets, or tables.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="methods, tasks, models, architectures, presets, tables, or ablations.",
+            autocompletion=completion("kinds"),
+        ),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: an object for each name.")] = False,
 ) -> None:
     """List names, one a line; the first column is the name alone."""
     from harness.commands.listing import list_command
 
-    list_command(what)
+    list_command(what, json)
 
 
-@app.command()
-def show(name: Annotated[str, typer.Argument(help="A method, task, preset, table, or model.")]) -> None:
-    """Show the card of a method or task, or a preset's resolved settings."""
-    from harness.commands.listing import show_command
+@app.command(rich_help_panel=KNOW)
+def show(
+    name: Annotated[str, typer.Argument(help="Whatever `harness list` knows.", autocompletion=completion("shown"))],
+) -> None:
+    """Show the card of a method or task, a preset's resolved settings, or what a table or model is."""
+    from harness.commands.show import show_command
 
     show_command(name)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def report(
     run: RunPath,
-    table: Annotated[str, typer.Option(help="comparison, or a table of the paper such as t2.")] = "comparison",
-    format: Annotated[str, typer.Option(help="Comma-separated: latex, md, csv, html, lm-eval.")] = "md,latex,csv",
+    table: Annotated[
+        str,
+        typer.Option(help="comparison, or a table of the paper such as t2.", autocompletion=completion("reported")),
+    ] = "comparison",
+    format: Annotated[
+        str,
+        typer.Option(
+            help="Comma-separated: latex, md, csv, html, lm-eval.", autocompletion=completion("report-formats")
+        ),
+    ] = "md,latex,csv",
     bare: Annotated[bool, typer.Option("--bare", help="The table alone; in LaTeX its tabular.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="LaTeX: a table* as wide as the text.")] = False,
     no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave out parameters and seconds.")] = False,
     notes: Annotated[
-        str | None, typer.Option(help="short, file (NAME.notes.tex), none, or full; short in LaTeX, else full.")
+        str | None,
+        typer.Option(
+            help="short, file (NAME.notes.tex), none, or full; short in LaTeX, else full.",
+            autocompletion=completion("notes"),
+        ),
     ] = None,
     label: Annotated[str | None, typer.Option(help="LaTeX label; default tab:NAME.")] = None,
     caption: Annotated[str | None, typer.Option(help="Plain text in place of the title.")] = None,
@@ -90,10 +127,12 @@ def report(
     report_command(run, table, listed(format) or [], options)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Folder of a run, or of several to be compared with each other.")],
-    methods: Annotated[str | None, typer.Option(help="Comma-separated; default all of the runs.")] = None,
+    methods: Annotated[
+        str | None, typer.Option(help="Comma-separated; default all of the runs.", autocompletion=completion("methods"))
+    ] = None,
 ) -> None:
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
@@ -101,7 +140,7 @@ def compare(
     compare_command(runs, listed(methods))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def verify(run: RunPath) -> None:
     """Check that everything stored in a run fits together."""
     from harness.commands.report import verify_command
@@ -109,10 +148,12 @@ def verify(run: RunPath) -> None:
     verify_command(run)
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @takes(RunOptions, ExecutionOptions)
 def reproduce(
-    table: Annotated[str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=completion("tables"))],
+    table: Annotated[
+        str, typer.Argument(help="t1..t22, f3..f6, a4, or all.", autocompletion=completion("reproducible"))
+    ],
     preset: ScaledPreset = "quick",
     format: Formats = "md,latex,csv",
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
@@ -128,7 +169,7 @@ def reproduce(
     reproduce_command(table, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 @takes(RunOptions, ExecutionOptions)
 def ablate(
     what: Annotated[
@@ -152,15 +193,23 @@ def ablate(
     reproduce_command(what, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
 
 
-@app.command()
+@app.command(rich_help_panel=SHARE)
 def export(
     run: RunPath,
-    method: Annotated[str, typer.Option(help="A method of the run, as its table shows it.")],
+    method: Annotated[
+        str, typer.Option(help="A method of the run, as its table shows it.", autocompletion=completion("methods"))
+    ],
     output: Annotated[Path, typer.Option(help="New folder.")],
-    task: Annotated[str | None, typer.Option(help="For methods fitted for each task; default all of them.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="For methods fitted for each task; default all of them.", autocompletion=completion("tasks")),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Default the run's first.")] = None,
     form: Annotated[
-        str, typer.Option("--as", help="composed (any method) or peft (one ordinary adapter).")
+        str,
+        typer.Option(
+            "--as", help="composed (any method) or peft (one ordinary adapter).", autocompletion=completion("forms")
+        ),
     ] = "composed",
     refer: Annotated[bool, typer.Option("--refer", help="Keep hashes of the experts instead of copies.")] = False,
     variant: Annotated[
@@ -173,10 +222,12 @@ def export(
     export_command(run, method, task, seed, variant, output, form, refer)
 
 
-@app.command()
+@app.command(rich_help_panel=COMPARE)
 def rescore(
     run: RunPath,
-    task: Annotated[str, typer.Option(help="The task to score again, as it stands in the run.")],
+    task: Annotated[
+        str, typer.Option(help="The task to score again, as it stands in the run.", autocompletion=completion("tasks"))
+    ],
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="What changed, e.g. judge.preset=local or min_isolation=gvisor.")
     ] = None,
@@ -187,9 +238,12 @@ def rescore(
     rescore_command(run, task, sets or [])
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def merge(
-    runs: Annotated[list[Path], typer.Argument(help="Two runs or more, e.g. of several machines.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Two runs or more, e.g. of several machines.", autocompletion=completion("runs")),
+    ],
     output: Annotated[Path, typer.Option(help="New folder.")],
 ) -> None:
     """Join runs into one: their plans, their cells, one table."""
@@ -198,12 +252,16 @@ def merge(
     merge_command(runs, output)
 
 
-@app.command()
+@app.command(rich_help_panel=INSTALLATION)
 def clean(
     older_than: Annotated[str | None, typer.Option(help="Stages not changed for, e.g. 30d, 12h.")] = None,
     max_size: Annotated[str | None, typer.Option(help="The oldest, until the rest fits into, e.g. 20GB.")] = None,
-    run: Annotated[list[Path] | None, typer.Option(help="Only stages of this run.")] = None,
-    keep: Annotated[list[Path] | None, typer.Option(help="No stage of this run.")] = None,
+    run: Annotated[
+        list[Path] | None, typer.Option(help="Only stages of this run.", autocompletion=completion("runs"))
+    ] = None,
+    keep: Annotated[
+        list[Path] | None, typer.Option(help="No stage of this run.", autocompletion=completion("runs"))
+    ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only counted.")] = False,
 ) -> None:
     """Show what the stage cache holds, and prune it by age, size or run."""
@@ -212,9 +270,9 @@ def clean(
     clean_command(older_than, max_size, run or [], keep or [], delete)
 
 
-@app.command("make-crossdomain")
+@app.command("make-crossdomain", rich_help_panel=COMPARE)
 def make_crossdomain(
-    kind: Annotated[str, typer.Argument(help="math-medical or math-coding.")],
+    kind: Annotated[str, typer.Argument(help="math-medical or math-coding.", autocompletion=completion("made-sets"))],
     n: Annotated[int, typer.Option("--n", help="Questions wanted.")] = 200,
     output: Annotated[Path | None, typer.Option(help="Data directory for the set; default in the cache.")] = None,
     sets: Annotated[

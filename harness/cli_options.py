@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from results.ground.names import commas
 
-RunPath = Annotated[Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.")]
-Formats = Annotated[str, typer.Option("--format", help="Comma-separated: latex, md, csv, html.")]
+GROUPS = ("Compare", "Look at a run", "Take away", "Know what there is", "This installation")
+"""The groups of `harness --help`."""
+COMPARE, LOOK, SHARE, KNOW, INSTALLATION = GROUPS
+OTHER = "Other commands"
+SENTENCE = 200
+WIDEST = 18
+
+
+class Grouped(TyperGroup):
+    """Commands that `--help` shows in the groups of their `rich_help_panel`, as plain text."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group, in the order of `GROUPS`; others after them."""
+        groups: dict[str, list[tuple[str, str]]] = {group: [] for group in GROUPS}
+        for name in self.list_commands(ctx):
+            command = self.get_command(ctx, name)
+            if command is not None and not command.hidden:
+                panel = getattr(command, "rich_help_panel", None)
+                groups.setdefault(panel if isinstance(panel, str) else OTHER, []).append(
+                    (name, command.get_short_help_str(SENTENCE))
+                )
+        for group, rows in groups.items():
+            if not rows:
+                continue
+            with formatter.section(group):
+                formatter.write_dl(rows, col_max=WIDEST)
 
 
 def completion(kind: str) -> Callable[[str], list[str]]:
@@ -25,6 +50,13 @@ def completion(kind: str) -> Callable[[str], list[str]]:
     return complete
 
 
+RunPath = Annotated[
+    Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.", autocompletion=completion("runs"))
+]
+Formats = Annotated[
+    str,
+    typer.Option("--format", help="Comma-separated: latex, md, csv, html.", autocompletion=completion("formats")),
+]
 ScaledPreset = Annotated[
     str,
     typer.Option(help="Preset; quick and smoke scale the paper's budgets down.", autocompletion=completion("presets")),

@@ -7,18 +7,12 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_options import completion, listed
+from harness.cli_options import INSTALLATION, KNOW, completion, listed
 
 tools = typer.Typer(rich_markup_mode=None)
 
 
-def _benchmarks(incomplete: str) -> list[str]:
-    from harness.bench import BENCHMARKS
-
-    return [name for name in BENCHMARKS if name.startswith(incomplete)]
-
-
-@tools.command()
+@tools.command(rich_help_panel=KNOW)
 def docs(
     output: Annotated[Path, typer.Option(help="Folder that methods.md and tasks.md are written to.")] = Path("docs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is out of date.")] = False,
@@ -29,7 +23,7 @@ def docs(
     docs_command(output, check)
 
 
-@tools.command()
+@tools.command(rich_help_panel=INSTALLATION)
 def fetch() -> None:
     """Fetch and convert the bundled assets, so that later runs need no network."""
     from harness.commands.maintenance import fetch_command
@@ -37,7 +31,7 @@ def fetch() -> None:
     fetch_command()
 
 
-@tools.command()
+@tools.command(rich_help_panel=INSTALLATION)
 def doctor() -> None:
     """Say what works on this machine and what would be missing."""
     from harness.commands.maintenance import doctor_command
@@ -45,11 +39,16 @@ def doctor() -> None:
     doctor_command()
 
 
-@tools.command()
+@tools.command(rich_help_panel=INSTALLATION)
 def check(
-    name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A method or task; default: all.", autocompletion=completion("checked"))
+    ] = None,
     data: Annotated[
-        str, typer.Option(help="Rows that tasks are checked on: bundled, hub, or a directory.")
+        str,
+        typer.Option(
+            help="Rows that tasks are checked on: bundled, hub, or a directory.", autocompletion=completion("sources")
+        ),
     ] = "bundled",
 ) -> None:
     """Run the conformance suite over methods (on tiny models) and tasks (on a source's rows, without a model)."""
@@ -58,13 +57,17 @@ def check(
     check_command(name, data)
 
 
-@tools.command()
+@tools.command(rich_help_panel=INSTALLATION)
 def agreement(
     tasks: Annotated[
         str | None, typer.Option(help="Comma-separated; default: all with choices.", autocompletion=completion("tasks"))
     ] = None,
-    model: Annotated[str, typer.Option(help="Bundled name, hub id, or folder.")] = "smollm2-135m",
-    data: Annotated[str, typer.Option(help="bundled, hub, or a directory.")] = "bundled",
+    model: Annotated[
+        str, typer.Option(help="Bundled name, hub id, or folder.", autocompletion=completion("models"))
+    ] = "smollm2-135m",
+    data: Annotated[
+        str, typer.Option(help="bundled, hub, or a directory.", autocompletion=completion("sources"))
+    ] = "bundled",
     items: Annotated[int, typer.Option(help="Items of each task.")] = 200,
     peer_batch: Annotated[int, typer.Option(help="Batch size of lm-eval's side.")] = 4,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -75,16 +78,23 @@ def agreement(
     agreement_command(listed(tasks), model, data, items, peer_batch, json)
 
 
-@tools.command()
+@tools.command(rich_help_panel=KNOW)
 def params(
-    model: Annotated[str, typer.Option(help="llama3-8b, another shipped architecture, or any model.")] = "llama3-8b",
+    model: Annotated[
+        str,
+        typer.Option(
+            help="llama3-8b, another shipped architecture, or any model.", autocompletion=completion("counted")
+        ),
+    ] = "llama3-8b",
     rank: Annotated[int, typer.Option(help="Rank of every LoRA of the pool.")] = 64,
     experts: Annotated[int, typer.Option(help="Size of the pool.")] = 6,
     targets: Annotated[str | None, typer.Option(help="Comma-separated layer names that LoRAs go to.")] = None,
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated; default all.", autocompletion=completion("methods"))
     ] = None,
-    format: Annotated[str, typer.Option("--format", help="text, md, latex or csv.")] = "text",
+    format: Annotated[
+        str, typer.Option("--format", help="text, md, latex or csv.", autocompletion=completion("count-formats"))
+    ] = "text",
 ) -> None:
     """Count what every method trains and stores, from the architecture alone."""
     from harness.commands.params import params_command
@@ -92,12 +102,16 @@ def params(
     params_command(model, rank, experts, listed(targets), listed(methods), format)
 
 
-@tools.command()
+@tools.command(rich_help_panel=INSTALLATION)
 def bench(
-    name: Annotated[str, typer.Argument(help="What to measure.", autocompletion=_benchmarks)],
+    name: Annotated[str, typer.Argument(help="What to measure.", autocompletion=completion("benchmarks"))],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    model: Annotated[str | None, typer.Option(help="Bundled name, hub id, or folder.")] = None,
-    data: Annotated[str | None, typer.Option(help="bundled, hub, or a directory.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Bundled name, hub id, or folder.", autocompletion=completion("models"))
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="bundled, hub, or a directory.", autocompletion=completion("sources"))
+    ] = None,
     items: Annotated[
         int | None, typer.Option(help="Items of each task; default: those of the published figures.")
     ] = None,
@@ -105,11 +119,18 @@ def bench(
     peer_batches: Annotated[
         str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
     ] = None,
-    run: Annotated[str | None, typer.Option(help="A finished run; startup times its report.")] = None,
-    preset: Annotated[str | None, typer.Option(help="The run that engine times; default quick.")] = None,
+    run: Annotated[
+        str | None, typer.Option(help="A finished run; startup times its report.", autocompletion=completion("runs"))
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="The run that engine times; default quick.", autocompletion=completion("presets"))
+    ] = None,
     plot: Annotated[Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).")] = None,
     only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
-    clock: Annotated[str | None, typer.Option(help="wall, or cpu (processor seconds) on a busy machine.")] = None,
+    clock: Annotated[
+        str | None,
+        typer.Option(help="wall, or cpu (processor seconds) on a busy machine.", autocompletion=completion("clocks")),
+    ] = None,
 ) -> None:
     """Measure speed side by side with what people use today."""
     from harness.commands.bench import bench_command

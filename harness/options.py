@@ -37,7 +37,7 @@ class RunOptions(TypedDict, total=False):
     methods: Annotated[Sequence[str], Option("Comma-separated, e.g. mixer,mole.", ("methods",), "methods")]
     tasks: Annotated[Sequence[str], Option("Comma-separated, e.g. gsm8k,arc-c.", ("tasks",), "tasks")]
     model: Annotated[str, Option("Bundled name, hub id, or folder.", ("model.name",), "models")]
-    data: Annotated[str, Option("bundled, hub, or a directory.", ("data",))]
+    data: Annotated[str, Option("bundled, hub, or a directory.", ("data",), "sources")]
     seeds: Annotated[Sequence[int], Option("Comma-separated integers.", ("seeds",))]
     experts: Annotated[
         Mapping[str, str | None] | Sequence[str],
@@ -49,7 +49,9 @@ class RunOptions(TypedDict, total=False):
         Mapping[str, Any],
         Option("key=value: of the run, of every method, or methods.NAME.key=value.", flag="--set"),
     ]
-    transfer_from: Annotated[str, Option("Base model of equal shapes that experts and fits are taken from.")]
+    transfer_from: Annotated[
+        str, Option("Base model of equal shapes that experts and fits are taken from.", names="models")
+    ]
     tune: Annotated[bool, Option("Choose learning rates on the dev part first.", ("tune",))]
     device: Annotated[str, Option("cpu, cuda:0, or auto.", ("model.device",), "devices")]
     min_isolation: Annotated[

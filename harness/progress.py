@@ -1,7 +1,8 @@
-"""One progress display for a whole run: a bar with time left on a terminal, plain lines elsewhere."""
+"""One progress display for a whole run: a bar on a terminal, one line of HTML in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
 from collections.abc import Iterator
@@ -12,25 +13,86 @@ PLAIN_INTERVAL = 20.0
 """Seconds between plain lines of one job."""
 
 
+NOTEBOOK_INTERVAL = 0.5
+"""Seconds between updates of a notebook's line."""
+
+
+class NotebookLine:
+    """One updating line of HTML below a notebook's cell, by `IPython.display` alone.
+
+    Args:
+        display: the module `IPython.display`.
+    """
+
+    def __init__(self, display: Any) -> None:
+        self._html = display.HTML
+        self._handle = display.display(self._html(""), display_id=True)
+        self._ended: list[str] = []
+        self._last = float("-inf")
+
+    def show(self, label: str, share: float, left: str, force: bool = False) -> None:
+        """Redraw if it is time: what is running, the share of the whole run that is done (0 to 1), and time left."""
+        now = time.monotonic()
+        if force or now - self._last >= NOTEBOOK_INTERVAL:
+            self._last = now
+            bar = f'<progress value="{min(share, 1):.3f}" max="1" style="vertical-align: middle"></progress>'
+            self._draw(f"{bar} {share:.0%} &middot; {html.escape(label)} &middot; {html.escape(left)}")
+
+    def keep(self, text: str) -> None:
+        """A line that stays: a job that failed or was interrupted."""
+        self._ended.append(html.escape(text))
+
+    def end(self, text: str) -> None:
+        """The last state of the line."""
+        self._draw(html.escape(text))
+
+    def _draw(self, line: str) -> None:
+        self._handle.update(self._html("<br>".join([*self._ended, line])))
+
+
+def notebook() -> Any:
+    """The module `IPython.display` inside a notebook's kernel, None elsewhere. Imports nothing that is not there."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if getattr(shell, "kernel", None) is None:
+        return None
+    from importlib import import_module
+
+    return import_module("IPython.display")
+
+
 class Progress:
     """Counts work in estimated seconds, so that jobs of different kinds share one bar.
 
     Args:
         total: estimated seconds of all jobs together.
-        stream: where to write; standard error by default, so that tables on standard output stay clean.
+        stream: where to write; by default below the cell in a notebook, else on standard error, so that tables on
+            standard output stay clean.
     """
 
     def __init__(self, total: float, stream: TextIO | None = None) -> None:
         self.total = max(total, 1e-6)
         self.done = 0.0
         self.stream = stream if stream is not None else sys.stderr
+        self._display = notebook() if stream is None else None
         self.started = time.monotonic()
         self._bar: Any = None
         self._task: Any = None
+        self._line: NotebookLine | None = None
 
     @contextmanager
     def shown(self) -> Iterator[Progress]:
         """Display while the block runs."""
+        if self._display is not None:
+            self._line = NotebookLine(self._display)
+            how = "interrupted"
+            try:
+                yield self
+                how = "finished"
+            finally:
+                self._line.end(f"{how} after {duration(time.monotonic() - self.started)}")
+                self._line = None
+            return
         if not self.stream.isatty():
             yield self
             return
@@ -96,6 +158,9 @@ class Job:
                 progress._task, description=self.label, completed=progress.done + extra, left=progress.left(extra)
             )
             return
+        if progress._line is not None:
+            progress._line.show(self.label, (progress.done + extra) / progress.total, progress.left(extra), force)
+            return
         now = time.monotonic()
         if force or now - self._last >= PLAIN_INTERVAL:
             self._last = now
@@ -103,13 +168,12 @@ class Job:
 
     def close(self, how: str) -> None:
         """Finish the job's line: done, failed or interrupted."""
-        if self.progress._bar is None:
-            took = duration(time.monotonic() - self.started)
-            print(
-                f"{self.label}: {how} {'in' if how == 'done' else 'after'} {took}",
-                file=self.progress.stream,
-                flush=True,
-            )
+        text = f"{self.label}: {how} {'in' if how == 'done' else 'after'} {duration(time.monotonic() - self.started)}"
+        if self.progress._line is not None:
+            if how != "done":
+                self.progress._line.keep(text)
+        elif self.progress._bar is None:
+            print(text, file=self.progress.stream, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results.store import RunFolder
 
@@ -75,6 +76,38 @@ class View:
         if not isinstance(made, Table):
             raise ReportError(f"{name} is a figure: use plot({name!r}).")
         return ShownTable(made)
+
+    def report(
+        self, table: str = "comparison", formats: Sequence[str] = ("latex", "md", "csv"), **options: Any
+    ) -> list[Path]:
+        """Write a table or figure to the run's folder `reports/`, as `harness report` does.
+
+        Args:
+            table: as for `table` and `plot`.
+            formats: of `latex`, `md`, `csv`, `text`, `html`, `lm-eval`.
+            options: fields of `reports.render.TableOptions`: `wide`, `bare`, `cost`, `notes`, `label`, `caption`,
+                `rename`, `columns`.
+
+        Returns:
+            The files written.
+
+        Raises:
+            ReportError: nothing is finished yet, or the options contradict each other.
+            UnknownName: an unknown table, format, row, column or option.
+        """
+        from dataclasses import fields
+
+        from methods import registry
+        from reports.api import render
+        from reports.render import TableOptions
+        from results.ground.names import unknown
+
+        known = [field.name for field in fields(TableOptions)]
+        if strange := [name for name in options if name not in known]:
+            raise unknown("option of a table", strange[0], known)
+        if options.get("columns") is not None:
+            options["columns"] = tuple(options["columns"])
+        return render(self.path, table, formats, registry.names(), options=TableOptions(**options))
 
     def plot(self, name: str = "load") -> ShownFigure:
         """A picture of the run's page (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), a figure of the paper

@@ -12,6 +12,13 @@ from reports.tables import Table
 if TYPE_CHECKING:
     import pandas as pd
 
+STYLE = (
+    ".harness-table th, .harness-table td {padding: 0.2em 0.7em; text-align: right; vertical-align: top} "
+    ".harness-table tr > :first-child, .harness-table caption {text-align: left} "
+    ".harness-table table {border-collapse: collapse} .harness-table thead th {border-bottom: 1px solid currentColor}"
+)
+"""Figures stand under figures, in a notebook of any theme."""
+
 
 @dataclass(frozen=True)
 class ShownTable:
@@ -40,7 +47,7 @@ class ShownTable:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return html.render(self.table)
+        return f'<div class="harness-table"><style>{STYLE}</style>{html.render(self.table)}</div>'
 
 
 @dataclass(frozen=True)

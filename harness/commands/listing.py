@@ -1,8 +1,9 @@
-"""`harness list` and `harness show`: names and cards, without importing torch."""
+"""`harness list` and shell completion: the names of everything that has a list, without importing torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,68 +13,47 @@ from results.ground.names import unknown
 if TYPE_CHECKING:
     from tasks.card import TaskCard
 
-KINDS = ("methods", "tasks", "models", "presets", "tables")
+Row = tuple[str, ...]
 
 
-def list_command(what: str) -> None:
-    """Print one line for each name; the first column is the name alone.
+def list_command(what: str, as_json: bool = False) -> None:
+    """Print one line for each name, the first column the name alone; or a JSON list of objects, one for each.
 
     Raises:
         HarnessError: `what` is not a kind of thing.
     """
     if what not in KINDS:
         raise unknown("thing to list", what, KINDS)
-    rows = _LISTINGS[what]()
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(max(map(len, rows), default=0))]
+    columns, listing = _LISTINGS[what]
+    rows = listing()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=2, ensure_ascii=False))
+        return
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(len(columns))]
     for row in rows:
-        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=False)).rstrip())
+        typer.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
-def show_command(name: str) -> None:
-    """Print what is known about one name, whatever kind it is.
+def names(kind: str) -> list[str]:
+    """The names of a kind of thing: of those that `harness list` knows, or of `COMPLETED`.
 
     Raises:
-        HarnessError: nothing has that name.
+        KeyError: there is no such kind, a mistake of the program.
     """
-    from methods import registry as methods
-    from tasks import registry as tasks
-
-    if name in methods.names():
-        _show_method(name)
-    elif name in tasks.names():
-        _show_task(name)
-    elif name in _preset_names():
-        _show_preset(name)
-    else:
-        known = [row[0] for kind in KINDS for row in _LISTINGS[kind]()]
-        raise unknown("name", name, known)
+    if kind in _LISTINGS:
+        return [row[0] for row in _LISTINGS[kind][1]()]
+    return list(COMPLETED[kind]())
 
 
 def completions(kind: str, incomplete: str) -> list[str]:
     """Names for shell completion; the last of a comma-separated list is completed."""
     done, comma, last = incomplete.rpartition(",")
-    names = [row[0] for row in _LISTINGS[kind]()]
-    return [f"{done}{comma}{name}" for name in names if name.startswith(last)]
+    return [f"{done}{comma}{name}" for name in names(kind) if name.startswith(last)]
 
 
-def _methods() -> list[tuple[str, ...]]:
-    from methods import registry
-
-    cards = map(registry.card, registry.names())
-    return [(card.name, card.track, card.summary) for card in cards]
-
-
-def _tasks() -> list[tuple[str, ...]]:
-    from tasks import registry
-
-    cards = map(registry.card, registry.names())
-    return [
-        (card.name, card.family, ",".join(card.sources), f"{card.summary} {_unavailable(card)}".rstrip())
-        for card in cards
-    ]
-
-
-def _unavailable(card: TaskCard) -> str:
+def unavailable(card: TaskCard) -> str:
     """Why a task of a made question set cannot be run yet; empty for every other task."""
     from harness.sources import made_sets_folder
 
@@ -85,72 +65,163 @@ def _unavailable(card: TaskCard) -> str:
     )
 
 
-def _models() -> list[tuple[str, ...]]:
+def _methods() -> list[Row]:
+    from methods import registry
+
+    cards = map(registry.card, registry.names())
+    return [(card.name, card.track, card.summary) for card in cards]
+
+
+def _tasks() -> list[Row]:
+    from tasks import registry
+
+    cards = map(registry.card, registry.names())
+    return [
+        (card.name, card.family, ",".join(card.sources), f"{card.summary} {unavailable(card)}".rstrip())
+        for card in cards
+    ]
+
+
+def _models() -> list[Row]:
     from harness.models import BUNDLED
 
     return [(name, "bundled", model.label) for name, model in BUNDLED.items()]
 
 
-def _preset_names() -> list[str]:
-    from harness.config import preset_names
+def _architectures() -> list[Row]:
+    from methods.architectures import architectures
 
-    return preset_names()
-
-
-def _presets() -> list[tuple[str, ...]]:
-    from harness.config import load_preset
-
-    return [(name, str(load_preset(name).get("summary", ""))) for name in _preset_names()]
+    return [
+        (name, one.repository, f"{one.label}, {one.parameters:,} parameters") for name, one in architectures().items()
+    ]
 
 
-def _tables() -> list[tuple[str, ...]]:
+def _presets() -> list[Row]:
+    from harness.config import load_preset, preset_names
+
+    return [(name, str(load_preset(name).get("summary", ""))) for name in preset_names()]
+
+
+def _tables() -> list[Row]:
     from harness.experiments import context
     from reports.catalogue import listing
 
     return listing(context("bundled", "smollm2-135m"))
 
 
-_LISTINGS: dict[str, Callable[[], list[tuple[str, ...]]]] = {
-    "methods": _methods,
-    "tasks": _tasks,
-    "models": _models,
-    "presets": _presets,
-    "tables": _tables,
+def _ablations() -> list[Row]:
+    from reports.catalogue import ablations
+
+    return [(one.name, one.title) for one in ablations()]
+
+
+_LISTINGS: dict[str, tuple[Sequence[str], Callable[[], list[Row]]]] = {
+    "methods": (("name", "track", "summary"), _methods),
+    "tasks": (("name", "family", "sources", "summary"), _tasks),
+    "models": (("name", "source", "summary"), _models),
+    "architectures": (("name", "repository", "summary"), _architectures),
+    "presets": (("name", "summary"), _presets),
+    "tables": (("name", "state", "title", "reason"), _tables),
+    "ablations": (("name", "title"), _ablations),
 }
+KINDS = tuple(_LISTINGS)
 
 
-def _show_method(name: str) -> None:
-    from methods import registry
-
-    card = registry.card(name)
-    typer.echo(f"{name} ({card.track} track): {card.summary}\n")
-    typer.echo(card.sentence())
-    if card.paper:
-        typer.echo(f"Source: {card.paper}")
-    typer.echo(f"\n{card.body().strip()}")
-    keys = registry.config_keys(name)
-    if keys:
-        typer.echo("\nConfiguration keys and their defaults:")
-        for key, value in keys.items():
-            typer.echo(f"  {key} = {value}")
-
-
-def _show_task(name: str) -> None:
+def _experts() -> list[str]:
     from tasks import registry
 
-    card = registry.card(name)
-    typer.echo(f"{name}: {card.summary}\n")
-    typer.echo(card.body.strip() + "\n")
-    for label, text in card.facts().items():
-        typer.echo(f"{label}: {text}")
-    if reason := _unavailable(card):
-        typer.echo(reason)
+    return sorted({registry.card(name).expert for name in registry.names()})
 
 
-def _show_preset(name: str) -> None:
-    import yaml
+def _devices() -> list[str]:
+    """Without torch: the kernel's list of NVIDIA devices."""
+    cards = sorted(Path("/dev").glob("nvidia[0-9]*"))
+    return ["auto", "cpu", *(f"cuda:{index}" for index in range(len(cards)))]
 
-    from harness.config import resolve
 
-    values = resolve(name, {}).model_dump(mode="json")
-    typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+def _isolation() -> Sequence[str]:
+    from tasks.sandbox.levels import NAMES
+
+    return NAMES
+
+
+def _executors() -> list[str]:
+    from harness.executors import EXECUTORS
+
+    return list(EXECUTORS)
+
+
+def _entries() -> list[str]:
+    from reports.catalogue import entries
+
+    return [one.name for one in entries()]
+
+
+def _formats() -> list[str]:
+    from reports.api import HTML
+    from reports.render import FORMATS
+
+    return [*FORMATS, HTML]
+
+
+def _report_formats() -> list[str]:
+    from reports import lm_eval
+
+    return [*_formats(), lm_eval.NAME]
+
+
+def _notes() -> Sequence[str]:
+    from typing import get_args
+
+    from reports.render.options import Notes
+
+    return get_args(Notes)
+
+
+def _count_formats() -> list[str]:
+    from reports.render import FORMATS
+
+    return list(FORMATS)
+
+
+def _forms() -> Sequence[str]:
+    from typing import get_args
+
+    from harness.export import Form
+
+    return get_args(Form)
+
+
+def _benchmarks() -> list[str]:
+    from harness.bench import BENCHMARKS
+
+    return list(BENCHMARKS)
+
+
+def _runs() -> list[str]:
+    return sorted(str(file.parent) for file in Path("results/runs").glob("*/run.yaml"))
+
+
+COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
+    "kinds": lambda: KINDS,
+    "shown": lambda: [name for kind in KINDS for name in names(kind)],
+    "counted": lambda: [*names("models"), *names("architectures")],
+    "experts": _experts,
+    "devices": _devices,
+    "isolation": _isolation,
+    "executors": _executors,
+    "reproducible": lambda: [*_entries(), "all"],
+    "reported": lambda: ["comparison", "reproduction", *_entries(), *names("ablations")],
+    "formats": _formats,
+    "report-formats": _report_formats,
+    "notes": _notes,
+    "count-formats": _count_formats,
+    "forms": _forms,
+    "benchmarks": _benchmarks,
+    "checked": lambda: [*names("methods"), *names("tasks")],
+    "made-sets": lambda: ["math-medical", "math-coding"],
+    "sources": lambda: ["bundled", "hub"],
+    "clocks": lambda: ["wall", "cpu"],
+    "runs": _runs,
+}
+"""Names that complete an argument in a shell beside those of `KINDS`."""

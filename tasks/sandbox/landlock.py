@@ -31,7 +31,7 @@ class LandlockLevel(Level):
         if os.geteuid() == 0:
             return "landlock is refused for root, whose files it leaves visible: run the harness as a user of its own."
         if importlib.util.find_spec("landlockpy") is None:
-            return "the Landlock library is not installed: `pip install lora-harness[landlock]`."
+            return "the Landlock library is not installed: `pip install '.[landlock]'` in the clone."
         try:
             seccomp.program("run")
         except (ImportError, RuntimeError):
@@ -66,5 +66,5 @@ class LandlockLevel(Level):
 def _library_folder() -> str:
     spec = importlib.util.find_spec("landlockpy")
     if spec is None or spec.origin is None:
-        raise ImportError("landlockpy is not installed: `pip install lora-harness[landlock]`.")
+        raise ImportError("landlockpy is not installed: `pip install '.[landlock]'` in the clone.")
     return str(Path(spec.origin).parent.parent)

@@ -29,8 +29,8 @@ def test_a_line_for_each_row(changes: dict[str, Any], line: str, tmp_path: Path)
     assert table(tmp_path).splitlines()[2:] == [line]
 
 
-def test_the_readme_shows_the_stored_figures() -> None:
+def test_the_page_of_speed_shows_the_stored_figures() -> None:
     root = Path(__file__).parents[3]
-    readme = (root / "README.md").read_text()
+    page = (root / "docs" / "speed.md").read_text()
     for line in table(root / "results" / "reference" / "speed").splitlines():
-        assert line in readme
+        assert line in page
