@@ -110,12 +110,19 @@ def _tables() -> list[tuple[str, ...]]:
     return listing(context("bundled", "smollm2-135m"))
 
 
+def _trackers() -> list[tuple[str, ...]]:
+    from harness.tracking.tracker import TRACKERS
+
+    return [(name, description) for name, (_, _, description) in TRACKERS.items()]
+
+
 _LISTINGS: dict[str, Callable[[], list[tuple[str, ...]]]] = {
     "methods": _methods,
     "tasks": _tasks,
     "models": _models,
     "presets": _presets,
     "tables": _tables,
+    "trackers": _trackers,
 }
 
 
