@@ -40,12 +40,13 @@ def run(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Run a comparison and print its table."""
     from harness.commands.run import run_command
 
-    run_command(preset, into, output, executor, replace, plan, sys.argv[1:], **options)
+    run_command(preset, into, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command("list")
@@ -107,13 +108,14 @@ def reproduce(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
 
     formats = listed(format) or []
-    reproduce_command(table, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
+    reproduce_command(table, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command()
@@ -131,13 +133,14 @@ def ablate(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
 
     formats = listed(format) or []
-    reproduce_command(what, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
+    reproduce_command(what, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command()
