@@ -165,6 +165,26 @@ def export(
 
 
 @app.command()
+def publish(
+    run: RunPath,
+    to: Annotated[str, typer.Option(help="ORG/NAME of the data set; a model's is ORG/NAME-METHOD.")],
+    model: Annotated[str | None, typer.Option(help="Also this method's composed model, as `export` writes it.")] = None,
+    task: Annotated[str | None, typer.Option(help="For --model, as for export.")] = None,
+    seed: Annotated[int | None, typer.Option(help="For --model, as for export.")] = None,
+    form: Annotated[str, typer.Option("--as", help="For --model, as for export.")] = "composed",
+    variant: Annotated[str | None, typer.Option(help="For --model, as for export.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; otherwise private.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option(help="Write what would be pushed to this folder; push nothing.")
+    ] = None,
+) -> None:
+    """Push a run's records and items to the Hugging Face hub as a data set, and a composed model with its card."""
+    from harness.commands.publish import publish_command
+
+    publish_command(run, to, model, task, seed, variant, form, public, dry_run)
+
+
+@app.command()
 def rescore(
     run: RunPath,
     task: Annotated[str, typer.Option(help="The task to score again, as it stands in the run.")],

@@ -72,7 +72,7 @@ class Mlflow:
 
 def _key(name: str) -> str:
     """A name with MLflow's characters alone: `mixer[loss.entropy.sign=-1]` becomes `mixer loss.entropy.sign:-1`."""
-    spelled = name.translate(str.maketrans({"[": " ", "]": "", "=": ":", ",": " ", "@": " "}))
+    spelled = name.translate(str.maketrans("[=,@", " :  ", "]"))
     return re.sub(r"[^\w\-. :/]", "_", spelled)
 
 
