@@ -55,12 +55,13 @@ def run(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Run a comparison and print its table."""
     from harness.commands.run import run_command
 
-    run_command(preset, into, output, executor, replace, plan, sys.argv[1:], **options)
+    run_command(preset, into, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command("list", rich_help_panel=KNOW)
@@ -160,13 +161,14 @@ def reproduce(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
 
     formats = listed(format) or []
-    reproduce_command(table, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
+    reproduce_command(table, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -184,13 +186,14 @@ def ablate(
     output: Path | None = None,
     executor: str = "local",
     replace: bool = False,
+    track: str | None = None,
     **options: Unpack[RunOptions],
 ) -> None:
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
 
     formats = listed(format) or []
-    reproduce_command(what, preset, formats, output, executor, replace, plan, sys.argv[1:], **options)
+    reproduce_command(what, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=SHARE)
@@ -220,6 +223,35 @@ def export(
     from harness.commands.export import export_command
 
     export_command(run, method, task, seed, variant, output, form, refer)
+
+
+@app.command(rich_help_panel=SHARE)
+def publish(
+    run: RunPath,
+    to: Annotated[str, typer.Option(help="ORG/NAME of the data set; a model's is ORG/NAME-METHOD.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Also this method's composed model, as `export` writes it.", autocompletion=completion("methods")
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="For --model, as for export.", autocompletion=completion("tasks"))
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="For --model, as for export.")] = None,
+    form: Annotated[
+        str, typer.Option("--as", help="For --model, as for export.", autocompletion=completion("forms"))
+    ] = "composed",
+    variant: Annotated[str | None, typer.Option(help="For --model, as for export.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="For everybody to see; otherwise private.")] = False,
+    dry_run: Annotated[
+        Path | None, typer.Option(help="Write what would be pushed to this folder; push nothing.")
+    ] = None,
+) -> None:
+    """Push a run's records and items to the Hugging Face hub as a data set, and a composed model with its card."""
+    from harness.commands.publish import publish_command
+
+    publish_command(run, to, model, task, seed, variant, form, public, dry_run)
 
 
 @app.command(rich_help_panel=COMPARE)

@@ -18,8 +18,9 @@ from harness.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
+from harness.tracking.observer import Observer
 from results.ground.errors import HarnessError
-from results.schema import Record
+from results.schema import Item, Record
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
 
@@ -51,6 +52,7 @@ class Engine:
         self.device = device
         self.backlog = Backlog(plan, stages, folder)
         self.facts = Facts(plan, device, tuple(arguments))
+        self.observer = Observer()
         self._models = models
         self._data: TrainingData | None = None
         self._failed_experts: dict[str, str] = {}
@@ -75,7 +77,7 @@ class Engine:
     def refuse(self) -> None:
         """Write the records of cells that make no sense here."""
         for cell in self.backlog.refused():
-            self.folder.write_cell(failed_record(self.facts, cell, str(cell.refusal), "refused"), [])
+            self._keep(failed_record(self.facts, cell, str(cell.refusal), "refused"), [])
 
     def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         """Train and store one expert; a failure is kept for the cells that need it."""
@@ -107,6 +109,7 @@ class Engine:
                 )
                 meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
                 (folder / "meta.json").write_text(json.dumps(meta))
+        self.observer.expert(meta)
 
     def fit_origin(self, cell: Cell, progress: Progress) -> None:
         """Fit, on the base model that a cell takes its fit from, what no stage holds."""
@@ -122,13 +125,13 @@ class Engine:
         for cell in cells:
             if self.backlog.lacks_outputs(cell):
                 record = failed_record(self.facts, cell, failure or "not evaluated", "failed")
-                self.folder.write_cell(record, [])
+                self._keep(record, [])
                 continue
             try:
                 self.score(cell)
             except Exception as error:
                 reason = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
-                self.folder.write_cell(failed_record(self.facts, cell, reason, "failed"), [])
+                self._keep(failed_record(self.facts, cell, reason, "failed"), [])
 
     def _evaluate_all(self, cells: Sequence[Cell], progress: Progress) -> str | None:
         """Evaluate cells of one composed model; the reason why one could not be, if so."""
@@ -227,6 +230,8 @@ class Engine:
             with self.stages.create(COMPOSED, cell.compose_key) as folder:
                 composed.save(folder)
                 (folder / "meta.json").write_text(json.dumps(meta))
+        task = cell.task.bound.name if cell.method.method.per_task() else None
+        self.observer.fit(cell.spec.method, cell.seed, session.log, task)
 
     def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
         from harness.evaluate import evaluate
@@ -251,8 +256,36 @@ class Engine:
             raise RuntimeError("the cell has no stored outputs")
         outputs = json.loads((folder / "outputs.json").read_text())
         record, items = scored_record(self.facts, self.stages, cell, outputs)
-        self.folder.write_cell(record, items)
+        self._keep(record, items)
         return record
+
+    def _keep(self, record: Record, items: Sequence[Item]) -> None:
+        self.folder.write_cell(record, items)
+        self.observer.cell(record)
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` from now on what is finished."""
+        self.observer = observer
+        for origin in self._origins.values():
+            origin.observe(observer)
+
+    def computed_elsewhere(self, kind: str, key: str) -> None:
+        """Tell the observer about a unit that another process has computed.
+
+        Args:
+            kind: `expert` or `cells`.
+            key: of the expert, or of the group's first cell.
+        """
+        if kind == "expert":
+            if self.stages.find(EXPERT, key):
+                self.observer.expert(self.stages.meta(EXPERT, key))
+            return
+        first = next(cell for cell in self.plan.cells if cell.key == key)
+        for cell in self.plan.cells:
+            if (cell.compose_key, cell.seed) == (first.compose_key, first.seed):
+                record = self.folder.record(cell.key)
+                if record is not None:
+                    self.observer.cell(record)
 
 
 FAILURES = "failures.log"

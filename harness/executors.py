@@ -72,7 +72,7 @@ def ray(engine: Engine, progress: Progress, worker: Worker) -> None:
             while waiting:
                 (ready, *_), _ = cluster.wait(list(waiting), num_returns=1)
                 cluster.get(ready)
-                del waiting[ready]
+                engine.computed_elsewhere(kind, waiting.pop(ready))
                 done += 1
                 job(done, done + len(waiting))
 

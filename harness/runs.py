@@ -25,6 +25,7 @@ from harness.executors import EXECUTORS, Work
 from harness.plan import Cell, Plan
 from harness.progress import Progress
 from harness.sources import open_source
+from harness.tracking.observer import Observer
 from harness.variants import Variant, changed, default_folder, planned_variant
 from harness.views import View
 from results.ground.errors import HarnessError
@@ -193,7 +194,9 @@ class Run(View):
         )
         return [cell for cell in planned if before.get(cell.place, cell.cell) != cell.cell and not self.replace]
 
-    def compute(self, executor: str = "local", progress: Progress | None = None) -> list[Record]:
+    def compute(
+        self, executor: str = "local", progress: Progress | None = None, observer: Observer | None = None
+    ) -> list[Record]:
         """Compute every cell that the folder is missing; failures become records.
 
         Everything is validated, and judges and sandboxes that pending cells need are asked, before the folder changes.
@@ -201,6 +204,7 @@ class Run(View):
         Args:
             executor: `local` or `ray`.
             progress: the display; by default one on standard error.
+            observer: told what is finished, as it comes.
 
         Returns:
             The records of the whole run.
@@ -214,11 +218,13 @@ class Run(View):
         jobs = self.jobs()
         for task in _unscored(engines):
             ask_scoring(task)
-        with self._writing():
+        observer = observer or Observer()
+        with self._writing(), observer.following(self.folder):
             models.remember_revisions()
             display = progress or Progress(sum(job.seconds for job in jobs))
             with display.shown():
                 for engine in engines:
+                    engine.observe(observer)
                     engine.refuse()
                     EXECUTORS[executor](engine, display, compute_unit)
         return self.folder.records()

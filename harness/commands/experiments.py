@@ -20,6 +20,7 @@ def reproduce_command(
     output: Path | None,
     executor: str,
     replace: bool,
+    track: str | None,
     plan_only: bool,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
@@ -55,7 +56,7 @@ def reproduce_command(
         raise HarnessError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
     folder = output or Path("results/runs") / f"{name}-{preset}"
     run = Run.start(variants, folder, arguments=arguments, replace=replace, fetch=not plan_only)
-    records = computed(run, executor, plan_only)
+    records = computed(run, executor, track, plan_only)
     if records is None:
         return
     paths: list[Path] = []

@@ -115,6 +115,12 @@ def _ablations() -> list[Row]:
     return [(one.name, one.title) for one in ablations()]
 
 
+def _trackers() -> list[Row]:
+    from harness.tracking.tracker import TRACKERS
+
+    return [(name, description) for name, (_, _, description) in TRACKERS.items()]
+
+
 _LISTINGS: dict[str, tuple[Sequence[str], Callable[[], list[Row]]]] = {
     "methods": (("name", "track", "summary"), _methods),
     "tasks": (("name", "family", "sources", "summary"), _tasks),
@@ -123,6 +129,7 @@ _LISTINGS: dict[str, tuple[Sequence[str], Callable[[], list[Row]]]] = {
     "presets": (("name", "summary"), _presets),
     "tables": (("name", "state", "title", "reason"), _tables),
     "ablations": (("name", "title"), _ablations),
+    "trackers": (("name", "summary"), _trackers),
 }
 KINDS = tuple(_LISTINGS)
 

@@ -22,6 +22,7 @@ def run_command(
     output: Path | None,
     executor: str,
     replace: bool,
+    track: str | None,
     plan_only: bool,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
@@ -44,7 +45,7 @@ def run_command(
     else:
         variants = [Variant(configuration(preset or "quick", options))]
     run = Run.start(variants, output, arguments=arguments, replace=replace, fetch=not plan_only)
-    records = computed(run, executor, plan_only)
+    records = computed(run, executor, track, plan_only)
     if records is None:
         return
     if any(record.status == "done" for record in records):
@@ -52,11 +53,17 @@ def run_command(
     report_failures(run, records)
 
 
-def computed(run: Run, executor: str, plan_only: bool) -> list[Record] | None:
+def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> list[Record] | None:
     """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing."""
     from harness.runs import check_executor
 
     check_executor(executor)
+    observer = None
+    if track is not None:
+        from harness.tracking.observer import Observer
+        from harness.tracking.tracker import tracker
+
+        observer = Observer(tracker(track), track)
     if plan_only:
         show_plan(run)
         return None
@@ -64,7 +71,7 @@ def computed(run: Run, executor: str, plan_only: bool) -> list[Record] | None:
         typer.echo(f"{name}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
     for cell in run.renewed():
         typer.echo(f"{cell.method} on {cell.task}: planned anew, versions or data have changed.", err=True)
-    return run.compute(executor)
+    return run.compute(executor, observer=observer)
 
 
 def report_failures(run: Run, records: Sequence[Record]) -> None:
