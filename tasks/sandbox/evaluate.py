@@ -1,4 +1,4 @@
-"""Judge many programs: choose the level, hold the time limits, keep some at work at a time."""
+"""Judge many programs: hold the time limits, keep some at work at a time."""
 
 from __future__ import annotations
 
@@ -24,26 +24,17 @@ _known_limits: dict[str, float] = {}
 
 def evaluate_programs(
     programs: Sequence[Program],
+    level: Level,
     *,
-    minimum: str = "bubblewrap",
     workers: int = 2,
-    level: Level | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[Verdict]:
-    """Verdicts in the order of `programs`.
+    """Verdicts in the order of `programs`, which run at a level of isolation (`levels.strongest` chooses one).
 
-    The strongest level that works is used unless `level` is given. At levels that share processes, programs run one
-    after the other.
-
-    Raises:
-        SandboxUnavailable: no level at or above `minimum` works here.
+    At levels that share processes, programs run one after the other.
     """
     if not programs:
         return []
-    if level is None:
-        from tasks.sandbox.levels import strongest
-
-        level = strongest(minimum)
     if not level.shares_processes:
         return run_coroutine(_evaluate(programs, level, limits, workers))
     with undumpable():
