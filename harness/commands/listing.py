@@ -35,9 +35,11 @@ def show_command(name: str) -> None:
     Raises:
         HarnessError: nothing has that name.
     """
+    from harness.plugins import named
     from methods import registry as methods
     from tasks import registry as tasks
 
+    name = named(name)
     if name in methods.names():
         _show_method(name)
     elif name in tasks.names():
