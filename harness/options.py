@@ -34,8 +34,12 @@ class Option:
 class RunOptions(TypedDict, total=False):
     """What a run may be told beside its preset; what is left out comes from there."""
 
-    methods: Annotated[Sequence[str], Option("Comma-separated, e.g. mixer,mole or ./my_router.py.", ("methods",), "methods")]
-    tasks: Annotated[Sequence[str], Option("Comma-separated, e.g. gsm8k,arc-c or ./my_quiz.jsonl.", ("tasks",), "tasks")]
+    methods: Annotated[
+        Sequence[str], Option("Comma-separated, e.g. mixer,mole or ./my_router.py.", ("methods",), "methods")
+    ]
+    tasks: Annotated[
+        Sequence[str], Option("Comma-separated, e.g. gsm8k,arc-c or ./my_quiz.jsonl.", ("tasks",), "tasks")
+    ]
     model: Annotated[str, Option("Bundled name, hub id, or folder.", ("model.name",), "models")]
     include: Annotated[
         Sequence[str], Option("Files of methods and tasks, lm-eval's task files too, comma-separated.", ("include",))
@@ -106,7 +110,9 @@ def overrides(options: RunOptions) -> dict[str, Any]:
         if name in ("methods", "tasks", "include", "seeds", "experts") and isinstance(value, str | int):
             raise HarnessError(f"{name} takes a list, not {value!r}: write [{value!r}].")
         for key in known[name].keys:
-            values = deep_merge(values, nest(key, list(value) if name in ("methods", "tasks", "include", "seeds") else value))
+            values = deep_merge(
+                values, nest(key, list(value) if name in ("methods", "tasks", "include", "seeds") else value)
+            )
     if (experts := options.get("experts")) is not None:
         values = deep_merge(values, {"experts": _pool(experts)})
     return values

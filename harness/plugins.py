@@ -39,7 +39,9 @@ def located(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         for text in values[key]:
             match = pattern.fullmatch(str(text))
             if key == "tasks" and _YAML.fullmatch(str(text)):
-                raise HarnessError(f"A task file of lm-eval names its task itself: write --include {text} --tasks NAME.")
+                raise HarnessError(
+                    f"A task file of lm-eval names its task itself: write --include {text} --tasks NAME."
+                )
             if match is None:
                 names.append(text)
                 continue
@@ -79,7 +81,9 @@ def bring(files: Iterable[str], *, functions: bool = False) -> list[str]:
 
             names.append(tasks.bring(path, functions=functions))
         else:
-            raise HarnessError(f"{file} is no method (.py) and no task (.csv, .json, .jsonl, .parquet, .yaml): rename it.")
+            raise HarnessError(
+                f"{file} is no method (.py) and no task (.csv, .json, .jsonl, .parquet, .yaml): rename it."
+            )
     return names
 
 

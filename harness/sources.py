@@ -21,8 +21,8 @@ def made_sets_folder() -> Path:
 def parse_data(data: str) -> tuple[str, dict[str, str]]:
     """`--data` in parts: where rows come from, and where those of named sets come from instead.
 
-    `bundled,quiz=DIR` is `("bundled", {"quiz": "DIR"})`. Without a part for all other sets, that is `bundled`. The name of
-    an existing directory is read as a whole, whatever it holds.
+    `bundled,quiz=DIR` is `("bundled", {"quiz": "DIR"})`. Without a part for all other sets, that is `bundled`. The name
+    of an existing directory is read as a whole, whatever it holds.
 
     Raises:
         HarnessError: two sources for all sets or for one, or a set without a source.
@@ -41,7 +41,9 @@ def parse_data(data: str) -> tuple[str, dict[str, str]]:
         else:
             sets[name.strip()] = where.strip()
     if len(rest) > 1:
-        raise HarnessError(f"--data {data} names several sources for all sets: write SET=SOURCE for all but one of them.")
+        raise HarnessError(
+            f"--data {data} names several sources for all sets: write SET=SOURCE for all but one of them."
+        )
     return rest[0] if rest else "bundled", sets
 
 

@@ -79,8 +79,8 @@ def read_method(path: Path) -> MethodFile:
         path: absolute.
 
     Raises:
-        MethodFileError: there is no such file, it cannot be imported, imports a file beside it, or holds no method with a
-            docstring or several.
+        MethodFileError: there is no such file, it cannot be imported, imports a file beside it, or holds no method with
+            a docstring or several.
     """
     name = method_name(path)
     if not path.is_file():
@@ -141,7 +141,9 @@ def _module(path: Path, source: bytes, name: str) -> ModuleType:
         del sys.modules[name]
         if not isinstance(error, Exception):
             raise
-        raise MethodFileError(f"The method file {path} cannot be imported ({_said(error, path)}): mend it there.") from error
+        raise MethodFileError(
+            f"The method file {path} cannot be imported ({_said(error, path)}): mend it there."
+        ) from error
     return module
 
 
@@ -203,7 +205,9 @@ def _trained(method: Method) -> str:
         return "nothing"
     phase = getattr(method, "phase", None)
     groups = getattr(phase() if callable(phase) else None, "groups", ())
-    return f"the groups {', '.join(groups)}" if groups else f"on the budget of {' and '.join(method.budgets())} training"
+    return (
+        f"the groups {', '.join(groups)}" if groups else f"on the budget of {' and '.join(method.budgets())} training"
+    )
 
 
 def _said(error: BaseException, path: Path | None = None) -> str:

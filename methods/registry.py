@@ -137,7 +137,9 @@ def bring(path: Path) -> str:
     name = method_name(path)
     before = _BROUGHT.get(name)
     if before is None and name in cards():
-        raise CardError(f"There is a method '{name}' already, so the one in {path} needs another name: rename the file.")
+        raise CardError(
+            f"There is a method '{name}' already, so the one in {path} needs another name: rename the file."
+        )
     new = read_method(path)
     if before is not None and before.path != path and before.sha256 != new.sha256:
         raise CardError(f"Two files hold a method '{name}', {before.path} and {path}: rename one.")

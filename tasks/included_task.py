@@ -35,7 +35,7 @@ _REFUSED = {
 
 
 class IncludedBound(LmEvalBound):
-    """Items are scored by lm-eval's `process_results`; metrics that are no mean over items are kept as it gives them."""
+    """Items are scored by lm-eval's `process_results`; metrics that are no mean of items are kept as it gives them."""
 
     task: IncludedTask
 
@@ -48,8 +48,8 @@ class IncludedBound(LmEvalBound):
         self._means = {label for label, use in self._aggregations.items() if getattr(use, "__name__", "") == "mean"}
         if not self._means:
             raise TaskFileError(
-                f"{self.task.path} has no metric that is a mean over items, on which tables and tests rest: add one, e.g. "
-                f"{'exact_match' if self.generative else 'acc'}."
+                f"{self.task.path} has no metric that is a mean over items, on which tables and tests rest: add one, "
+                f"e.g. {'exact_match' if self.generative else 'acc'}."
             )
         self.metrics = [
             MetricInfo(
@@ -323,26 +323,26 @@ def _card(path: Path, config: Mapping[str, Any]) -> TaskCard:
     if not split:
         raise TaskFileError(f"The task {name} of {path} evaluates nothing: give test_split or validation_split.")
     metrics = metrics or ["acc" if kind != "generate_until" else "exact_match"]
-    return TaskCard(
-        **{"class": "tasks.included_task:IncludedTask"},
-        name=name,
-        summary=f"The lm-evaluation-harness task file {path.name}.",
-        family="file",
-        set=name,
-        config=str(config.get("dataset_name") or "default"),
-        columns=(),
-        inputs=(),
-        splits={},
-        roles={"eval": str(split)},
-        licence="not stated",
-        expert=name,
-        metrics=tuple(dict.fromkeys(metrics)),
-        primary=metrics[0],
-        generative=kind == "generate_until",
-        shots=shots,
-        sources=("file",),
-        body=f"The task file `{path}` ({kind}). Prompts, filters and metrics are lm-eval's; it is evaluated alone.",
-    )
+    values = {
+        "name": name,
+        "summary": f"The lm-evaluation-harness task file {path.name}.",
+        "family": "file",
+        "set": name,
+        "config": str(config.get("dataset_name") or "default"),
+        "columns": (),
+        "inputs": (),
+        "splits": {},
+        "roles": {"eval": str(split)},
+        "licence": "not stated",
+        "expert": name,
+        "metrics": tuple(dict.fromkeys(metrics)),
+        "primary": metrics[0],
+        "generative": kind == "generate_until",
+        "shots": shots,
+        "sources": ("file",),
+        "body": f"The task file `{path}` ({kind}). Prompts, filters and metrics are lm-eval's; it is evaluated alone.",
+    }
+    return TaskCard.model_validate({"class": "tasks.included_task:IncludedTask", **values})
 
 
 def _plain(value: Any) -> Any:

@@ -29,7 +29,7 @@ def suffix_of(path: Path) -> str | None:
 
 
 def read_row_file(path: Path) -> tuple[list[Row], tuple[str, ...]]:
-    """Rows as `{question, answer}` or `{question, choices, answer}` (`answer` is then a position), and `id` where given.
+    """Rows as `{question, answer}` or `{question, choices, answer}` (`answer` then a position), and `id` where given.
 
     Returns:
         The rows, and the names of fields that are not used.
@@ -82,7 +82,7 @@ def _csv(path: Path) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             for number, row in enumerate(csv.DictReader(lines, strict=True), start=1):
                 if None in row or None in row.values():
-                    raise SourceError(f"Row {number} of {path} has more or fewer cells than the header: quote its commas.")
+                    raise SourceError(f"Row {number} of {path} has not one cell for each column: quote its commas.")
                 # An empty cell is a missing value only where one may be missing.
                 yield {
                     name: _cell_choices(path, number, cell) if name == "choices" else cell for name, cell in row.items()
@@ -109,10 +109,9 @@ class _Row:
 
     def checked(self, has_choices: bool, has_id: bool) -> Row:
         if ("choices" in self.row) != has_choices:
-            state = "has" if has_choices else "has no"
-            raise self.wrong("choices", self.row.get("choices"), f"row 1 {state} choices: give them to all rows or none")
+            raise self.wrong("choices", self.row.get("choices"), "give choices to all rows or to none")
         if ("id" in self.row) != has_id:
-            raise self.wrong("id", self.row.get("id"), "give an id to all rows or none")
+            raise self.wrong("id", self.row.get("id"), "give an id to all rows or to none")
         made: Row = {"id": self.text("id")} if has_id else {}
         made["question"] = self.text("question")
         if not has_choices:
@@ -164,7 +163,7 @@ class _Row:
             if str(value) in choices and choices.index(str(value)) != value:
                 raise self.wrong("answer", value, "it is a position and the text of another choice: quote the text")
             return value
-        raise self.wrong("answer", value, f"write one of the {len(choices)} choices, its position from 0, or its letter")
+        raise self.wrong("answer", value, f"write one of the {len(choices)} choices, a position from 0, or a letter")
 
 
 def _shown(value: Any) -> str:

@@ -84,8 +84,8 @@ class RowFileTask(LmEvalTask):
         rows = super().load(self.file)
         if not rows.parts["eval"]:
             raise SourceError(
-                f"None of the {self.card.splits[SPLIT]} rows of {self.file.path} falls into the part that is evaluated, "
-                "about two fifths of a file: add rows."
+                f"None of the {self.card.splits[SPLIT]} rows of {self.file.path} falls into the part that is evaluated "
+                "(two fifths of a large file): add rows."
             )
         return rows
 
@@ -153,11 +153,10 @@ def _card(path: Path, rows: Sequence[Row], unused: Sequence[str]) -> TaskCard:
     scored = (
         "The choices' likelihoods are compared, with length normalisation (`acc_norm`) and without."
         if choices
-        else "The model's answer, up to the end of its line where all answers are one line, must equal the gold answer; "
-        "`bits_per_byte` is the negative log-likelihood of the gold answer per UTF-8 byte, in bits."
+        else "The model's answer, up to the end of its line where all answers are one line, must equal the gold "
+        "answer; `bits_per_byte` is the negative log-likelihood of the gold answer per UTF-8 byte, in bits."
     )
-    return TaskCard(
-        **{"class": "tasks.row_file_task:RowFileTask"},
+    values = dict(
         name=name,
         summary=f"{len(rows)} {noun} of {path.name}, {f'{number} choices' if choices else 'free answer'}.",
         family="file",
@@ -179,3 +178,4 @@ def _card(path: Path, rows: Sequence[Row], unused: Sequence[str]) -> TaskCard:
         "the question into all four parts.",
         **levels,
     )
+    return TaskCard.model_validate({"class": "tasks.row_file_task:RowFileTask", **values})

@@ -14,7 +14,12 @@ from tasks.sources.base import Row, Source, SourceError
 from tasks.sources.mixed import source_of
 from tasks.wording import normalised
 
-_IN_WORDS = {"bundled": "--data bundled", "dir": "--data DIR with {folder}", "hub": "--data hub ({hub_id})", "file": "its own file"}
+_IN_WORDS = {
+    "bundled": "--data bundled",
+    "dir": "--data DIR with {folder}",
+    "hub": "--data hub ({hub_id})",
+    "file": "its own file",
+}
 
 
 @dataclass(frozen=True)

@@ -6,4 +6,14 @@ from tasks.sources.directory import DirectorySource
 from tasks.sources.hub import HubSource
 from tasks.sources.mixed import MixedSource, source_of
 
-__all__ = ["BundledSource", "DatasetRef", "DirectorySource", "HubSource", "MixedSource", "Row", "Source", "SourceError", "source_of"]
+__all__ = [
+    "BundledSource",
+    "DatasetRef",
+    "DirectorySource",
+    "HubSource",
+    "MixedSource",
+    "Row",
+    "Source",
+    "SourceError",
+    "source_of",
+]

@@ -1,4 +1,4 @@
-"""Several sources in one run: a set named in `--data bundled,quiz=DIR` comes from its own, every other from the first."""
+"""Several sources in one run: with `--data bundled,quiz=DIR` the set quiz comes from DIR, every other is bundled."""
 
 from __future__ import annotations
 
