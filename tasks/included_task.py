@@ -20,7 +20,7 @@ from tasks.card import TaskCard
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_file_task import TaskFileError
 from tasks.row_task import LoadedRows, fingerprint
-from tasks.sources.base import Source
+from tasks.sources.base import Source, View
 
 OUTPUT_TYPES = ("multiple_choice", "loglikelihood", "generate_until")
 _FRACTIONS = {"acc", "acc_norm", "acc_bytes", "exact_match", "f1", "em"}
@@ -110,12 +110,24 @@ class IncludedBound(LmEvalBound):
         )
 
     def gold_text(self, doc: Doc) -> str:
-        """The gold answer, or answers, for people to read."""
-        view = self._view(doc)
+        """The gold answer for people to read; the first where there are several."""
+        return self._golds(self._view(doc))[0].strip()
+
+    def _golds(self, view: View) -> list[str]:
+        """Right answers without a delimiter."""
         gold = self.lm.doc_to_target(view)
-        choices = self.lm.doc_to_choice(view) if self.lm.config.doc_to_choice is not None else None
+        choices = self.lm.doc_to_choice(view) if self.lm.config.doc_to_choice is not None else []
         golds = gold if isinstance(gold, list) else [gold]
-        return " | ".join(str(choices[one]) if choices and isinstance(one, int) else str(one) for one in golds).strip()
+        return [str(choices[one]) if choices and isinstance(one, int) else str(one) for one in golds]
+
+    def _gold_continuation(self, view: View) -> str:
+        first = self._golds(view)[0]
+        if self.lm.OUTPUT_TYPE == "multiple_choice":
+            return self._continuations(view)[self.lm.doc_to_choice(view).index(first)]
+        return self._continuations(view)[0] if not self.lm.multiple_target else self._delimited(first)
+
+    def _delimited(self, answer: str) -> str:
+        return ("" if self.settings.chat_template else self.lm.config.target_delimiter) + answer
 
     def aggregate(self, items: Sequence[ScoredItem]) -> dict[str, tuple[float, int]]:
         """lm-eval's aggregation of every metric that any item has."""
@@ -128,8 +140,11 @@ class IncludedBound(LmEvalBound):
         return totals
 
     def chance(self) -> float:
-        """Mean of 1 / number of choices; 0 where there are none."""
-        return super().chance() if self.lm.OUTPUT_TYPE == "multiple_choice" and self.primary != "exact_match" else 0.0
+        """Mean share of right choices; 0 where there are none, or where the first metric is no accuracy."""
+        if self.lm.OUTPUT_TYPE != "multiple_choice" or self.primary not in ("acc", "acc_norm", "acc_bytes"):
+            return 0.0
+        views = [self._view(doc) for doc in self._eval_docs]
+        return sum(len(self._golds(view)) / len(self.lm.doc_to_choice(view)) for view in views) / len(views)
 
     def majority(self) -> float | None:
         """See `LmEvalBound.majority`; None without choices, and with several right ones."""
