@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class MethodChoice:
     """A method as chosen: its display name carries the deviations the user asked for, not the preset's.
 
-    `origin` names the base model that its experts and its fit come from; None for the run's own.
+    `config` is for hashes and records: all values, and the hash of a method's own file. `origin` names the base model
+    that its experts and its fit come from; None for the run's own.
     """
 
     display: str
@@ -75,7 +76,7 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         display = registry.display(name, shown if origin is None else {**shown, TRANSFER: origin})
         if any(other.display == display for other in chosen):
             raise HarnessError(f"The method {display} is chosen twice: leave one out.")
-        resolved = method.config.model_dump(mode="json")
+        resolved = method.config.model_dump(mode="json") | registry.identity(name)
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
     return chosen
 

@@ -22,6 +22,7 @@ from pydantic import (
     model_serializer,
 )
 
+from harness.plugins import located
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 
@@ -128,6 +129,8 @@ class RunConfig(_Section):
     data: str = "bundled"
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
+    include: tuple[str, ...] = Field(default=(), description="Absolute paths of methods and tasks in files.")
+    include_functions: bool = Field(default=False, description="Whether task files of lm-eval may run functions.")
     seeds: tuple[int, ...]
     experts: ExpertsSection
     routers: RoutersSection
@@ -199,7 +202,10 @@ def _read(name: str) -> dict[str, Any]:
         raise HarnessError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
     if not isinstance(layer, dict):
         raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
-    return plain_of(layer, Path(name)) if "cells" in layer else layer
+    if "cells" in layer:
+        return plain_of(layer, Path(name))
+    # Files that a configuration names lie where it lies, wherever the command is given.
+    return located(layer, Path(name).absolute().parent) if name.endswith((".yaml", ".yml")) else layer
 
 
 def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -219,6 +225,8 @@ def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 _WHOLE = ("paths", "method_defaults", "judge")
 """Mappings whose keys are data: replaced as a whole."""
+_JOINED = "include"
+"""A list to which a layer above adds: files that the layers below need stay known."""
 
 
 def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
@@ -228,6 +236,8 @@ def deep_merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
         old = merged.get(key)
         nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in _WHOLE
         merged[key] = deep_merge(old, value) if nested else value  # type: ignore[arg-type]
+        if key == _JOINED and isinstance(old, list | tuple) and isinstance(value, list | tuple):
+            merged[key] = [*old, *value]
     return merged
 
 
@@ -263,7 +273,7 @@ def applied(
         else:
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
-    return validate(values)
+    return validate(located(values, Path.cwd()))
 
 
 def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

@@ -34,10 +34,22 @@ class Option:
 class RunOptions(TypedDict, total=False):
     """What a run may be told beside its preset; what is left out comes from there."""
 
-    methods: Annotated[Sequence[str], Option("Comma-separated, e.g. mixer,mole.", ("methods",), "methods")]
-    tasks: Annotated[Sequence[str], Option("Comma-separated, e.g. gsm8k,arc-c.", ("tasks",), "tasks")]
+    methods: Annotated[
+        Sequence[str], Option("Comma-separated, e.g. mixer,mole or ./my_router.py.", ("methods",), "methods")
+    ]
+    tasks: Annotated[
+        Sequence[str], Option("Comma-separated, e.g. gsm8k,arc-c or ./my_quiz.jsonl.", ("tasks",), "tasks")
+    ]
     model: Annotated[str, Option("Bundled name, hub id, or folder.", ("model.name",), "models")]
-    data: Annotated[str, Option("bundled, hub, or a directory.", ("data",), "sources")]
+    include: Annotated[
+        Sequence[str], Option("Files of methods and tasks, lm-eval's task files too, comma-separated.", ("include",))
+    ]
+    data: Annotated[
+        str,
+        Option(
+            "bundled, hub, or a directory; SET=SOURCE for a set of its own, e.g. bundled,arc=DIR.", ("data",), "sources"
+        ),
+    ]
     seeds: Annotated[Sequence[int], Option("Comma-separated integers.", ("seeds",))]
     experts: Annotated[
         Mapping[str, str | None] | Sequence[str],
@@ -103,10 +115,12 @@ def overrides(options: RunOptions) -> dict[str, Any]:
     for name, value in given.items():
         if value is None or name not in known:
             continue
-        if name in ("methods", "tasks", "seeds", "experts") and isinstance(value, str | int):
+        if name in ("methods", "tasks", "include", "seeds", "experts") and isinstance(value, str | int):
             raise HarnessError(f"{name} takes a list, not {value!r}: write [{value!r}].")
         for key in known[name].keys:
-            values = deep_merge(values, nest(key, list(value) if name in ("methods", "tasks", "seeds") else value))
+            values = deep_merge(
+                values, nest(key, list(value) if name in ("methods", "tasks", "include", "seeds") else value)
+            )
     if (experts := options.get("experts")) is not None:
         values = deep_merge(values, {"experts": _pool(experts)})
     return values

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
 from harness.config import TRANSFER, OptimisationSection, RunConfig
+from harness.plugins import bring
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
@@ -80,6 +81,7 @@ class Plan:
         """
         from harness import models
 
+        bring(config.include, functions=config.include_functions)
         config = models.with_targets(config)
         self.config = config
         self.source = source

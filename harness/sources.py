@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from harness.assets import asset_folder, cache_root
 from results.ground.errors import HarnessError
+from results.ground.names import commas, unknown
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -17,16 +18,71 @@ def made_sets_folder() -> Path:
     return cache_root() / "made"
 
 
+def parse_data(data: str) -> tuple[str, dict[str, str]]:
+    """`--data` in parts: where rows come from, and where those of named sets come from instead.
+
+    `bundled,quiz=DIR` is `("bundled", {"quiz": "DIR"})`. Without a part for all other sets, that is `bundled`. The name
+    of an existing directory is read as a whole, whatever it holds.
+
+    Raises:
+        HarnessError: two sources for all sets or for one, or a set without a source.
+    """
+    if Path(data).expanduser().is_dir():
+        return data, {}
+    rest: list[str] = []
+    sets: dict[str, str] = {}
+    for part in commas(data):
+        name, sign, where = part.partition("=")
+        if not sign:
+            rest.append(part)
+        elif not name or not where or name in sets:
+            problem = "stands twice" if name in sets else "needs the form SET=SOURCE"
+            raise HarnessError(f"In --data {data} the part '{part}' {problem}: write e.g. bundled,gsm8k=DIR.")
+        else:
+            sets[name.strip()] = where.strip()
+    if len(rest) > 1:
+        raise HarnessError(
+            f"--data {data} names several sources for all sets: write SET=SOURCE for all but one of them."
+        )
+    return rest[0] if rest else "bundled", sets
+
+
+def anchored_data(data: str, folder: Path) -> str:
+    """`--data` with directories relative to `folder` made absolute, so that it means the same from anywhere."""
+    rest, sets = parse_data(data)
+    return ",".join([_anchored(rest, folder), *(f"{name}={_anchored(where, folder)}" for name, where in sets.items())])
+
+
+def _anchored(where: str, folder: Path) -> str:
+    return where if where in ("bundled", "hub") else str((folder / Path(where).expanduser()).absolute())
+
+
 def open_source(data: str, *, fetch: bool = True) -> Source:
-    """The source named by `--data`: `bundled`, `hub`, or a directory.
+    """The source named by `--data`: `bundled`, `hub`, or a directory; `SET=SOURCE` after a comma for sets of their own.
 
     Args:
         data: its name.
         fetch: whether bundled data that is not in the cache yet may be downloaded.
 
     Raises:
-        HarnessError: the directory does not exist, or bundled data is not in the cache and cannot be fetched.
+        HarnessError: a directory or set does not exist, or bundled data is not in the cache and cannot be fetched.
     """
+    from tasks import registry
+    from tasks.sources import MixedSource
+
+    rest, sets = parse_data(data)
+    known = {registry.card(name).set for name in registry.names()}
+    for name in sets:
+        if name in registry.names() and name not in known:
+            own = registry.card(name).set
+            raise HarnessError(f"The task {name} reads the set {own}: write --data …,{own}={sets[name]}.")
+        if name not in known:
+            raise unknown("set of --data", name, sorted(known))
+    whole = _open(rest, fetch)
+    return MixedSource(whole, {name: _open(where, fetch) for name, where in sets.items()}) if sets else whole
+
+
+def _open(data: str, fetch: bool) -> Source:
     from tasks.crossdomain import WithMadeSets
     from tasks.sources import BundledSource, DirectorySource, HubSource
 

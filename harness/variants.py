@@ -57,7 +57,9 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def default_folder(variants: Sequence[Variant]) -> Path:
     """A folder whose name says what the run is; equal configurations share it and so resume."""
-    configs = [variant.config.model_dump(mode="json") for variant in variants]
+    # Without files of its own a run keeps the name that it had before there were any.
+    unsaid = {key for key in ("include", "include_functions") if not any(getattr(one.config, key) for one in variants)}
+    configs = [variant.config.model_dump(mode="json", exclude=unsaid) for variant in variants]
     named = digest(configs[0] if len(configs) == 1 else configs, 8)
     return Path("results/runs") / f"{variants[0].config.preset}-{named}"
 

@@ -10,19 +10,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import LossTerm, MethodConfig
-from methods.routing import losses
-from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.build import Routing
-from methods.routing.config import StatisticsConfig, TermConfig
-from methods.routing.context import RoutingContext
-from methods.routing.factors import stacked_B
-from methods.routing.linear import RoutedLinear
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig
-from methods.routing.providers import wide
-from methods.routing.router import WeightSource
-from methods.routing.sides import reads_encoder
-from methods.routing.statistics import RoutingBatch, expand_at
+from methods.routing import (
+    AuxiliaryLoss,
+    LinearlyRouted,
+    LinearRoutingConfig,
+    LossTerm,
+    MethodConfig,
+    RoutedLinear,
+    Routing,
+    RoutingBatch,
+    RoutingContext,
+    StatisticsConfig,
+    TermConfig,
+    WeightSource,
+    expand_at,
+    losses,
+    reads_encoder,
+    stacked_B,
+    wide,
+)
 
 _EPS = 1e-8
 _NAMES = ("aux", "ortho", "variance")

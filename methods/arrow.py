@@ -9,14 +9,20 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
-from methods.base import MethodConfig, SiteFactors
-from methods.routing.build import Routing
-from methods.routing.config import refuse_large_k
-from methods.routing.context import RoutingContext
-from methods.routing.linear import RoutedLinear
-from methods.routing.method import RoutedMethod
-from methods.routing.providers import Bank, Provider, wide, wide_linear
-from methods.routing.sparsify import Sparsifier
+from methods.routing import (
+    Bank,
+    MethodConfig,
+    Provider,
+    RoutedLinear,
+    RoutedMethod,
+    Routing,
+    RoutingContext,
+    SiteFactors,
+    Sparsifier,
+    refuse_large_k,
+    wide,
+    wide_linear,
+)
 
 
 class ArrowRouteConfig(MethodConfig):

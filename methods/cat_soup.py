@@ -10,17 +10,27 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import Composed, Expert, Method, MethodConfig, Session, SiteFactors, TrainingPhase
 from methods.experts import pool_sites
 from methods.merging.lowrank import concatenated
 from methods.merging.updates import balanced
-from methods.routing.composed import RoutedComposed
-from methods.routing.context import RoutingContext
-from methods.routing.factors import stacked_A, stacked_B
-from methods.routing.groups import InputGroup
-from methods.routing.inject import check_architecture, input_groups
-from methods.routing.linear import RoutedLinear
-from methods.routing.providers import wide_parameter
+from methods.routing import (
+    Composed,
+    Expert,
+    InputGroup,
+    Method,
+    MethodConfig,
+    RoutedComposed,
+    RoutedLinear,
+    RoutingContext,
+    Session,
+    SiteFactors,
+    TrainingPhase,
+    check_architecture,
+    input_groups,
+    stacked_A,
+    stacked_B,
+    wide_parameter,
+)
 
 
 class CatSoupConfig(MethodConfig):

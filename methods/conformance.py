@@ -117,7 +117,11 @@ def card_agrees(subject: Subject) -> None:
     assert card.track == method.track, f"{subject}: the card says track {card.track}, the class {method.track}."
     needed = card.task_identity == "needed"
     assert needed == method.uses_task_identity, f"{subject}: card and class disagree on the task's identity."
-    assert len(card.body()) > 200, f"{subject}: the card has no text."
+    assert method.name == subject.name, f"{subject}: the method calls itself {method.name}."
+    heading = f"# {subject.name}\n"
+    assert card.body().startswith(heading), f"{subject}: the card's text does not begin with {heading.strip()!r}."
+    # A method in a file of its own has a docstring, or it would not have been read.
+    assert card.sha256 or len(card.body()) > 200, f"{subject}: the card's text is shorter than 200 characters."
     assert method.config == type(method.config).model_validate_json(method.config.model_dump_json()), (
         f"{subject}: the configuration does not survive JSON."
     )

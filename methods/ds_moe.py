@@ -8,17 +8,18 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import MethodConfig
-from methods.routing.auxiliary import RouterLosses
-from methods.routing.config import (
+from methods.routing import (
+    LinearlyRouted,
+    LinearRoutingConfig,
     LossConfig,
+    MethodConfig,
     RouteConfig,
+    RouterLosses,
+    Sparsifier,
     StatisticsConfig,
     TermConfig,
     refuse_large_k,
 )
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig
-from methods.routing.sparsify import Sparsifier
 
 
 class DsMoeRouteConfig(RouteConfig):

@@ -10,13 +10,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import LossTerm, MethodConfig, TrainingPhase
-from methods.routing import losses
-from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.config import StatisticsConfig, TermConfig
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig
-from methods.routing.providers import wide_parameter
-from methods.routing.statistics import RoutingBatch, expand_at
+from methods.routing import (
+    AuxiliaryLoss,
+    LinearlyRouted,
+    LinearRoutingConfig,
+    LossTerm,
+    MethodConfig,
+    RoutingBatch,
+    StatisticsConfig,
+    TermConfig,
+    TrainingPhase,
+    expand_at,
+    losses,
+    wide_parameter,
+)
 
 
 class GmoeLossConfig(StatisticsConfig):

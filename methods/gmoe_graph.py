@@ -8,11 +8,9 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.base import MethodConfig, TrainingPhase
 from methods.gmoe import GmoeLossConfig, GmoeLosses, gmoe_losses, with_loss_rate
 from methods.mixlora import BlockConfig, BlockMethod
-from methods.routing.providers import Provider, wide_linear, wide_parameter
-from methods.seeding import generator
+from methods.routing import MethodConfig, Provider, TrainingPhase, generator, wide_linear, wide_parameter
 
 
 class GraphConfig(MethodConfig):
@@ -50,8 +48,6 @@ class GraphRouter(Provider):
     Features and links are constants that follow from (seed, name), so weights depend on the token alone.
     """
 
-    trainable = True
-
     def __init__(self, n_experts: int, d_in: int, config: GraphConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()
         g = config.width
@@ -71,7 +67,6 @@ class GraphRouter(Provider):
         self.register_buffer("links", wide_parameter(links, like).detach(), persistent=False)
         self.features: Tensor
         self.links: Tensor
-        self.remember()
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """See `Provider.forward`; `h` is not looked at."""

@@ -10,16 +10,21 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import Expert, MethodConfig, SiteFactors
 from methods.joint import ExpertsConfig, JointMethod
-from methods.routing.composed import RoutedComposed
-from methods.routing.config import RouterConfig
-from methods.routing.context import RoutingContext
-from methods.routing.factors import Kept
-from methods.routing.linear import RoutedLinear, added
-from methods.routing.providers import LinearRouter
-from methods.routing.router import Router
-from methods.routing.sparsify import DENSE
+from methods.routing import (
+    DENSE,
+    Expert,
+    Kept,
+    LinearRouter,
+    MethodConfig,
+    RoutedComposed,
+    RoutedLinear,
+    Router,
+    RouterConfig,
+    RoutingContext,
+    SiteFactors,
+    added,
+)
 
 
 class HydraRouterConfig(RouterConfig):
@@ -121,6 +126,7 @@ class HydraLora(JointMethod):
             base = model.get_submodule(path)
             assert isinstance(base, nn.Linear)
             provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=base.weight)
+            provider.settled(base.weight)
             routers.append(Router([path], [provider], DENSE, context.side(path)))
             sites.append(HydraLinear(path, base, factors, len(names), routers[-1], config.lora.dropout or 0.0))
         return HydraComposed(model, context, names, sites, (), routers)

@@ -10,13 +10,21 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import nn
 
-from methods.base import Budget, Comparison, Expert, MethodConfig, Track, TrainingPhase, Unsupported
 from methods.experts import new_expert
-from methods.routing.build import install_routed
-from methods.routing.composed import RoutedComposed
-from methods.routing.context import RoutingContext
-from methods.routing.ffn import gated_blocks
-from methods.routing.method import RoutedMethod
+from methods.routing import (
+    Budget,
+    Comparison,
+    Expert,
+    MethodConfig,
+    RoutedComposed,
+    RoutedMethod,
+    RoutingContext,
+    Track,
+    TrainingPhase,
+    Unsupported,
+    gated_blocks,
+    install_routed,
+)
 from results.ground.loading import ConfigKey, model_of
 
 T = TypeVar("T")

@@ -7,9 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from methods.base import Composed, Expert, Method, Track, Unsupported
-from methods.routing.build import install_static
-from methods.routing.inject import check_architecture
+from methods.routing import Composed, Expert, Method, Track, Unsupported, check_architecture, install_static
 
 
 class Lora(Method):

@@ -11,13 +11,21 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, Method, MethodConfig, Session, SiteFactors, Unsupported
 from methods.experts import pool_sites
 from methods.merging.composed import Merged
 from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
-from methods.routing.inject import check_architecture
-from methods.seeding import seed_from
+from methods.routing import (
+    Composed,
+    Expert,
+    Method,
+    MethodConfig,
+    Session,
+    SiteFactors,
+    Unsupported,
+    check_architecture,
+    seed_from,
+)
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,18 +9,26 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from methods.base import Comparison, LossTerm, MethodConfig, Unsupported
 from methods.joint import ExpertsConfig, JointMethod, LoraSection
-from methods.routing import losses
-from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.build import MakeLoss, Routing
-from methods.routing.config import RouterConfig, StatisticsConfig
-from methods.routing.context import CountedTokens, RoutingContext
-from methods.routing.ffn import PARTS
-from methods.routing.linear import RoutedLinear
-from methods.routing.providers import LinearRouter
-from methods.routing.sparsify import DENSE
-from methods.routing.statistics import RoutingBatch
+from methods.routing import (
+    DENSE,
+    PARTS,
+    AuxiliaryLoss,
+    Comparison,
+    CountedTokens,
+    LinearRouter,
+    LossTerm,
+    MakeLoss,
+    MethodConfig,
+    RoutedLinear,
+    RouterConfig,
+    Routing,
+    RoutingBatch,
+    RoutingContext,
+    StatisticsConfig,
+    Unsupported,
+    losses,
+)
 
 
 class LocalizedConfig(MethodConfig):

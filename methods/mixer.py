@@ -6,10 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from methods.base import MethodConfig
-from methods.routing.auxiliary import RouterLosses
-from methods.routing.config import LossConfig
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig
+from methods.routing import LinearlyRouted, LinearRoutingConfig, LossConfig, MethodConfig, RouterLosses
 
 
 class MixerConfig(LinearRoutingConfig):

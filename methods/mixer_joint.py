@@ -8,16 +8,24 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import Comparison, Expert, LossTerm, MethodConfig, Track, TrainingPhase, Unsupported
 from methods.mixer import Mixer, MixerConfig
-from methods.routing import losses
-from methods.routing.auxiliary import RouterLosses
-from methods.routing.build import install_routed
-from methods.routing.composed import RoutedComposed
-from methods.routing.config import LossConfig
-from methods.routing.context import RoutingContext
-from methods.routing.linear import RoutedLinear
-from methods.routing.statistics import RoutingBatch
+from methods.routing import (
+    Comparison,
+    Expert,
+    LossConfig,
+    LossTerm,
+    MethodConfig,
+    RoutedComposed,
+    RoutedLinear,
+    RouterLosses,
+    RoutingBatch,
+    RoutingContext,
+    Track,
+    TrainingPhase,
+    Unsupported,
+    install_routed,
+    losses,
+)
 
 
 class TrainedExpertsConfig(MethodConfig):

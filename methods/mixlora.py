@@ -8,17 +8,27 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.base import Comparison, Expert, LossTerm, MethodConfig, Unsupported
 from methods.joint import ExpertsConfig, JointMethod, has_gated_blocks
-from methods.routing import losses
-from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.blocks import BlockComposed, install_blocks
-from methods.routing.config import RouteConfig, RouterConfig, StatisticsConfig
-from methods.routing.context import RoutingContext
-from methods.routing.ffn import PARTS
-from methods.routing.method import LinearRoutingConfig
-from methods.routing.providers import LinearRouter, Provider
-from methods.routing.statistics import RoutingBatch
+from methods.routing import (
+    PARTS,
+    AuxiliaryLoss,
+    BlockComposed,
+    Comparison,
+    Expert,
+    LinearRouter,
+    LinearRoutingConfig,
+    LossTerm,
+    MethodConfig,
+    Provider,
+    RouteConfig,
+    RouterConfig,
+    RoutingBatch,
+    RoutingContext,
+    StatisticsConfig,
+    Unsupported,
+    install_blocks,
+    losses,
+)
 
 
 class BlockRouterConfig(RouterConfig):

@@ -10,19 +10,31 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from methods.base import Expert, LossTerm, MethodConfig, TrainingPhase, Unsupported
-from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.build import Routing
-from methods.routing.composed import RoutedComposed
-from methods.routing.config import StatisticsConfig
-from methods.routing.context import RoutingContext, Side
-from methods.routing.linear import RoutedLinear
-from methods.routing.losses import negative_log_product
-from methods.routing.method import RoutedMethod
-from methods.routing.providers import Bank, Provider, wide, wide_linear, wide_parameter
-from methods.routing.sparsify import DENSE
-from methods.routing.statistics import RoutingBatch, expand_at
-from methods.seeding import generator
+from methods.routing import (
+    DENSE,
+    AuxiliaryLoss,
+    Bank,
+    Expert,
+    LossTerm,
+    MethodConfig,
+    Provider,
+    RoutedComposed,
+    RoutedLinear,
+    RoutedMethod,
+    Routing,
+    RoutingBatch,
+    RoutingContext,
+    Side,
+    StatisticsConfig,
+    TrainingPhase,
+    Unsupported,
+    expand_at,
+    generator,
+    negative_log_product,
+    wide,
+    wide_linear,
+    wide_parameter,
+)
 
 GateForm = Literal["blockdiag", "full", "input", "bottleneck"]
 _EPS = 1e-5
@@ -67,8 +79,6 @@ class MoleGate(Provider):
         gram: `[N, r, r]`, see `MoleBank`.
     """
 
-    trainable = True
-
     def __init__(
         self,
         config: GateConfig,
@@ -95,7 +105,6 @@ class MoleGate(Provider):
         log_tau = torch.tensor(math.log(config.tau), dtype=torch.float64)
         self.log_tau = wide_parameter(log_tau, site.weight) if config.tau_learn else None
         self._prepare(site)
-        self.remember()
 
     def _prepare(self, site: RoutedLinear) -> None:
         like = self.weight

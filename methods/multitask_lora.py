@@ -8,10 +8,8 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 from torch import nn
 
-from methods.base import Comparison, Expert, MethodConfig
 from methods.joint import JointConfig, JointMethod
-from methods.routing.build import install_hard
-from methods.routing.composed import RoutedComposed
+from methods.routing import Comparison, Expert, MethodConfig, RoutedComposed, install_hard
 
 
 class MultitaskConfig(JointConfig):

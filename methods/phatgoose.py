@@ -12,14 +12,23 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from methods.base import Composed, MethodConfig, Session, TrainingPhase
-from methods.routing.build import Routing
-from methods.routing.config import refuse_large_k
-from methods.routing.context import RoutingContext
-from methods.routing.linear import RoutedLinear
-from methods.routing.method import RoutedMethod
-from methods.routing.providers import Bank, Provider, wide, wide_linear, wide_parameter
-from methods.routing.sparsify import Sparsifier
+from methods.routing import (
+    Bank,
+    Composed,
+    MethodConfig,
+    Provider,
+    RoutedLinear,
+    RoutedMethod,
+    Routing,
+    RoutingContext,
+    Session,
+    Sparsifier,
+    TrainingPhase,
+    refuse_large_k,
+    wide,
+    wide_linear,
+    wide_parameter,
+)
 
 _EPS = 1e-5
 DEAD = 1e-4
@@ -53,14 +62,11 @@ class PhatgooseConfig(MethodConfig):
 class PhatgooseGates(Provider):
     """One gate vector v_n for each expert, all zero at the start. `PhatgooseBank` computes with them."""
 
-    trainable = True
-
     def __init__(self, site: RoutedLinear, context: RoutingContext) -> None:
         super().__init__()
         self.context = context
         zero = torch.zeros(site.in_features)
         self.gates = nn.ParameterList(wide_parameter(zero, site.weight) for _ in site.factors)
-        self.remember()
 
     def stacked(self, initial: bool = False) -> Tensor:
         """`[N, d_in]`, with graph."""

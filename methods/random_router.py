@@ -7,14 +7,16 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from methods.base import MethodConfig
-from methods.routing.build import Routing
-from methods.routing.config import refuse_large_k
-from methods.routing.context import RoutingContext
-from methods.routing.linear import RoutedLinear
-from methods.routing.method import RoutedMethod
-from methods.routing.providers import RandomRouter
-from methods.routing.sparsify import Sparsifier
+from methods.routing import (
+    MethodConfig,
+    RandomRouter,
+    RoutedLinear,
+    RoutedMethod,
+    Routing,
+    RoutingContext,
+    Sparsifier,
+    refuse_large_k,
+)
 
 
 class RandomRouteConfig(MethodConfig):

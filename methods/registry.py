@@ -2,7 +2,8 @@
 
 A method is a card `methods/cards/NAME.md`: Markdown with YAML front matter that names the class and the configuration
 that makes this name. Reading cards imports no torch; the class is imported when a method is created. Other packages
-add methods through the entry-point group `harness.methods`: each entry point names a package that holds cards.
+add methods through the entry-point group `harness.methods`: each entry point names a package that holds cards. A single
+file adds one through `bring`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from methods.naming import VariantError, display, flatten, nest, parse, parse_value
@@ -23,16 +25,19 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from methods.base import Method, Track
+    from methods.files import MethodFile
 
 __all__ = [
     "Card",
     "UnknownMethod",
     "VariantError",
+    "bring",
     "card",
     "cards",
     "config_keys",
     "create",
     "display",
+    "identity",
     "method_class",
     "names",
     "parse",
@@ -43,6 +48,8 @@ __all__ = [
 GROUP = "harness.methods"
 _FIELDS = {"name", "summary", "track", "class", "config", "paper", "trained", "task_identity", "order"}
 _TRACKS = ("compose", "joint", "reference")
+_AFTER_ALL = 10_000
+_BROUGHT: dict[str, MethodFile] = {}
 
 
 class UnknownMethod(UnknownName):
@@ -63,7 +70,9 @@ class Card:
         trained: what is trained, in words.
         task_identity: `needed` when the method is told the task at test time, else `not`.
         order: position in listings and tables.
-        source: the card's file.
+        source: the card's file, or the method's own.
+        text: the body where there is no card's file to read it from.
+        sha256: of a method's own file; empty for a packaged method, whose `version` says the same.
     """
 
     name: str
@@ -76,6 +85,8 @@ class Card:
     task_identity: str
     order: int
     source: Traversable = field(repr=False, compare=False)
+    text: str = field(default="", repr=False)
+    sha256: str = ""
 
     def sentence(self) -> str:
         """What is trained, and whether the task is known at test time."""
@@ -84,7 +95,7 @@ class Card:
 
     def body(self) -> str:
         """The card's text below the front matter, as Markdown."""
-        return split(self.source.read_text(encoding="utf-8"), self.source.name)[1] + "\n"
+        return self.text or split(self.source.read_text(encoding="utf-8"), self.source.name)[1] + "\n"
 
 
 def cards() -> dict[str, Card]:
@@ -93,16 +104,75 @@ def cards() -> dict[str, Card]:
     Raises:
         CardError: a card of ours that is malformed, or a name that two of them claim.
     """
-    return _read()[0]
+    found = _read()[0]
+    if not _BROUGHT:
+        return found
+    return _ordered(found | {name: _card_of(file) for name, file in _BROUGHT.items()})
 
 
 @cache
 def _read() -> tuple[dict[str, Card], dict[str, str]]:
-    """All cards in table order, and the installed packages of those that are not ours."""
+    """All packaged cards in table order, and the installed packages of those that are not ours."""
     found, packages = plugins.cards(
         "methods.cards", GROUP, read_card, lambda name: CardError(f"Two cards claim the method '{name}': rename one.")
     )
-    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0]))), packages
+    return _ordered(found), packages
+
+
+def _ordered(found: Mapping[str, Card]) -> dict[str, Card]:
+    return dict(sorted(found.items(), key=lambda item: (item[1].order, item[0])))
+
+
+def bring(path: Path) -> str:
+    """Make the method in a file known under the file's name; imports the file, and torch with it.
+
+    An edited file takes the place of what was brought from it before.
+
+    Returns:
+        The method's name.
+
+    Raises:
+        MethodFileError: see `methods.files.read_method`.
+        CardError: another method has that name.
+    """
+    from methods.files import method_name, read_method
+
+    path = path.resolve()
+    name = method_name(path)
+    before = _BROUGHT.get(name)
+    if before is None and name in cards():
+        raise CardError(
+            f"There is a method '{name}' already, so the one in {path} needs another name: rename the file."
+        )
+    new = read_method(path)
+    if before is not None and before.path != path and before.sha256 != new.sha256:
+        raise CardError(f"Two files hold a method '{name}', {before.path} and {path}: rename one.")
+    if before is None or (before.path, before.sha256) != (path, new.sha256):
+        _BROUGHT[name] = new
+    return name
+
+
+def identity(name: str) -> dict[str, str]:
+    """What tells one content of a method's own file from another, for hashes; empty for packaged methods."""
+    sha256 = card(name).sha256
+    return {"file.sha256": sha256} if sha256 else {}
+
+
+def _card_of(file: MethodFile) -> Card:
+    return Card(
+        name=file.name,
+        summary=file.summary,
+        track=file.cls.track,
+        target=f"{file.module}:{file.cls.__name__}",
+        config={},
+        paper=str(getattr(file.cls, "paper", "")),
+        trained=file.trained,
+        task_identity=file.task_identity,
+        order=_AFTER_ALL,
+        source=file.path,
+        text=file.text,
+        sha256=file.sha256,
+    )
 
 
 def read_card(file: Traversable) -> Card:

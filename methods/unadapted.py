@@ -7,8 +7,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from methods.base import Composed, Expert, Method, Track
-from methods.routing.context import RoutingContext
+from methods.routing import Composed, Expert, Method, RoutingContext, Track
 
 
 class Unadapted(Method):

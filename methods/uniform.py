@@ -7,9 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from methods.base import Composed, Expert, Method
-from methods.routing.build import install_static
-from methods.routing.inject import check_architecture
+from methods.routing import Composed, Expert, Method, check_architecture, install_static
 
 
 class Uniform(Method):

@@ -11,16 +11,25 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from methods.base import Expert, MethodConfig, TrainingPhase
-from methods.routing.build import Routing, install_routed
-from methods.routing.composed import RoutedComposed
-from methods.routing.context import RoutingContext, Side
-from methods.routing.linear import RoutedLinear
-from methods.routing.method import RoutedMethod
-from methods.routing.providers import Bank, Provider, wide, wide_parameter
-from methods.routing.sides import reads_encoder
-from methods.routing.sparsify import DENSE
-from methods.seeding import generator
+from methods.routing import (
+    DENSE,
+    Bank,
+    Expert,
+    MethodConfig,
+    Provider,
+    RoutedComposed,
+    RoutedLinear,
+    RoutedMethod,
+    Routing,
+    RoutingContext,
+    Side,
+    TrainingPhase,
+    generator,
+    install_routed,
+    reads_encoder,
+    wide,
+    wide_parameter,
+)
 
 
 class XloraConfig(MethodConfig):

@@ -65,7 +65,7 @@ class TaskCard(_Model):
     letters: bool = Field(default=False, description="Whether `prompt=letters` changes its requests.")
     chance: float | None = Field(default=None, description="Uniform guess on the official evaluation split.")
     majority: float | None = Field(default=None, description="Most frequent gold there.")
-    sources: tuple[Literal["bundled", "hub", "dir"], ...]
+    sources: tuple[Literal["bundled", "hub", "dir", "file"], ...]
     parts: dict[Literal["bundled", "hub"], PartSizes] = Field(default={}, description="Sizes of the parts.")
     references: tuple[str, ...] = Field(default=(), description="Papers and pages.")
     body: str = ""

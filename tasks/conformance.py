@@ -6,6 +6,7 @@ perfect and of a guessing model are made up here.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections import Counter
@@ -15,6 +16,7 @@ from typing import Any
 from results.ground.digest import unit_interval, wide_seed
 from tasks import registry
 from tasks.base import PARTS, BoundTask, Doc, Request, ScoredItem
+from tasks.card_conformance import card_is_sound
 from tasks.wording import normalised
 
 SAMPLE = 150
@@ -120,6 +122,9 @@ def guessing_is_at_chance(task: BoundTask) -> None:
         assert task.chance() == 0, f"{task.name}: open generation has no chance level."
         assert task.majority() is None, f"{task.name}: open generation has no majority level."
         return
+    if all(len(task.requests(doc, 0)) == 1 for doc in _items(task)):
+        assert task.chance() == 0, f"{task.name}: a single continuation has no chance level."
+        return
     limited = _limited(task, SAMPLE)
     docs = limited.eval_docs()
     lengths = [[len(request.continuation) for request in limited.requests(doc, 0)] for doc in docs]
@@ -195,11 +200,13 @@ def name_carries_settings(task: BoundTask) -> None:
 
 
 def bits_per_byte_is_a_likelihood(task: BoundTask) -> None:
-    """Generative tasks measure their gold answer in bits per byte."""
+    """Generative tasks measure their gold answer in bits per byte, unless lm-eval's metrics are all they have."""
     if not task.generative:
         return
     doc = _items(task)[0]
     request = task.gold_request(doc, 0)
+    if request is None and "bits_per_byte" not in registry.card(task.name).metrics:
+        return
     assert request is not None, f"{task.name}: a generative task needs a gold request."
     one_bit_each = -math.log(2) * len(request.continuation.encode())
     value = task.gold_bits_per_byte(doc, one_bit_each)
@@ -207,6 +214,7 @@ def bits_per_byte_is_a_likelihood(task: BoundTask) -> None:
 
 
 CHECKS: tuple[Callable[[BoundTask], None], ...] = (
+    card_is_sound,
     parts_are_there,
     ids_are_unique,
     parts_are_disjoint,
@@ -246,6 +254,8 @@ def _gold(task: BoundTask, doc: Doc) -> Request:
         return request
     target = task.example(doc).target
     requests = task.requests(doc, 0)
+    if task.generative:
+        return dataclasses.replace(requests[0], kind="loglikelihood", continuation=target)
     matching = [request for request in requests if request.continuation == target]
     assert matching, f"{task.name}: the gold of {doc.id} is none of its {len(requests)} choices."
     return matching[0]

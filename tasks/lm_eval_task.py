@@ -38,6 +38,7 @@ from tasks.flan import FLAN
 from tasks.metrics import metric
 from tasks.row_task import LoadedRows, RowTask, chosen
 from tasks.sources.base import Row, Source, View
+from tasks.sources.mixed import source_of
 
 if TYPE_CHECKING:
     from tasks.lm_eval_adapter import Prompter
@@ -79,7 +80,7 @@ class LmEvalBound(BoundTask):
         self.primary = "acc" if task.lists_letters(settings) else card.primary
         names = ["acc"] if task.lists_letters(settings) else card.metrics
         self.metrics: Sequence[MetricInfo] = [metric(name) for name in names]
-        self._fewshot = FewShot(card.name, rows.parts["expert-train"], settings.shots or 0, settings.fewshot)
+        self._fewshot = FewShot(card.name, rows.examples, settings.shots or 0, settings.fewshot)
         self._prefixes: dict[tuple[str, ...], str] = {}
 
     def with_settings(self, settings: TaskSettings) -> LmEvalBound:
@@ -242,6 +243,7 @@ class LmEvalTask(RowTask):
 
     def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> LmEvalBound:
         """Load rows, divide them, and join them with lm-eval's prompts and metrics."""
+        source = source_of(source, self.card.dataset)
         return self.join(self.load(source), source.kind, settings, chat)
 
     def join(
@@ -257,7 +259,7 @@ class LmEvalTask(RowTask):
 
         shots = self.card.shots if settings.shots is None else settings.shots
         settings = settings.model_copy(update={"shots": shots})
-        available = len(rows.parts["expert-train"])
+        available = len(rows.examples)
         if shots > available:
             raise TaskUnavailable(
                 f"{self.name} is asked for {shots} few-shot examples, but the source ({source}) has {available} "

@@ -1,13 +1,15 @@
 """All tasks by name. Names come from the cards; a task's code is imported when it is created.
 
 An outside package adds tasks through an entry point of the group `harness.tasks` whose value is one of its packages:
-every Markdown card in that package is one task, and the card's `class` names the code.
+every Markdown card in that package is one task, and the card's `class` names the code. A single file adds one through
+`bring`.
 """
 
 from __future__ import annotations
 
 import re
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.ground import plugins
@@ -17,8 +19,10 @@ from tasks.card import TaskCard, read_card
 
 if TYPE_CHECKING:
     from tasks.base import Task
+    from tasks.files import TaskFile
 
 ENTRY_POINTS = "harness.tasks"
+_BROUGHT: dict[str, TaskFile] = {}
 _DISPLAY = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<shots>\d+)-shot)?")
 
 
@@ -54,8 +58,42 @@ def create(name: str) -> Task:
         PluginError: the installed package that it comes from is broken.
     """
     found = card(name)
+    if name in _BROUGHT:
+        return _BROUGHT[name].task
     task: Task = plugins.target("task", name, found.target, _read()[1].get(name), lambda made: made(found))
     return task
+
+
+def bring(path: Path, *, functions: bool = False) -> str:
+    """Make the task in a file known: rows under the file's name, a task file of lm-eval under the name it gives itself.
+
+    An edited file takes the place of what was brought from it before.
+
+    Args:
+        path: of the file.
+        functions: whether a task file of lm-eval may name Python functions, which are run.
+
+    Returns:
+        The task's name.
+
+    Raises:
+        TaskFileError, SourceError: see `tasks.files.read_task_file`.
+        DuplicateTask: another task or expert has that name.
+    """
+    from tasks.files import read_task_file
+
+    path = path.resolve()
+    new = read_task_file(path, functions=functions)
+    name, before = new.card.name, _BROUGHT.get(new.card.name)
+    if before is None and name in _cards():
+        raise DuplicateTask(f"There is a task '{name}' already, so the one in {path} needs another name: rename it.")
+    served = sorted(other.name for other in _cards().values() if other.expert == name and other.name != name)
+    if served:
+        raise DuplicateTask(f"'{name}' is the expert of {' and '.join(served)}: give the task in {path} another name.")
+    if before is not None and before.path != path and before.sha256 != new.sha256:
+        raise DuplicateTask(f"Two files hold a task '{name}', {before.path} and {path}: rename one.")
+    _BROUGHT[name] = new
+    return name
 
 
 def parse(display: str) -> tuple[str, int | None]:
@@ -76,7 +114,7 @@ def display(name: str, shots: int | None) -> str:
 
 
 def _cards() -> dict[str, TaskCard]:
-    return _read()[0]
+    return _read()[0] | {name: file.card for name, file in _BROUGHT.items()} if _BROUGHT else _read()[0]
 
 
 @cache

@@ -11,20 +11,36 @@ from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
 from tasks.card import TaskCard
 from tasks.parts import KeyedDoc, make_parts
 from tasks.sources.base import Row, Source, SourceError
+from tasks.sources.mixed import source_of
 from tasks.wording import normalised
 
-_IN_WORDS = {"bundled": "--data bundled", "dir": "--data DIR with {folder}", "hub": "--data hub ({hub_id})"}
+_IN_WORDS = {
+    "bundled": "--data bundled",
+    "dir": "--data DIR with {folder}",
+    "hub": "--data hub ({hub_id})",
+    "file": "its own file",
+}
 
 
 @dataclass(frozen=True)
 class LoadedRows:
-    """The rows of a task, divided. `split_rows` counts what was found in each official split that was read."""
+    """The rows of a task, divided.
+
+    `split_rows` counts what was found in each official split that was read. `shown` are the rows that few-shot examples
+    are drawn from where these are not the expert-train part.
+    """
 
     parts: Mapping[Part, Sequence[Doc]]
     origin: str
     fingerprint: str
     deviations: tuple[str, ...]
     split_rows: Mapping[str, int]
+    shown: Sequence[Doc] | None = None
+
+    @property
+    def examples(self) -> Sequence[Doc]:
+        """The rows that few-shot examples are drawn from."""
+        return self.parts["expert-train"] if self.shown is None else self.shown
 
 
 class RowTask(Task):
@@ -43,6 +59,7 @@ class RowTask(Task):
 
     def check(self, source: Source) -> None:
         """Make sure that the source has at least one of the task's splits, without reading any."""
+        source = source_of(source, self.card.dataset)
         if not self._available(source):
             raise TaskUnavailable(
                 f"The task {self.name} is not in {source.describe()}: it is available with "
@@ -76,6 +93,7 @@ class RowTask(Task):
             TaskUnavailable: the source has none of the splits.
             SourceError: rows cannot be read or lack a column.
         """
+        source = source_of(source, self.card.dataset)
         self.check(source)
         splits: dict[str, list[KeyedDoc]] = {}
         deviations: list[str] = []
@@ -91,7 +109,7 @@ class RowTask(Task):
         return LoadedRows(
             parts=parts,
             origin=source.origin(self.card.dataset),
-            fingerprint=_fingerprint(parts),
+            fingerprint=fingerprint(parts),
             deviations=(*deviations, *notes),
             split_rows={split: len(rows) for split, rows in splits.items()},
         )
@@ -117,7 +135,7 @@ class RowTask(Task):
             yield KeyedDoc(Doc(name, row), self.input_text(row))
 
 
-def _fingerprint(parts: Mapping[Part, Sequence[Doc]]) -> str:
+def fingerprint(parts: Mapping[Part, Sequence[Doc]]) -> str:
     """Hash over part, id and content of every row; the order of rows doesn't count."""
     rows: list[str] = []
     for part in PARTS:

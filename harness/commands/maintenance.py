@@ -68,11 +68,14 @@ def check_command(name: str | None, data: str) -> None:
         HarnessError: no method or task has that name, there is no such source, or it lacks the task.
     """
     from harness.models import quiet_libraries
+    from harness.plugins import named
     from harness.sources import open_source
     from methods import conformance as method_conformance
     from methods import registry as methods
     from tasks import registry as tasks
 
+    if name is not None:
+        name = named(name)
     if name is not None and name not in methods.names() and name not in tasks.names():
         raise unknown("method or task", name, [*methods.names(), *tasks.names()])
     quiet_libraries()

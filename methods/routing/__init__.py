@@ -1,1 +1,102 @@
-"""Routed linear layers and their parts."""
+"""Routed linear layers and their parts: one face for everything that a router method needs.
+
+    from methods.routing import LinearRouter, MethodConfig, Provider, RoutedMethod, Routing, Sparsifier, TrainingPhase
+
+A router method is usually a subclass of `RoutedMethod` whose `routing` names a weight provider (`LinearRouter`, or a
+`Provider` of its own), a `Sparsifier` and an `AuxiliaryLoss`. The contract of methods (`Method`, `Composed`, `Expert`)
+stands here too. Importing this package does not import torch; asking it for a name does.
+"""
+
+# ruff: noqa: F405 (a test compares the names with those of the module that has them)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from methods.routing.face import *  # noqa: F403
+
+__all__ = [
+    "DENSE",
+    "PARTS",
+    "AuxConfig",
+    "AuxiliaryLoss",
+    "Bank",
+    "BlockComposed",
+    "Budget",
+    "Comparison",
+    "Composed",
+    "CountedTokens",
+    "EntropyConfig",
+    "Expert",
+    "HardRouting",
+    "InputGroup",
+    "Kept",
+    "LinearBank",
+    "LinearRouter",
+    "LinearRoutingConfig",
+    "LinearlyRouted",
+    "LossConfig",
+    "LossTerm",
+    "MakeLoss",
+    "MakeProvider",
+    "Method",
+    "MethodConfig",
+    "Provider",
+    "RandomRouter",
+    "RouteConfig",
+    "RoutedComposed",
+    "RoutedLinear",
+    "RoutedMethod",
+    "Router",
+    "RouterConfig",
+    "RouterLosses",
+    "Routing",
+    "RoutingBatch",
+    "RoutingContext",
+    "Scope",
+    "Session",
+    "Side",
+    "SiteFactors",
+    "Sparsifier",
+    "StatisticsConfig",
+    "TermConfig",
+    "Track",
+    "TrainingPhase",
+    "Unsupported",
+    "WeightSource",
+    "added",
+    "check_architecture",
+    "expand_at",
+    "gated_blocks",
+    "generator",
+    "input_groups",
+    "install_blocks",
+    "install_hard",
+    "install_routed",
+    "install_static",
+    "layer_of",
+    "losses",
+    "mean_entropy",
+    "negative_log_product",
+    "reads_encoder",
+    "refuse_large_k",
+    "seed_from",
+    "stacked_A",
+    "stacked_B",
+    "wide",
+    "wide_linear",
+    "wide_parameter",
+    "z_loss",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        # By name, so that the parts may import one another through this package's folder.
+        return getattr(importlib.import_module("methods.routing.face"), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

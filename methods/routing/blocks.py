@@ -98,7 +98,7 @@ def install_blocks(
     for path, base in found.items():
         gate = base.gate_proj
         assert isinstance(gate, nn.Linear)
-        made = provider(path, gate)
+        made = provider(path, gate).settled(gate.weight)
         routers.append(Router([path], [made], sparsifier, context, jitter=jitter))
         factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in PARTS}
         blocks.append(RoutedBlock(path, base, factors, made, routers[-1], dropout=dropout))

@@ -166,7 +166,7 @@ def _source(
         providers = []
         for name, owner in zip(names, owners, strict=True):
             site = sites[owner]
-            site.provider = routing.provider(name, site)
+            site.provider = routing.provider(name, site).settled(site.weight)
             providers.append(site.provider)
         return Router(owners, providers, routing.sparsifier, context.side(owners[0]), jitter=routing.jitter)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
+import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -17,7 +18,8 @@ from methods.routing.config import RouteConfig, RouterConfig
 from methods.routing.context import RoutingContext
 from methods.routing.inject import check_architecture
 from methods.routing.linear import RoutedLinear
-from methods.routing.providers import LinearRouter
+from methods.routing.providers import LinearRouter, Provider
+from methods.seeding import seed_from
 
 MIN_SEQUENCES = 8
 """Sequences that a micro-batch must hold for statistics taken inside it."""
@@ -61,7 +63,14 @@ class RoutedMethod(Method):
         """See `Method.install`."""
         context = RoutingContext()
         routing = self.routing(context, [expert.name for expert in experts], seed)
-        return install_routed(model, experts, context, routing, fuse=self.fuse)
+
+        def seeded(name: str, site: RoutedLinear) -> Provider:
+            # For providers whose modules draw from torch's own generator, such as `nn.Linear`.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed_from("provider", name, seed))
+                return routing.provider(name, site)
+
+        return install_routed(model, experts, context, replace(routing, provider=seeded), fuse=self.fuse)
 
     def fit(self, composed: Composed, session: Session) -> None:
         """Train routers, and parameters of the loss, on the routing data.

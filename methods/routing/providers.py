@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -41,19 +41,31 @@ def wide_parameter(values: Tensor, like: Tensor) -> nn.Parameter:
 class Provider(nn.Module):
     """One router: logits over experts for each token.
 
-    A subclass needs `forward`, or a `bank` that computes several routers at once.
+    A subclass needs `forward`, or a `bank` that computes several routers at once, and nothing else: its parameters are
+    trained, saved and counted, they follow from the run's seed also where its modules draw their own, and they are kept
+    in the type that routing is computed in, as are `x` and `h`.
     """
 
-    trainable = False
+    @property
+    def trainable(self) -> bool:
+        """Whether fitting moves its logits; by default, whether it has parameters."""
+        return next(self.parameters(), None) is not None
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """Logits `[..., N]`.
 
         Args:
-            x: the site's input `[..., d_in]`.
-            h: the experts' shrunk inputs `A_n x`, `[..., N, r]`.
+            x: the site's input `[..., d_in]`, float32 or float64.
+            h: the experts' shrunk inputs `A_n x`, `[..., N, r]`, in the same type.
         """
         raise NotImplementedError
+
+    def settled(self, like: Tensor) -> Self:
+        """Itself on the device of `like` and in its routing type, with its start remembered; done when it is put in."""
+        self.to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
+        if not hasattr(self, "_initial"):
+            self.remember()
+        return self
 
     @classmethod
     def bank(cls, providers: Sequence[Any]) -> Bank:
@@ -99,10 +111,12 @@ class Bank:
             products: `x rows^T` `[..., n_rows]` where it has been computed already.
             initial: with the parameters of the start instead of the trained ones.
         """
-        if initial:
-            each = [functional_call(p, p._initial, (x, h[..., k, :, :])) for k, p in enumerate(self.providers)]
-        else:
-            each = [provider(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
+        with torch.autocast(x.device.type, enabled=False):
+            x, h = wide(x), wide(h)
+            if initial:
+                each = [functional_call(p, p._initial, (x, h[..., k, :, :])) for k, p in enumerate(self.providers)]
+            else:
+                each = [provider(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
         return torch.stack(each, -2)
 
     def initial_logits(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor | None:
@@ -116,8 +130,6 @@ class LinearRouter(Provider):
     R is drawn from N(0, init_std^2) seeded by (seed, name), c is 0 and tau = exp(rho).
     """
 
-    trainable = True
-
     def __init__(self, n_experts: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()
         self.config = config
@@ -126,7 +138,6 @@ class LinearRouter(Provider):
         self.bias = wide_parameter(torch.zeros(n_experts), like) if config.bias else None
         log_tau = torch.tensor(math.log(config.tau), dtype=torch.float64)
         self.log_tau = wide_parameter(log_tau, like) if config.tau_learn else None
-        self.remember()
 
     @classmethod
     def bank(cls, providers: Sequence[Any]) -> Bank:

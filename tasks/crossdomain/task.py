@@ -10,7 +10,7 @@ from tasks.base import PARTS, Doc, Part, TaskSettings
 from tasks.judged import JudgedTask
 from tasks.parts import KeyedDoc
 from tasks.row_task import LoadedRows
-from tasks.sources import DirectorySource, Source
+from tasks.sources import DirectorySource, Source, source_of
 from tasks.sources.base import Row
 
 
@@ -28,11 +28,11 @@ class CrossDomain(JudgedTask):
 
     def check(self, source: Source) -> None:
         """Make sure that the source has a made set."""
-        super().check(_data_directory(source))
+        super().check(self._data_directory(source))
 
     def load(self, source: Source) -> LoadedRows:
         """The rows, with a note on who wrote the questions."""
-        rows = super().load(_data_directory(source))
+        rows = super().load(self._data_directory(source))
         models = ", ".join(sorted({str(doc.row["model"]) for doc in rows.parts["eval"]}))
         note = f"The questions were written by {models}; the paper's own set is not published."
         return dataclasses.replace(rows, deviations=(*rows.deviations, note))
@@ -51,9 +51,9 @@ class CrossDomain(JudgedTask):
         """The worked solution and the result."""
         return f"{row['solution']}\nFinal answer: {row['answer']}"
 
-
-def _data_directory(source: Source) -> Source:
-    """The data directory around a made set's own folder, when that was given; else the source as it is."""
-    if isinstance(source, DirectorySource) and (source.root / "set.json").is_file():
-        return DirectorySource(source.root.resolve().parent.parent)
-    return source
+    def _data_directory(self, source: Source) -> Source:
+        """The data directory around a made set's own folder, when that was given; else the source as it is."""
+        source = source_of(source, self.card.dataset)
+        if isinstance(source, DirectorySource) and (source.root / "set.json").is_file():
+            return DirectorySource(source.root.resolve().parent.parent)
+        return source

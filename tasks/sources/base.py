@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 from results.ground.errors import HarnessError
 
-Kind = Literal["bundled", "dir", "hub"]
+Kind = Literal["bundled", "dir", "hub", "mixed", "file"]
 Row = dict[str, Any]
 View = dict[str, Any]
 """A row as a template wants it."""

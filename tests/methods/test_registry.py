@@ -127,15 +127,6 @@ def test_config_keys_hold_defaults() -> None:
     assert registry.config_keys("base") == {}
 
 
-def test_cards_agree_with_their_classes() -> None:
-    for name in registry.names():
-        card, method = registry.card(name), registry.create(name)
-        assert card.track == method.track, name
-        assert (card.task_identity == "needed") == method.uses_task_identity, name
-        assert method.name == name
-        assert card.body().startswith(f"# {name}\n"), name
-
-
 def outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str | None = None) -> None:
     """Install a package of cards and announce it as an entry point."""
     (tmp_path / "outside_cards").mkdir()
