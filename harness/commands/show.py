@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 
 def show_command(name: str) -> None:
-    """Print what is known about one name.
+    """Print what is known about one name, or about what a file brings along.
 
     Raises:
         HarnessError: nothing has that name.
     """
+    from harness.plugins import named
+
+    name = named(name)
     for kind, show in _SHOWS.items():
         if name in names(kind):
             show(name)
