@@ -47,7 +47,7 @@ def doctor() -> None:
 
 @tools.command()
 def check(
-    name: Annotated[str | None, typer.Argument(help="A method or task; default: all.")] = None,
+    name: Annotated[str | None, typer.Argument(help="A method or task, or a file of one; default: all.")] = None,
     data: Annotated[
         str, typer.Option(help="Rows that tasks are checked on: bundled, hub, or a directory.")
     ] = "bundled",
@@ -56,6 +56,18 @@ def check(
     from harness.commands.maintenance import check_command
 
     check_command(name, data)
+
+
+@tools.command()
+def new(
+    kind: Annotated[str, typer.Argument(help="method or task.")],
+    name: Annotated[str, typer.Argument(help="Its name, e.g. my-router.")],
+    output: Annotated[Path | None, typer.Option(help="New folder; default one of that name here.")] = None,
+) -> None:
+    """Write a package with a method or task of your own, which passes `harness check` as it is."""
+    from harness.commands.new import new_command
+
+    new_command(kind, name, output)
 
 
 @tools.command()
