@@ -59,7 +59,11 @@ def list_(
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A method, task, preset, table, or model; or a file of one of the first two.")]) -> None:
+def show(
+    name: Annotated[
+        str, typer.Argument(help="A method, task, preset, table, or model; or a file of one of the first two.")
+    ],
+) -> None:
     """Show the card of a method or task, or a preset's resolved settings."""
     from harness.commands.listing import show_command
 
