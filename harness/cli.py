@@ -83,7 +83,12 @@ def list_(
 
 @app.command(rich_help_panel=KNOW)
 def show(
-    name: Annotated[str, typer.Argument(help="Whatever `harness list` knows.", autocompletion=completion("shown"))],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Whatever `harness list` knows, or a file of a method or task.", autocompletion=completion("shown")
+        ),
+    ],
 ) -> None:
     """Show the card of a method or task, a preset's resolved settings, or what a table or model is."""
     from harness.commands.show import show_command

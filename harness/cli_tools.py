@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_options import INSTALLATION, KNOW, completion, listed
+from harness.cli_options import INSTALLATION, KNOW, SHARE, completion, listed
 
 tools = typer.Typer(rich_markup_mode=None)
 
@@ -42,7 +42,8 @@ def doctor() -> None:
 @tools.command(rich_help_panel=INSTALLATION)
 def check(
     name: Annotated[
-        str | None, typer.Argument(help="A method or task; default: all.", autocompletion=completion("checked"))
+        str | None,
+        typer.Argument(help="A method or task, or a file of one; default: all.", autocompletion=completion("checked")),
     ] = None,
     data: Annotated[
         str,
@@ -55,6 +56,18 @@ def check(
     from harness.commands.maintenance import check_command
 
     check_command(name, data)
+
+
+@tools.command(rich_help_panel=SHARE)
+def new(
+    kind: Annotated[str, typer.Argument(help="method or task.", autocompletion=completion("plug-ins"))],
+    name: Annotated[str, typer.Argument(help="Its name, e.g. my-router.")],
+    output: Annotated[Path | None, typer.Option(help="New folder; default one of that name here.")] = None,
+) -> None:
+    """Write a package with a method or task of your own, which passes `harness check` as it is."""
+    from harness.commands.new import new_command
+
+    new_command(kind, name, output)
 
 
 @tools.command(rich_help_panel=INSTALLATION)

@@ -138,6 +138,16 @@ def read_row_task(path: Path) -> RowFileTask:
     return RowFileTask(_card(path, rows, unused), RowFileSource(path, rows))
 
 
+def read_rows_beside(module: Path, name: str) -> RowFileSource:
+    """The rows that a packaged task keeps beside its module.
+
+    Raises:
+        SourceError: see `tasks.row_file.read_row_file`.
+    """
+    path = module.resolve().with_name(name)
+    return RowFileSource(path, read_row_file(path)[0])
+
+
 def _card(path: Path, rows: Sequence[Row], unused: Sequence[str]) -> TaskCard:
     name, columns = file_name(path), tuple(rows[0])
     choices = [len(row["choices"]) for row in rows] if "choices" in columns else []

@@ -226,6 +226,7 @@ COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "forms": _forms,
     "benchmarks": _benchmarks,
     "checked": lambda: [*names("methods"), *names("tasks")],
+    "plug-ins": lambda: ["method", "task"],
     "made-sets": lambda: ["math-medical", "math-coding"],
     "sources": lambda: ["bundled", "hub"],
     "clocks": lambda: ["wall", "cpu"],
