@@ -135,7 +135,12 @@ def report(
 
 @app.command(rich_help_panel=LOOK)
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folder of a run, or of several to be compared with each other.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder of a run, or of several to be compared with each other.", autocompletion=completion("runs")
+        ),
+    ],
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated; default all of the runs.", autocompletion=completion("methods"))
     ] = None,

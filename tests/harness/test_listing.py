@@ -23,11 +23,12 @@ from results.ground.errors import HarnessError
 
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.
 FREE = {
-    "run": {"seeds", "shots", "limit", "settings", "output"},
-    "reproduce": {"seeds", "shots", "limit", "settings", "output"},
-    "ablate": {"seeds", "shots", "limit", "settings", "output"},
+    "run": {"seeds", "shots", "limit", "settings", "output", "include"},
+    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include"},
+    "ablate": {"seeds", "shots", "limit", "settings", "output", "include"},
     "report": {"label", "caption", "rename", "columns"},
     "export": {"output", "seed", "variant"},
+    "publish": {"to", "seed", "variant", "dry_run"},
     "rescore": {"sets"},
     "make-crossdomain": {"n", "output", "sets"},
     "merge": {"output"},
