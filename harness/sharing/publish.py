@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CARD = "README.md"
 _VERBATIM = ("tokenizer.json", "vocab.json")
 """Files whose texts are a vocabulary, in which anything may stand."""
-_PLACES = ("location", "source", "base_model_name_or_path", "name_or_path", "_name_or_path")
+_PLACES = ("location", "name", "source", "base_model_name_or_path", "name_or_path", "_name_or_path")
 
 
 @dataclass(frozen=True)
