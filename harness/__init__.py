@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from os import PathLike
     from typing import Any, Unpack
 
-    from harness.options import RunOptions
+    from harness.planning.options import RunOptions
     from harness.runs import Run
     from tasks import judge as judge
 
@@ -57,8 +57,8 @@ def run(
         into: a run to extend: settings that are not given are as they are there.
         executor: `local` or `ray`.
         replace: start the folder anew instead of extending what it holds.
-        options: see `harness.options.RunOptions`: methods, tasks, model, data, seeds, experts, shots, limit, settings
-            (`{"routers.lr": 1e-3, "methods.mixer.loss.outer": 0.5}`), transfer_from, tune, device, min_isolation.
+        options: see `harness.planning.options.RunOptions`: methods, tasks, model, data, seeds, experts, shots, limit,
+            settings (`{"routers.lr": 1e-3, "methods.mixer.loss.outer": 0.5}`), transfer_from, tune, device, ...
 
     Returns:
         The run. Cells that failed have records that say why; `run.records()` shows them.
@@ -68,9 +68,9 @@ def run(
     """
     from pathlib import Path
 
-    from harness.options import configuration
+    from harness.planning.options import configuration
+    from harness.planning.variants import Variant, of_run
     from harness.runs import Run
-    from harness.variants import Variant, of_run
     from results.ground.errors import HarnessError
 
     folder: Path | None

@@ -10,7 +10,7 @@ from typing import Annotated, Unpack
 import typer
 
 from harness import __version__
-from harness.cli_options import (
+from harness.commands.arguments import (
     COMPARE,
     INSTALLATION,
     KNOW,
@@ -23,9 +23,9 @@ from harness.cli_options import (
     completion,
     listed,
 )
-from harness.cli_tools import tools
 from harness.commands.options import takes
-from harness.options import ExecutionOptions, RunOptions
+from harness.commands.tools import tools
+from harness.planning.options import ExecutionOptions, RunOptions
 from results.ground.errors import HarnessError
 
 app = typer.Typer(

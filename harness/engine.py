@@ -11,10 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import estimate
-from harness.backlog import Backlog
 from harness.facts import Facts
-from harness.plan import Cell, ExpertPlan, Plan
+from harness.planning import estimate
+from harness.planning.backlog import Backlog
+from harness.planning.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
@@ -25,9 +25,9 @@ from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
 
 if TYPE_CHECKING:
-    from harness.evaluate import Evaluator
+    from harness.evaluation.cells import Evaluator
     from harness.models import BaseModel, LoadedModels
-    from harness.session import TrainingData
+    from harness.training.session import TrainingData
     from methods.base import Composed
 
 
@@ -69,7 +69,7 @@ class Engine:
     def data(self) -> TrainingData:
         """Encoded training rows, made on first use."""
         if self._data is None:
-            from harness.session import TrainingData
+            from harness.training.session import TrainingData
 
             self._data = TrainingData(self.plan, self.base)
         return self._data
@@ -90,7 +90,7 @@ class Engine:
             self._failed_experts[expert.key] = self._failure(f"expert {expert.name}", error)
 
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
-        from harness.experts import train_expert
+        from harness.training.experts import train_expert
 
         weight = self.facts.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
         with progress.job(f"expert {expert.name} (seed {expert.seed})", weight) as on_step:
@@ -135,7 +135,7 @@ class Engine:
 
     def _evaluate_all(self, cells: Sequence[Cell], progress: Progress) -> str | None:
         """Evaluate cells of one composed model; the reason why one could not be, if so."""
-        from harness.evaluate import Evaluator
+        from harness.evaluation.cells import Evaluator
 
         lost = [self._failed_experts[expert.key] for expert in cells[0].pool if expert.key in self._failed_experts]
         if lost:
@@ -182,7 +182,7 @@ class Engine:
 
     def expert_folder(self, plan: ExpertPlan) -> Path:
         """The adapter directory of one expert of the pool: its stage, or where it lies outside."""
-        from harness.experts import outside_folder
+        from harness.training.experts import outside_folder
 
         folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.find(EXPERT, plan.key)
         if folder is None:
@@ -198,8 +198,8 @@ class Engine:
         return expert
 
     def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
-        from harness.session import EngineSession
-        from harness.tuning import trial_scales, tuned_fit
+        from harness.training.session import EngineSession
+        from harness.training.tuning import trial_scales, tuned_fit
 
         weight = self.facts.seconds(estimate.fit_work(self.plan, cell.method.method))
         with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
@@ -234,7 +234,7 @@ class Engine:
         self.observer.fit(cell.spec.method, cell.seed, session.log, task)
 
     def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
-        from harness.evaluate import evaluate
+        from harness.evaluation.cells import evaluate
 
         weight = self.facts.seconds(estimate.evaluation_work(cell))
         with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:

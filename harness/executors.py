@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
     from harness.engine import Engine
+    from harness.planning.config import RunConfig
     from harness.progress import Progress
 
 

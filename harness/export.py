@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from harness import models
 from harness.engine import Engine
-from harness.plan import Cell
+from harness.planning.plan import Cell
 from harness.progress import Progress
 from results.ground.errors import HarnessError
 from results.ground.names import unknown

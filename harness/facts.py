@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness import estimate
+from harness.planning import estimate
 from harness.provenance import environment
-from harness.tuning import trial_scales
+from harness.training.tuning import trial_scales
 from results.schema import Budget, Environment, ModelProvenance
 
 if TYPE_CHECKING:
-    from harness.plan import Cell, Plan
+    from harness.planning.plan import Cell, Plan
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from results.ground.names import unknown
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.config import ModelSection, RunConfig
+    from harness.planning.config import ModelSection, RunConfig
 
 
 @dataclass(frozen=True)

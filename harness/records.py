@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from harness.backlog import costs
+from harness.planning.backlog import costs
 from results.schema import (
     Cost,
     DataProvenance,
@@ -18,7 +18,7 @@ from results.schema import (
 
 if TYPE_CHECKING:
     from harness.facts import Facts
-    from harness.plan import Cell
+    from harness.planning.plan import Cell
     from results.stages import Stages
 
 
@@ -29,7 +29,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
         facts: of the cell's plan.
         stages: say what the stages behind the cell cost.
         cell: the cell.
-        outputs: what `harness.evaluate.evaluate` returned.
+        outputs: what `harness.evaluation.cells.evaluate` returned.
     """
     bound = cell.task.bound
     docs = bound.eval_docs()

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import models
-from harness.backlog import Job, stage_names
-from harness.choices import ask_scoring
-from harness.config import validate
 from harness.engine import Engine
 from harness.executors import EXECUTORS, Work
-from harness.plan import Cell, Plan
+from harness.planning.backlog import Job, stage_names
+from harness.planning.choices import ask_scoring
+from harness.planning.config import validate
+from harness.planning.plan import Cell, Plan
+from harness.planning.sources import open_source
+from harness.planning.variants import Variant, changed, default_folder, planned_variant
 from harness.progress import Progress
-from harness.sources import open_source
 from harness.tracking.observer import Observer
-from harness.variants import Variant, changed, default_folder, planned_variant
 from harness.views import View
 from results.ground.errors import HarnessError
 from results.ground.names import unknown

@@ -39,9 +39,9 @@ def engine(options: Options) -> Iterator[Row]:
 
 def run(options: Options, folder: Path) -> None:
     """The preset's run, and its table."""
-    from harness.options import RunOptions, configuration
+    from harness.planning.options import RunOptions, configuration
+    from harness.planning.variants import Variant
     from harness.runs import Run
-    from harness.variants import Variant
     from methods import registry
     from reports import api
 
@@ -79,7 +79,9 @@ class Stopwatch:
 def watched(clock: Stopwatch) -> Iterator[None]:
     """Time the model's arithmetic inside the block: passes of every model that is loaded there, the losses behind them,
     backward passes, the clipping of gradients, and optimiser steps."""
-    from harness import models, packing, training
+    from harness import models
+    from harness.training import loop as training
+    from harness.training import packing
 
     load = models.load
 

@@ -9,7 +9,7 @@ from harness.bench.measure import Options, Row
 from harness.bench.peer import duel, fastest, instances
 from harness.evaluation.lm import EvaluationLM
 from harness.models import load
-from harness.sources import open_source
+from harness.planning.sources import open_source
 from tasks import registry
 from tasks.base import TaskSettings
 

@@ -11,7 +11,7 @@ from harness.bench.measure import Options, Row, by_turns
 from harness.bench.peer import fastest, instances
 from harness.bench.pipeline_side import POOL, RANK, SHOTS, TASKS, Job, Result
 from harness.models import load
-from harness.sources import open_source
+from harness.planning.sources import open_source
 from tasks import registry
 from tasks.base import TaskSettings
 

@@ -47,7 +47,7 @@ def evaluated(job: Job) -> Result:
     from harness.bench.measure import WorkCounter
     from harness.bench.peer import instances
     from harness.models import load
-    from harness.sources import open_source
+    from harness.planning.sources import open_source
     from tasks import registry
     from tasks.base import TaskSettings
 

@@ -14,7 +14,7 @@ from harness.bench.composed import TOP_K, LoopLinear, PeftLoop, copied, looped, 
 from harness.bench.measure import Options, Row, by_turns, multiply_adds, timed
 from harness.bench.xlora_peer import xlora
 from harness.models import load
-from harness.training import window_backward
+from harness.training.loop import window_backward
 from methods.routing.composed import RoutedComposed
 
 EXPERTS, RANK = 6, 16

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.bench.measure import Options, Row, WorkCounter, timed
-from harness.config import ExpertsSection
-from harness.data import Encoded, draw, encode
-from harness.experts import pad_token, train_expert, trainable_lora
 from harness.models import BaseModel, load
-from harness.sources import open_source
+from harness.planning.config import ExpertsSection
+from harness.planning.sources import open_source
+from harness.training.data import Encoded, draw, encode
+from harness.training.experts import pad_token, train_expert, trainable_lora
 from results.ground.errors import HarnessError
 from tasks import registry
 from tasks.base import TaskSettings

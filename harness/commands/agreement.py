@@ -63,7 +63,7 @@ def bind(names: list[str] | None, data: str, items: int) -> list[LmEvalBound]:
     Raises:
         HarnessError: no such task, one without choices, or one that the source lacks.
     """
-    from harness.sources import open_source
+    from harness.planning.sources import open_source
     from tasks import registry
     from tasks.base import TaskSettings, TaskUnavailable
     from tasks.lm_eval_task import LmEvalTask

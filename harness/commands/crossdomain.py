@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from harness.config import deep_merge, nest, parse_set
+from harness.planning.config import deep_merge, nest, parse_set
 from results.ground.errors import HarnessError
 
 
@@ -19,7 +19,7 @@ def make_command(kind: str, n: int, output: Path | None, sets: list[str]) -> Non
     """
     from pydantic import ValidationError
 
-    from harness.sources import made_sets_folder
+    from harness.planning.sources import made_sets_folder
     from tasks.crossdomain import GeneratorConfig, make_crossdomain
     from tasks.judge import check
 

@@ -9,7 +9,7 @@ from typing import Unpack
 import typer
 
 from harness.commands.run import computed, report_failures
-from harness.options import RunOptions, configuration
+from harness.planning.options import RunOptions, configuration
 from results.ground.errors import HarnessError
 
 
@@ -32,9 +32,9 @@ def reproduce_command(
     Raises:
         HarnessError: no such entry, or nothing of it can be measured here.
     """
-    from harness import experiments
+    from harness.planning import experiments
+    from harness.planning.variants import Variant
     from harness.runs import Run
-    from harness.variants import Variant
     from methods import registry
     from reports import api, catalogue
 

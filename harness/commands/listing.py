@@ -55,7 +55,7 @@ def completions(kind: str, incomplete: str) -> list[str]:
 
 def unavailable(card: TaskCard) -> str:
     """Why a task of a made question set cannot be run yet; empty for every other task."""
-    from harness.sources import made_sets_folder
+    from harness.planning.sources import made_sets_folder
 
     if card.family != "cross-domain" or (made_sets_folder() / card.set / card.config / "test.jsonl").is_file():
         return ""
@@ -97,13 +97,13 @@ def _architectures() -> list[Row]:
 
 
 def _presets() -> list[Row]:
-    from harness.config import load_preset, preset_names
+    from harness.planning.config import load_preset, preset_names
 
     return [(name, str(load_preset(name).get("summary", ""))) for name in preset_names()]
 
 
 def _tables() -> list[Row]:
-    from harness.experiments import context
+    from harness.planning.experiments import context
     from reports.catalogue import listing
 
     return listing(context("bundled", "smollm2-135m"))

@@ -68,8 +68,8 @@ def check_command(name: str | None, data: str) -> None:
         HarnessError: no method or task has that name, there is no such source, or it lacks the task.
     """
     from harness.models import quiet_libraries
-    from harness.plugins import named
-    from harness.sources import open_source
+    from harness.planning.plugins import named
+    from harness.planning.sources import open_source
     from methods import conformance as method_conformance
     from methods import registry as methods
     from tasks import registry as tasks
@@ -126,7 +126,7 @@ def _checked(label: str, suite, asked_for: bool) -> int:  # type: ignore[no-unty
 
 
 def _check_task(name: str, data: str) -> str:
-    from harness.sources import open_source
+    from harness.planning.sources import open_source
     from tasks import conformance, registry
     from tasks.base import TaskSettings
 

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from harness.cli_options import completion
-from harness.config import parse_set
-from harness.options import Option, declared
+from harness.commands.arguments import completion
+from harness.planning.config import parse_set
+from harness.planning.options import Option, declared
 from results.ground.errors import HarnessError
 from results.ground.names import commas
 
@@ -21,7 +21,7 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
     """A command that also takes every option of some groups, and gets those that were given as keyword arguments.
 
     Args:
-        groups: `TypedDict`s whose entries are declared with `harness.options.Option`.
+        groups: `TypedDict`s whose entries are declared with `harness.planning.options.Option`.
     """
     options = [one for group in groups for one in declared(group)]
     names = {name for name, _, _ in options}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import typer
 
-from harness.options import RunOptions, configuration
+from harness.planning.options import RunOptions, configuration
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def run_command(
         HarnessError: a mistake, found before anything runs.
     """
     from harness.commands.report import rendered
+    from harness.planning.variants import Variant, of_run
     from harness.runs import Run
-    from harness.variants import Variant, of_run
 
     if into is not None:
         if preset is not None or output is not None or replace:
@@ -90,7 +90,7 @@ def report_failures(run: Run, records: Sequence[Record]) -> None:
 
 def show_plan(run: Run) -> None:
     """Print cells, what is cached, and what the rest will cost."""
-    from harness import estimate
+    from harness.planning import estimate
     from harness.progress import duration
 
     for engine in run.engines:

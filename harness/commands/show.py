@@ -20,7 +20,7 @@ def show_command(name: str) -> None:
     Raises:
         HarnessError: nothing has that name.
     """
-    from harness.plugins import named
+    from harness.planning.plugins import named
 
     name = named(name)
     for kind, show in _SHOWS.items():
@@ -61,7 +61,7 @@ def _show_task(name: str) -> None:
 def _show_preset(name: str) -> None:
     import yaml
 
-    from harness.config import resolve
+    from harness.planning.config import resolve
 
     values = resolve(name, {}).model_dump(mode="json")
     typer.echo(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
@@ -93,7 +93,7 @@ def _show_architecture(name: str) -> None:
 
 
 def _show_table(name: str) -> None:
-    from harness.experiments import context
+    from harness.planning.experiments import context
     from reports.catalogue import availability, entry
 
     one = entry(name)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from harness.evaluation.attention import Fresh, KeysValues, Packing, Pass, PassCache, shared_attention
 from harness.evaluation.tree import Row
-from harness.forward import logits_at
+from harness.training.forward import logits_at
 
 
 class SharedPasses:

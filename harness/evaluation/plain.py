@@ -16,7 +16,7 @@ from harness.evaluation.encode import Scored
 from harness.evaluation.likelihood import Likelihood, Sums
 from harness.evaluation.sampling import next_tokens
 from harness.evaluation.stopping import Stops
-from harness.forward import logits_at
+from harness.training.forward import logits_at
 from methods.routing.mamba import is_state_space
 
 if TYPE_CHECKING:

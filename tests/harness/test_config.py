@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_preset, preset_names, resolve
+from harness.planning.config import load_preset, preset_names, resolve
 from results.ground.errors import HarnessError
 
 

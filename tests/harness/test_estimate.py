@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import resolve
-from harness.estimate import fit_work
-from harness.plan import Plan
-from harness.sources import open_source
+from harness.planning.config import resolve
+from harness.planning.estimate import fit_work
+from harness.planning.plan import Plan
+from harness.planning.sources import open_source
 from methods import registry
 
 pytestmark = pytest.mark.assets

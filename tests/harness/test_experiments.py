@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.experiments import chosen_entries, context, variants
+from harness.planning.experiments import chosen_entries, context, variants
 from reports.catalogue import availability, entries, entry
 from results.ground.errors import HarnessError
 from results.store import RunFolder

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from harness.config import RunConfig, resolve
-from harness.tuning import trial_scales, tuned_fit
+from harness.planning.config import RunConfig, resolve
+from harness.training.tuning import trial_scales, tuned_fit
 from methods import registry
 from methods.base import Composed, TrainingPhase
 from methods.tiny import TinySession, tiny_experts, tiny_llama
@@ -83,8 +83,8 @@ def test_the_best_trial_on_the_dev_part_is_kept() -> None:
 @pytest.mark.model
 def test_a_plan_gives_every_method_the_same(tiny_model: Path) -> None:
     """Pool, routing rows and the settings of optimisation are equal in the cells of all methods that use them."""
-    from harness.plan import Plan
-    from harness.sources import open_source
+    from harness.planning.plan import Plan
+    from harness.planning.sources import open_source
 
     values = {"methods": registry.names(), "tasks": ["sst2"], "model": {"name": str(tiny_model)}, "tune": True}
     plan = Plan(resolve("smoke", values), open_source("bundled"))

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from harness.cli import app, main
 from harness.commands.listing import COMPLETED, KINDS, completions, list_command, names
 from harness.commands.show import show_command
-from harness.options import ExecutionOptions, RunOptions, declared
+from harness.planning.options import ExecutionOptions, RunOptions, declared
 from results.ground.errors import HarnessError
 
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.

@@ -73,9 +73,9 @@ def test_pooled_weights_are_searched_once(records: list[Record]) -> None:
 
 
 def test_tasks_without_rows_use_their_experts(tiny_model: Path) -> None:
-    from harness.config import resolve
-    from harness.plan import Plan
-    from harness.sources import open_source
+    from harness.planning.config import resolve
+    from harness.planning.plan import Plan
+    from harness.planning.sources import open_source
 
     def plan(*pool: str) -> Plan:
         values = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import resolve
+from harness.planning.config import resolve
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import harness.packing
-from harness.config import ExpertsSection
-from harness.data import Encoded, collate, micro_batches
-from harness.experts import train_expert, trainable_lora
+import harness.training.packing
 from harness.models import BaseModel
-from harness.packing import packed_backward, packed_batches, packing_passes
-from harness.training import window_backward
+from harness.planning.config import ExpertsSection
+from harness.training.data import Encoded, collate, micro_batches
+from harness.training.experts import train_expert, trainable_lora
+from harness.training.loop import window_backward
+from harness.training.packing import packed_backward, packed_batches, packing_passes
 from methods.tiny import TARGETS, VOCABULARY, tiny_llama
 
 
@@ -78,7 +78,7 @@ def test_an_expert_is_the_same_with_and_without_packing(tmp_path: Path, monkeypa
         used.append(1)
         return packed_backward(*args)
 
-    monkeypatch.setattr("harness.training.packed_backward", counted)
+    monkeypatch.setattr("harness.training.loop.packed_backward", counted)
     base = tiny_base(torch.float32)
     logs = []
     for name, attention_dropout in (("packed", 0.0), ("padded", 1e-9)):
@@ -109,10 +109,10 @@ def test_models_that_see_more_than_a_rows_own_tokens_are_padded(config: dict[str
 
 
 def test_a_model_that_deviates_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(harness.packing, "deviation", lambda model, tokenizer: "log-likelihoods differ")
+    monkeypatch.setattr(harness.training.packing, "deviation", lambda model, tokenizer: "log-likelihoods differ")
     assert packing_passes(tiny_base(), rows()) is None
 
 
 def test_dropout_is_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.training.packed_backward", lambda *args: pytest.fail("packed"))
+    monkeypatch.setattr("harness.training.loop.packed_backward", lambda *args: pytest.fail("packed"))
     train_expert(tiny_base(), rows(), section(lora_dropout=0.1), name="t", seed=0, folder=tmp_path / "e")

@@ -369,8 +369,8 @@ def test_stages_are_pruned_by_age_run_and_size(
 
 
 def test_one_declaration_serves_python_presets_and_the_command_line(harness: Callable[..., object]) -> None:
-    from harness.config import RunConfig, dotted_keys
-    from harness.options import ExecutionOptions, RunOptions, declared
+    from harness.planning.config import RunConfig, dotted_keys
+    from harness.planning.options import ExecutionOptions, RunOptions, declared
 
     known = set(dotted_keys(RunConfig))
     for name, _, option in declared(RunOptions):

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from harness.data import Encoded, collate, encode_apart, micro_batches
-from harness.forward import target_count, target_cross_entropy, target_logits
-from harness.training import Recipe, train, window_backward
+from harness.training.data import Encoded, collate, encode_apart, micro_batches
+from harness.training.forward import target_count, target_cross_entropy, target_logits
+from harness.training.loop import Recipe, train, window_backward
 from methods import registry
 from methods.base import Composed
 from methods.routing.composed import RoutedComposed

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from harness import models
-from harness.config import RunConfig, resolve
+from harness.planning.config import RunConfig, resolve
 from results.schema import Record
 from results.store import RunFolder
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.data import Encoded, draw, micro_batches, split_encode, windows
-from harness.forward import logits_at
-from harness.training import Recipe, train, window_backward
+from harness.training.data import Encoded, draw, micro_batches, split_encode, windows
+from harness.training.forward import logits_at
+from harness.training.loop import Recipe, train, window_backward
 from methods.base import Composed, LossTerm
 from methods.routing.context import RoutingContext
 
@@ -72,7 +72,7 @@ class Toy(Composed):
 
 
 def window(size: int) -> list[dict[str, torch.Tensor]]:
-    from harness.data import collate
+    from harness.training.data import collate
 
     return [collate(part, 0) for part in micro_batches(rows(8), size, by_length=True)]
 

@@ -13,9 +13,9 @@ import torch
 
 import methods
 from harness.cli import main
-from harness.config import resolve
-from harness.plan import Plan
-from harness.sources import open_source
+from harness.planning.config import resolve
+from harness.planning.plan import Plan
+from harness.planning.sources import open_source
 from results.ground.errors import HarnessError
 from results.ground.files import is_finished
 from results.stages import Stages
@@ -223,9 +223,9 @@ def engines_logits(ran: Path, method: str, task: str | None, batch: Any) -> torc
     """Logits of what the engine itself composes for a cell."""
     import io
 
-    from harness.config import validate
     from harness.engine import Engine
     from harness.models import LoadedModels
+    from harness.planning.config import validate
     from harness.progress import Progress
 
     folder = RunFolder.open(ran / "run")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import resolve
-from harness.plugins import bring, located
-from harness.sources import anchored_data, open_source, parse_data
+from harness.planning.config import resolve
+from harness.planning.plugins import bring, located
+from harness.planning.sources import anchored_data, open_source, parse_data
 from results.ground.errors import HarnessError
 from tasks import registry
 from tasks.base import TaskSettings

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.options import configuration
+from harness.planning.options import configuration
+from harness.planning.variants import Variant
 from harness.runs import Run
 from harness.sharing.publish import Model, stage
-from harness.variants import Variant
 from results.ground.errors import HarnessError
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]

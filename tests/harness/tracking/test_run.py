@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import RunConfig
-from harness.options import configuration
+from harness.planning.config import RunConfig
+from harness.planning.options import configuration
+from harness.planning.variants import Variant
 from harness.runs import Run
 from harness.tracking.observer import Observer
-from harness.variants import Variant
 from tests.harness.tracking.test_observer import Notebook
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.config import ExpertsSection
+from harness.planning.config import ExpertsSection
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 from results.ground.loading import peft_task_type
@@ -21,9 +21,9 @@ from results.ground.loading import peft_task_type
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from harness.data import Encoded
     from harness.models import BaseModel
-    from harness.training import TrainingLog
+    from harness.training.data import Encoded
+    from harness.training.loop import TrainingLog
     from methods.base import Composed
 
 
@@ -80,8 +80,8 @@ def train_expert(
         folder: receives `adapter_config.json` and `adapter_model.safetensors`.
         on_step: called with (steps done, steps in all).
     """
-    from harness.packing import packing_passes
-    from harness.training import Recipe, train
+    from harness.training.loop import Recipe, train
+    from harness.training.packing import packing_passes
 
     # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
     packing = None if section.lora_dropout else packing_passes(base, rows)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig, applied, parse_set, validate, with_setting
-from harness.options import RunOptions, method_settings, overrides
+from harness.planning.config import RunConfig, applied, parse_set, validate, with_setting
+from harness.planning.options import RunOptions, method_settings, overrides
 from results.ground.digest import digest
 from results.planned import plain
 from results.schema import PlannedVariant, RunInfo

@@ -22,7 +22,7 @@ from pydantic import (
     model_serializer,
 )
 
-from harness.plugins import located
+from harness.planning.plugins import located
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 

@@ -50,7 +50,7 @@ def target_logits(forward: nn.Module, model: Any, part: Mapping[str, Tensor]) ->
     Args:
         forward: the module that is called: the model, or a wrapper of it.
         model: the transformers model; causal, or an encoder-decoder whose decoder gets the targets shifted right.
-        part: what `harness.data.collate` made of the rows.
+        part: what `harness.training.data.collate` made of the rows.
     """
     labels = part["labels"]
     given = {"input_ids": part["input_ids"], "attention_mask": part["attention_mask"], "use_cache": False}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER, RunConfig
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 

@@ -9,7 +9,7 @@ from harness.provenance import peak_memory
 
 if TYPE_CHECKING:
     from harness.models import BaseModel
-    from harness.plan import Cell
+    from harness.planning.plan import Cell
     from methods.base import Composed
     from tasks.base import Request
 

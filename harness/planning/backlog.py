@@ -8,8 +8,8 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from harness import estimate
-from harness.plan import Cell, ExpertPlan, Plan
+from harness.planning import estimate
+from harness.planning.plan import Cell, ExpertPlan, Plan
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
 

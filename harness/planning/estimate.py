@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.plan import Cell, Plan
-from harness.tuning import trial_scales
+from harness.planning.plan import Cell, Plan
+from harness.training.tuning import trial_scales
 from results.ground.loading import model_of
 from tasks.base import BoundTask
 

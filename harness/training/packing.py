@@ -13,12 +13,12 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from harness.data import Encoded
 from harness.evaluation.attention import CannotShare
 from harness.evaluation.passes import SharedPasses
 from harness.evaluation.paths import deviation, longest_shared, obstacle
 from harness.evaluation.tree import Row
-from harness.forward import target_cross_entropy
+from harness.training.data import Encoded
+from harness.training.forward import target_cross_entropy
 
 if TYPE_CHECKING:
     from harness.models import BaseModel

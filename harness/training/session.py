@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.config import OptimisationSection
-from harness.data import Encoded, Pending, collate, draw, encode
-from harness.experts import pad_token
-from harness.forward import is_seq2seq, target_cross_entropy, target_logits
-from harness.training import Recipe, train
+from harness.planning.config import OptimisationSection
+from harness.training.data import Encoded, Pending, collate, draw, encode
+from harness.training.experts import pad_token
+from harness.training.forward import is_seq2seq, target_cross_entropy, target_logits
+from harness.training.loop import Recipe, train
 from results.ground.digest import seed_from
 from tasks.base import Part
 
 if TYPE_CHECKING:
     from harness.models import BaseModel
-    from harness.plan import Plan
+    from harness.planning.plan import Plan
     from methods.base import Composed, TrainingPhase
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
-from harness.config import TRANSFER, OptimisationSection, RunConfig
-from harness.plugins import bring
+from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
+from harness.planning.config import TRANSFER, OptimisationSection, RunConfig
+from harness.planning.plugins import bring
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
@@ -220,8 +220,8 @@ class Plan:
 
     def _check_pool(self) -> None:
         """See that experts from outside fit the base model, by their shapes."""
-        from harness.experts import outside_folder
         from harness.models import skeleton
+        from harness.training.experts import outside_folder
         from methods.experts import check_fits, load_expert
 
         for name, path in self.config.experts.paths.items():
@@ -237,7 +237,7 @@ class Plan:
         section = self.config.experts
         seed = self.expert_seed(seed)
         if name in section.paths:
-            from harness.experts import outside_digest
+            from harness.training.experts import outside_digest
 
             return ExpertPlan(name, outside_digest(name, section.paths[name]), seed, (), section.paths[name])
         tasks = self.expert_tasks(name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, get_type_hints
 
-from harness.config import TRANSFER, RunConfig, deep_merge, nest, resolve
+from harness.planning.config import TRANSFER, RunConfig, deep_merge, nest, resolve
 from results.ground.errors import HarnessError
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.config import RunConfig, deep_merge, dotted_keys, load_preset, nest, resolve
-from harness.options import RunOptions, method_settings, overrides
-from harness.variants import Variant
+from harness.planning.config import RunConfig, deep_merge, dotted_keys, load_preset, nest, resolve
+from harness.planning.options import RunOptions, method_settings, overrides
+from harness.planning.variants import Variant
 
 if TYPE_CHECKING:
     from reports.catalogue import Context, Entry, Need

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.config import RunConfig
-    from harness.session import EngineSession
+    from harness.planning.config import RunConfig
+    from harness.training.session import EngineSession
     from methods.base import Composed, Method
 
 DEV_ROWS = 64

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_options import INSTALLATION, KNOW, SHARE, completion, listed
+from harness.commands.arguments import INSTALLATION, KNOW, SHARE, completion, listed
 
 tools = typer.Typer(rich_markup_mode=None)
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from harness.data import Encoded, collate, micro_batches, windows
-from harness.forward import is_seq2seq, target_count, target_cross_entropy, target_logits
-from harness.packing import packed_backward, packed_batches
+from harness.training.data import Encoded, collate, micro_batches, windows
+from harness.training.forward import is_seq2seq, target_count, target_cross_entropy, target_logits
+from harness.training.packing import packed_backward, packed_batches
 
 if TYPE_CHECKING:
     from harness.evaluation.passes import SharedPasses

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.sources import anchored_data
+from harness.planning.sources import anchored_data
 from results.ground.errors import HarnessError
 
 _METHOD = re.compile(r"(?P<path>.+\.py)(?P<rest>\[.*\])?", re.DOTALL)
