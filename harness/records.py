@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.backlog import costs
@@ -35,8 +36,45 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
     docs = bound.eval_docs()
     started = time.perf_counter()
     scored = bound.score_all(docs, [item["outputs"] for item in outputs["items"]])
-    items = []
-    for doc, raw, outcome in zip(docs, outputs["items"], scored, strict=True):
+    items = _items(cell, docs, outputs["items"], scored)
+    aggregates = _metrics(bound, scored, items)
+    experts, fit = costs(stages, cell)
+    seconds = {
+        "experts": experts["seconds"],
+        "fit": fit["seconds"],
+        "evaluate": outputs["seconds"],
+        "score": time.perf_counter() - started,
+    }
+    tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
+    # Stages of earlier versions were stored without it.
+    peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
+    unscored = sum(item.metrics.get(bound.primary) is None for item in items)
+    extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
+    record = _record(facts, cell).model_copy(
+        update={
+            "metrics": aggregates,
+            "n_items": len(items),
+            "n_unscored": unscored,
+            "parameters": Parameters(**outputs["parameters"]),
+            "cost": Cost(
+                seconds=seconds,
+                tokens=tokens,
+                peak_memory_bytes=outputs["peak_memory_bytes"],
+                peak_memory={phase: peak for phase, peak in peaks.items() if peak is not None},
+            ),
+            "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
+            "training_log": fit["log"],
+            "extra": extra,
+            "notes": [*_notes(cell, outputs), *extra.get("judge", {}).get("notes", [])],
+        }
+    )
+    return record, items
+
+
+def _items(cell: Cell, docs: Sequence[Any], raws: Sequence[Any], scored: Sequence[Any]) -> list[Item]:
+    """What is stored of every evaluated item."""
+    bound, items = cell.task.bound, []
+    for doc, raw, outcome in zip(docs, raws, scored, strict=True):
         requests = bound.requests(doc, cell.seed)
         metrics = dict(outcome.metrics)
         if raw["gold_loglikelihood"] is not None:
@@ -53,45 +91,19 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
                 extra=dict(outcome.extra),
             )
         )
-    aggregates = _metrics(bound, scored, items)
-    experts, fit = costs(stages, cell)
-    seconds = {
-        "experts": experts["seconds"],
-        "fit": fit["seconds"],
-        "evaluate": outputs["seconds"],
-        "score": time.perf_counter() - started,
-    }
-    tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
-    # Stages of earlier versions were stored without it.
-    peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
-    unscored = sum(item.metrics.get(bound.primary) is None for item in items)
-    notes = [f"{outputs['truncated']} prompts were cut on the left to fit the context."] if outputs["truncated"] else []
+    return items
+
+
+def _notes(cell: Cell, outputs: dict[str, Any]) -> list[str]:
+    """Sentences on how a cell was evaluated."""
+    notes = []
     if cell.origin is not None:
-        notes.insert(0, f"{cell.spec.method}: experts and routers of {cell.origin.spec.model}, nothing trained here.")
+        notes.append(f"{cell.spec.method}: experts and routers of {cell.origin.spec.model}, nothing trained here.")
+    if outputs["truncated"]:
+        notes.append(f"{outputs['truncated']} prompts were cut on the left to fit the context.")
     if outputs["path_reason"]:
         notes.append(f"Evaluated without shared prefixes: {outputs['path_reason']}.")
-    notes += outputs.get("notes", [])
-    extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
-    notes += extra.get("judge", {}).get("notes", [])
-    record = _record(facts, cell).model_copy(
-        update={
-            "metrics": aggregates,
-            "n_items": len(items),
-            "n_unscored": unscored,
-            "parameters": Parameters(**outputs["parameters"]),
-            "cost": Cost(
-                seconds=seconds,
-                tokens=tokens,
-                peak_memory_bytes=outputs["peak_memory_bytes"],
-                peak_memory={phase: peak for phase, peak in peaks.items() if peak is not None},
-            ),
-            "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
-            "training_log": fit["log"],
-            "extra": extra,
-            "notes": notes,
-        }
-    )
-    return record, items
+    return [*notes, *outputs.get("notes", [])]
 
 
 def failed_record(facts: Facts, cell: Cell, error: str, status: str) -> Record:

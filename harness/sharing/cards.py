@@ -24,10 +24,6 @@ def data_card(run: RunFolder, repository: str, counts: Mapping[str, int], scrub:
 
     The comparison is made of scrubbed records: once rendered, a path is escaped and no longer looks like one.
     """
-    from methods import registry
-    from reports.comparison import Options, comparison
-    from reports.render import markdown
-
     head = {
         "pretty_name": f"LoRA experts: {run.info.name}",
         "tags": [*TAGS, "benchmark"],
@@ -37,9 +33,6 @@ def data_card(run: RunFolder, repository: str, counts: Mapping[str, int], scrub:
         ],
     }
     records = [Record.model_validate(scrub.value(record.model_dump(mode="json"))) for record in run.records()]
-    items = {record.cell: run.items(record.cell) for record in records if record.status == "done"}
-    title = f"Methods by tasks, run {run.info.name}"
-    table = comparison(records, items, title=title, options=Options(order=registry.names()))
     text = f"""# {run.info.name}
 
 Ways of composing and routing LoRA experts, compared by lora-harness {__version__}. {counts[RECORDS]} cells (a method
@@ -50,7 +43,7 @@ on a task with a seed) and {counts[ITEMS]:,} evaluated items, with prompts, raw 
     cells = load_dataset("{repository}", split="train")
     items = load_dataset("{repository}", "items", split="train")
 
-{markdown.render(table)}
+{_comparison(run, records)}
 
 ## How it was made
 
@@ -80,6 +73,16 @@ Paths of the machine that computed this are shortened to `…/NAME` and secrets 
 `record` need not hash to its `cell` where it held a path.
 """
     return _with_head(head, scrub.text(text))
+
+
+def _comparison(run: RunFolder, records: Sequence[Record]) -> str:
+    from methods import registry
+    from reports.comparison import Options, comparison
+    from reports.render import markdown
+
+    items = {record.cell: run.items(record.cell) for record in records if record.status == "done"}
+    title = f"Methods by tasks, run {run.info.name}"
+    return markdown.render(comparison(records, items, title=title, options=Options(order=registry.names())))
 
 
 def model_card(exported: Exported, run: RunFolder, repository: str, dataset: str, base: str, scrub: Scrubber) -> str:
