@@ -61,11 +61,8 @@ class Provider(nn.Module):
         raise NotImplementedError
 
     def settled(self, like: Tensor) -> Self:
-        """Itself on the device of `like` and in its routing type, with its start remembered; done when it is put in."""
-        self.to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
-        if not hasattr(self, "_initial"):
-            self.remember()
-        return self
+        """Itself on the device of `like` and in its routing type; done when it is put in."""
+        return self.to(like.device, torch.float64 if like.dtype == torch.float64 else torch.float32)
 
     @classmethod
     def bank(cls, providers: Sequence[Any]) -> Bank:
@@ -73,7 +70,9 @@ class Provider(nn.Module):
         return Bank(providers)
 
     def remember(self) -> None:
-        """Keep the present parameters as the initial ones, against which diagnostics measure movement."""
+        """Keep the present parameters as the initial ones, against which diagnostics measure movement; done once."""
+        if hasattr(self, "_initial"):
+            return
         self._initial = {name: p.detach().clone() for name, p in self.named_parameters()}
 
     def value(self, name: str, initial: bool) -> Tensor:

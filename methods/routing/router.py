@@ -65,6 +65,8 @@ class Router:
     ) -> None:
         self.names = tuple(names)
         self.providers = tuple(providers)
+        for provider in providers:
+            provider.remember()
         self.bank = providers[0].bank(providers)
         self.sparsifier = sparsifier
         self.context = context
