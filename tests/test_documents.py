@@ -57,7 +57,8 @@ def test_nothing_to_copy_needs_what_is_not_there(page: Path) -> None:
     text = page.read_text()
     assert "pip install lora-harness" not in text
     assert "pip install 'lora-harness" not in text
-    if page.name != "CONTRIBUTING.md":
+    # Who writes a method imports what methods are made of.
+    if page.name not in ("CONTRIBUTING.md", "extending.md"):
         assert not re.search(r"^\s*from (methods|tasks|results|reports)[\w.]* import ", text, re.MULTILINE)
         assert not re.search(r"\bimport (methods|tasks|results|reports)\b", text)
 

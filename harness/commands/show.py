@@ -129,6 +129,13 @@ def _listed(values: Iterable[object]) -> str:
     return ",".join(map(str, values))
 
 
+def _show_tracker(name: str) -> None:
+    from harness.tracking.tracker import TRACKERS
+
+    typer.echo(f"{name}: {TRACKERS[name][2]}")
+    typer.echo(f"harness run ... --track {name} (docs/sharing.md)")
+
+
 _SHOWS = {
     "methods": _show_method,
     "tasks": _show_task,
@@ -137,4 +144,5 @@ _SHOWS = {
     "architectures": _show_architecture,
     "tables": _show_table,
     "ablations": _show_table,
+    "trackers": _show_tracker,
 }

@@ -32,6 +32,7 @@ FREE = {
     "rescore": {"sets"},
     "make-crossdomain": {"n", "output", "sets"},
     "merge": {"output"},
+    "new": {"name", "output"},
     "clean": {"older_than", "max_size"},
     "docs": {"output"},
     "agreement": {"items", "peer_batch"},
