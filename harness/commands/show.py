@@ -132,8 +132,9 @@ def _listed(values: Iterable[object]) -> str:
 def _show_tracker(name: str) -> None:
     from harness.tracking.tracker import TRACKERS
 
-    typer.echo(f"{name}: {TRACKERS[name][2]}")
-    typer.echo(f"harness run ... --track {name} (docs/sharing.md)")
+    typer.echo(f"{name}: {TRACKERS[name][2]}\n")
+    typer.echo(f"Install it, in the clone: pip install '.[{name}]'")
+    typer.echo(f"Use it: harness run ... --track {name} (also on reproduce and ablate)")
 
 
 _SHOWS = {
