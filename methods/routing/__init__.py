@@ -92,6 +92,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "losses":
+        return importlib.import_module("methods.routing.losses")
     if name in __all__:
         # By name, so that the parts may import one another through this package's folder.
         return getattr(importlib.import_module("methods.routing.face"), name)

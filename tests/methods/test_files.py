@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,12 +46,8 @@ class Mine(RoutedMethod):
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_BROUGHT", {})
-    registry.cards.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry.cards.cache_clear()
 
 
 @pytest.fixture

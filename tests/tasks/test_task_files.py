@@ -24,12 +24,8 @@ FREE = [{"question": f"What is {i} plus {i}?", "answer": i + i} for i in range(4
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_BROUGHT", {})
-    registry._cards.cache_clear()
-    yield
-    monkeypatch.undo()
-    registry._cards.cache_clear()
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:

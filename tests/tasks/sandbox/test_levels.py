@@ -143,4 +143,4 @@ def test_from_within_an_event_loop() -> None:
 
 
 def test_no_programs_need_no_sandbox(only: dict[str, Probe]) -> None:
-    assert evaluate_programs([]) == []
+    assert evaluate_programs([], named("gvisor")) == []
