@@ -16,8 +16,11 @@ from harness.commands.arguments import (
     KNOW,
     LOOK,
     SHARE,
+    Against,
     Formats,
     Grouped,
+    Margin,
+    MetricName,
     RunPath,
     ScaledPreset,
     completion,
@@ -109,6 +112,9 @@ def report(
             help="Comma-separated: latex, md, csv, html, lm-eval.", autocompletion=completion("report-formats")
         ),
     ] = "md,latex,csv",
+    against: Against = None,
+    metric: MetricName = None,
+    margin: Margin = None,
     bare: Annotated[bool, typer.Option("--bare", help="The table alone; in LaTeX its tabular.")] = False,
     wide: Annotated[bool, typer.Option("--wide", help="LaTeX: a table* as wide as the text.")] = False,
     no_cost: Annotated[bool, typer.Option("--no-cost", help="Leave out parameters and seconds.")] = False,
@@ -126,11 +132,12 @@ def report(
 ) -> None:
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
+    from reports.panel import asked
     from reports.render.options import TableOptions, renaming
 
     shown = None if columns is None else tuple(listed(columns) or [])
     options = TableOptions(bare, wide, not no_cost, notes, label, caption, renaming(rename or []), shown)  # type: ignore[arg-type]
-    report_command(run, table, listed(format) or [], options)
+    report_command(run, table, listed(format) or [], options, asked(against, metric, margin))
 
 
 @app.command(rich_help_panel=LOOK)
@@ -144,11 +151,15 @@ def compare(
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated; default all of the runs.", autocompletion=completion("methods"))
     ] = None,
+    against: Against = None,
+    metric: MetricName = None,
+    margin: Margin = None,
 ) -> None:
     """Paired tests between methods, corrected for their number."""
     from harness.commands.report import compare_command
+    from reports.panel import asked
 
-    compare_command(runs, listed(methods))
+    compare_command(runs, listed(methods), asked(against, metric, margin))
 
 
 @app.command(rich_help_panel=LOOK)

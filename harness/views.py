@@ -61,30 +61,50 @@ class View:
         records = [record for record in evidence.records if task in (None, record.spec.task)]
         return tidy_items(records, evidence.items)
 
-    def table(self, name: str = "comparison") -> ShownTable:
+    def table(
+        self,
+        name: str = "comparison",
+        *,
+        against: str | None = None,
+        metric: str | None = None,
+        margin: float | None = None,
+    ) -> ShownTable:
         """The comparison, a table of the paper (`t2`, ...) or the `reproduction` of its claims.
 
+        Args:
+            against, metric, margin: of the comparison; as for `compare`.
+
         Raises:
-            ReportError: there is no such table, or nothing is finished yet.
+            ReportError: there is no such table, nothing is finished yet, or a metric for another table.
+            UnknownName: a method or metric that the run does not have.
         """
         from methods import registry
         from reports.api import ReportError, build_report
+        from reports.panel import asked
         from reports.shown import ShownTable
         from reports.tables import Table
 
-        made = build_report(self._evidence(), name, registry.names())
+        made = build_report(self._evidence(), name, registry.names(), asked=asked(against, metric, margin))
         if not isinstance(made, Table):
             raise ReportError(f"{name} is a figure: use plot({name!r}).")
         return ShownTable(made)
 
     def report(
-        self, table: str = "comparison", formats: Sequence[str] = ("latex", "md", "csv"), **options: Any
+        self,
+        table: str = "comparison",
+        formats: Sequence[str] = ("latex", "md", "csv"),
+        *,
+        against: str | None = None,
+        metric: str | None = None,
+        margin: float | None = None,
+        **options: Any,
     ) -> list[Path]:
         """Write a table or figure to the run's folder `reports/`, as `harness report` does.
 
         Args:
             table: as for `table` and `plot`.
             formats: of `latex`, `md`, `csv`, `text`, `html`, `lm-eval`.
+            against, metric, margin: of the comparison; as for `compare`.
             options: fields of `reports.render.TableOptions`: `wide`, `bare`, `cost`, `notes`, `label`, `caption`,
                 `rename`, `columns`.
 
@@ -93,12 +113,13 @@ class View:
 
         Raises:
             ReportError: nothing is finished yet, or the options contradict each other.
-            UnknownName: an unknown table, format, row, column or option.
+            UnknownName: an unknown table, format, row, column or option, or a method or metric that is not in the run.
         """
         from dataclasses import fields
 
         from methods import registry
         from reports.api import render
+        from reports.panel import asked
         from reports.render import TableOptions
         from results.ground.names import unknown
 
@@ -107,7 +128,8 @@ class View:
             raise unknown("option of a table", strange[0], known)
         if options.get("columns") is not None:
             options["columns"] = tuple(options["columns"])
-        return render(self.path, table, formats, registry.names(), options=TableOptions(**options))
+        shown, question = TableOptions(**options), asked(against, metric, margin)
+        return render(self.path, table, formats, registry.names(), options=shown, asked=question)
 
     def plot(self, name: str = "load") -> ShownFigure:
         """A picture of the run's page (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), a figure of the paper
@@ -126,17 +148,26 @@ class View:
             raise ReportError(f"{name} is a table: use table({name!r}).")
         return ShownFigure(made)
 
-    def compare(self, *methods: str) -> ShownTable:
+    def compare(
+        self, *methods: str, against: str | None = None, metric: str | None = None, margin: float | None = None
+    ) -> ShownTable:
         """Paired tests between methods over items and seeds, corrected for their number; all methods by default.
 
+        Args:
+            methods: tested together, the first against the others.
+            against: the method that is compared with each other one, or `all` for every pair.
+            metric: instead of each task's own, e.g. `gold_logprob`.
+            margin: difference that counts as none, in points for fractions; 1 by default.
+
         Raises:
-            ReportError: fewer than two methods, or one that the run does not have.
+            ReportError: fewer than two methods, or a margin that is no positive number.
+            UnknownName: a method or metric that the run does not have.
         """
-        from reports.api import difference_table
+        from reports.api import compared
+        from reports.panel import asked
         from reports.shown import ShownTable
 
-        evidence = self._evidence()
-        return ShownTable(difference_table(evidence.records, evidence.items, list(methods) or None))
+        return ShownTable(compared(self._evidence(), list(methods) or None, asked(against, metric, margin)))
 
     def __repr__(self) -> str:
         info = self.folder.info

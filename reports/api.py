@@ -5,22 +5,23 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from reports import lm_eval
-from reports.comparison import PANEL_TITLES, Options, comparison, paired, panel_methods
+from reports.comparison import comparison
+from reports.differences import difference_table
 from reports.errors import ReportError
 from reports.notes import distinct
+from reports.panel import ALL_PAIRS, Options
 from reports.plots.figure import Figure
-from reports.ranking import MEAN, Family
 from reports.render import FIGURE_FORMATS, FORMATS, NOTES, text
 from reports.render.options import DEFAULT, TableOptions, chosen, renamed
-from reports.scores import Items, grouped
-from reports.tables import Cell, Column, Panel, Row, Table, display_unit
+from reports.scores import available, grouped
+from reports.tables import Table
 from results.ground.names import unknown
 from results.merging import together
 from results.schema import Item, Record
@@ -77,6 +78,7 @@ def render(
     order: Sequence[str] = (),
     context: Context | None = None,
     options: TableOptions = DEFAULT,
+    asked: Options | None = None,
 ) -> list[Path]:
     """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
@@ -89,6 +91,7 @@ def render(
         order: method names in the order of rows.
         context: what is at hand, for the reasons of missing cells.
         options: which columns, under which names, with which notes; the same in every format.
+        asked: metric, declared comparison and margin of the comparison.
 
     Returns:
         The files written.
@@ -103,7 +106,7 @@ def render(
     if strange:
         raise unknown("format", strange[0], known)
     opened = Run.open(run)
-    whole = build_report(opened, table, order, context)
+    whole = build_report(opened, table, order, context, asked)
     made = chosen(whole, options)
     paths = write(made, opened.folder.reports, [name for name in formats if name in FORMATS], options)
     picture = _companion(opened, table, whole)
@@ -144,7 +147,7 @@ def write_page(
     if made.name != "comparison" or isinstance(made, Figure):
         main = renamed(build_report(run, "comparison", order), replace(options, caption=None))
     methods = {record.spec.method for record in run.records if record.status == "done"}
-    differences = difference_table(run.records, run.items) if len(methods) > 1 else None
+    differences = difference_table(run.records, run.items, options=_known(run, Options())) if len(methods) > 1 else None
     extra: list[Table | Figure] = [*([] if main is made else [made]), *pictures]
     if made.name == REPRODUCTION:
         extra += _measured_entries(run)
@@ -193,16 +196,23 @@ def _unmeasured(table: Table) -> bool:
 
 
 def build_report(
-    run: Run, table: str = "comparison", order: Sequence[str] = (), context: Context | None = None
+    run: Run,
+    table: str = "comparison",
+    order: Sequence[str] = (),
+    context: Context | None = None,
+    asked: Options | None = None,
 ) -> Table | Figure:
     """One table or figure of a run as data; see `render`."""
     from reports.catalogue import build, entry
 
+    asked = asked or Options()
     if not any(record.status == "done" for record in run.records):
         raise ReportError(f"Nothing in {run.folder.path} is finished yet; continue it with `harness run`.")
     if table == "comparison":
         title = f"Methods by tasks, run {run.folder.info.name}"
-        return comparison(run.records, run.items, title=title, options=Options(order=order))
+        return comparison(run.records, run.items, title=title, options=_known(run, replace(asked, order=order)))
+    if asked.metric is not None:
+        raise ReportError(f"A metric can be chosen for the comparison, not for '{table}'.")
     if table == REPRODUCTION:
         from reports import claims
 
@@ -223,15 +233,17 @@ def _plot(run: Run, name: str) -> Figure:
     return drawn[name]
 
 
-def comparison_text(run: Path, order: Sequence[str] = (), options: TableOptions = DEFAULT) -> str:
+def comparison_text(
+    run: Path, order: Sequence[str] = (), options: TableOptions = DEFAULT, asked: Options | None = None
+) -> str:
     """The comparison for the terminal: as wide as it is, bold and underlined where it can show that."""
-    table = cast(Table, build_report(Run.open(run), "comparison", order))
+    table = cast(Table, build_report(Run.open(run), "comparison", order, asked=asked))
     return _for_terminal(chosen(table, options), options)
 
 
-def compare_text(runs: Sequence[Path], methods: Sequence[str] | None = None) -> str:
+def compare_text(runs: Sequence[Path], methods: Sequence[str] | None = None, asked: Options | None = None) -> str:
     """`compare` for the terminal; all methods of the runs by default."""
-    return _for_terminal(compare(runs, methods))
+    return _for_terminal(compare(runs, methods, asked))
 
 
 def _for_terminal(table: Table, options: TableOptions = DEFAULT) -> str:
@@ -240,96 +252,51 @@ def _for_terminal(table: Table, options: TableOptions = DEFAULT) -> str:
     return text.render(table, shutil.get_terminal_size().columns, "NO_COLOR" not in os.environ, options)
 
 
-def compare(runs: Sequence[Path], methods: Sequence[str] | None = None) -> Table:
-    """Differences between methods with paired tests over items and seeds, Holm-corrected per model.
+def compare(runs: Sequence[Path], methods: Sequence[str] | None = None, asked: Options | None = None) -> Table:
+    """Differences between methods with paired tests over items and seeds; see `differences.difference_table`.
 
     Args:
         runs: one or more; a method that two of them computed differently carries the run's name.
         methods: display names, at least two; all of the run by default, then those of each track by themselves.
-
-    Returns:
-        One row per pair and task: difference, interval, p, corrected p, items, seeds, share of items that differ.
+        asked: metric, declared comparison and margin.
 
     Raises:
         ReportError: fewer than two methods.
-        UnknownName: one without a finished cell.
+        UnknownName: one without a finished cell, or a metric that no task has.
     """
-    opened = Run.open(*runs)
-    return difference_table(opened.records, opened.items, methods)
+    return compared(Run.open(*runs), methods, asked)
 
 
-def difference_table(records: Sequence[Record], items: Items, methods: Sequence[str] | None = None) -> Table:
-    """`compare` on records and items at hand."""
-    done = [record for record in records if record.status == "done"]
+def compared(opened: Run, methods: Sequence[str] | None = None, asked: Options | None = None) -> Table:
+    """`compare` on runs that are open."""
+    asked = _known(opened, asked or Options())
+    done = [record for record in opened.records if record.status == "done"]
     known = list(dict.fromkeys(key.method for key in grouped(done)))
     for method in methods or ():
         if method not in known:
             raise unknown("method", method, known)
     if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
-    panels: list[Panel] = []
-    kinds: dict[str, None] = {}
-    for key, heading, tests in _families(done, items, methods):
-        rows = []
-        for (task, a, b), test in tests.tests.items():
-            metric = next((r.metrics[r.primary].unit for r in done if r.spec.task == task), "fraction")
-            factor = display_unit(metric)[1]
-            kinds[test.method] = None
-            cells = {
-                "task": Cell(text="mean of tasks" if task == MEAN else task),
-                "difference": Cell(
-                    test.difference * factor,
-                    None if test.low != test.low else test.low * factor,
-                    None if test.high != test.high else test.high * factor,
-                    n=test.n_items,
-                    seeds=test.n_seeds,
-                ),
-                "p": Cell(test.p),
-                "corrected": Cell(test.p_holm),
-                "verdict": Cell(text=_verdict(test.significant, test.difference, a, b, test.note)),
-                "items": Cell(float(test.n_items)),
-                "seeds": Cell(float(test.n_seeds)),
-                "discordant": Cell(100 * test.discordant),
-            }
-            rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
-        panels.append(Panel(key, heading, tuple(rows)))
-    columns = (
-        Column("task", "task", "text", None),
-        Column("difference", "difference", "points", None),
-        Column("p", "p", "p", None),
-        Column("corrected", "p (Holm)", "p", None),
-        Column("verdict", "verdict at 5 %", "text", None),
-        Column("items", "items", "count", None),
-        Column("seeds", "seeds", "count", None),
-        Column("discordant", "items that differ, %", "%", None),
-    )
-    notes = [
-        f"Tests: {'; '.join(kinds)}.",
-        "p (Holm) is corrected over all rows of a panel; intervals (95 %, uncorrected) cover items and seeds.",
-    ]
-    return Table("compare", "Paired comparison", columns, tuple(panels), "pair", tuple(notes))
+    return difference_table(opened.records, opened.items, methods, asked)
 
 
-def _families(done: Sequence[Record], items: Items, methods: Sequence[str] | None) -> Iterator[tuple[str, str, Family]]:
-    """Key, title and tests of each panel: the named methods, or those of one track, on one model."""
-    groups = grouped(done)
-    models = distinct(key.model for key in groups)
-    for model in models:
-        own = [record for record in done if record.model.label == model]
-        if methods is not None:
-            chosen = [("", "", list(dict.fromkeys(methods)))]
-        else:
-            chosen = [
-                (f"/{track}", f": {title}", panel_methods(groups, model, track, Options()))
-                for track, title in PANEL_TITLES.items()
-            ]
-        for key, title, names in chosen:
-            tests = paired(own, items, names).get(model)
-            if tests is not None and tests.tests:
-                yield f"{model}{key}", f"{model}{title}", tests
+def _known(run: Run, asked: Options) -> Options:
+    """What is asked, with the declared question of each run where it names none.
 
-
-def _verdict(significant: bool, difference: float, a: str, b: str, note: str | None) -> str:
-    if significant:
-        return f"{a if difference > 0 else b} better"
-    return f"undecided ({note})" if note else "undecided"
+    Raises:
+        UnknownName: a method that the run does not have, or a metric that none of its tasks has.
+    """
+    done = [record for record in run.records if record.status == "done"]
+    known = [*dict.fromkeys(record.spec.method for record in run.records), ALL_PAIRS]
+    for method in asked.against:
+        if method not in known:
+            raise unknown("method", method, known)
+    if asked.metric is not None:
+        metrics = [*available(done, run.items), *dict.fromkeys(record.primary for record in done)]
+        if asked.metric not in metrics:
+            raise unknown("metric", asked.metric, dict.fromkeys(metrics))
+    if asked.against:
+        return asked
+    declared = [[one.config.get("against") for one in folder.info.variants] for folder in (run.folder, *run.others)]
+    named = [next((name for name in reversed(names) if name is not None), None) for names in declared]
+    return replace(asked, against=tuple(distinct(filter(None, named))))

@@ -4,41 +4,54 @@ from __future__ import annotations
 
 import math
 
-from reports.efficiency import DataFraction
-from reports.statistics import PairedTest, items_needed, seeds_needed
+from reports.statistics import MIN_SEEDS, PairedTest, Size, deciding, detectable_by, seeds_needed
 
-MIN_SEEDS = 3
+
+def size_to_decide(test: PairedTest, alpha: float, tasks: int = 1) -> str:
+    """Items (of each task) and seeds that would show the measured difference, or equivalence, with 80 % power.
+
+    Args:
+        alpha: level of this test within its family.
+        tasks: among which the items are shared.
+    """
+    if not test.n_items:
+        return "common items"
+    found = deciding(test, alpha, least_seeds=MIN_SEEDS if not test.decisive else 1)
+    if found is None:
+        return f"at least {MIN_SEEDS} seeds" if not test.decisive else "no size in reach"
+    return size_text(test, found, tasks)
+
+
+def size_text(test: PairedTest, size: Size, tasks: int = 1) -> str:
+    """A size in words."""
+    items = f"about {math.ceil(size.items / tasks):,} items{' a task' if tasks > 1 else ''}"
+    if not test.decisive:
+        return f"at least {max(size.seeds, MIN_SEEDS)} seeds, {items}"
+    return f"{items}, {'1 seed' if size.seeds == 1 else f'{size.seeds} seeds'}"
 
 
 def items_to_decide(test: PairedTest, gain: float | None, tasks: int, alpha: float) -> str:
-    """Items per task that would show the published gain, or the measured one, with 80 % power at a corrected level.
+    """Items per task, and seeds, that would show the published gain, or the measured one, with 80 % power.
 
     Args:
-        gain: in points; None where none is published. Where the items at hand would have shown it, the measured
+        gain: in points; None where none is published. Where what is at hand would have shown it, the measured
             difference is taken instead.
         alpha: level of this test within its family.
     """
-    seeds = "" if test.n_seeds >= MIN_SEEDS else f" and at least {MIN_SEEDS} seeds"
     candidates = {"published": gain or 0.0, "measured": 100 * abs(test.difference)}
+    least = MIN_SEEDS if not test.decisive else 1
     for which, points in candidates.items():
-        if points <= 0 or not test.sd > 0:
+        if points <= 0:
             continue
-        needed = items_needed(points / 100, test.sd, alpha)
-        if needed > test.n_items or which == "measured":
-            needed = math.ceil(max(needed, test.n_items + 1) / tasks)
-            return f"about {needed:,} items a task{seeds}, if the true difference is the {which} {points:.2f} points"
+        shown = detectable_by(test, alpha)
+        if which == "published" and shown <= points / 100:
+            continue
+        found = deciding(test, alpha, points / 100, least_seeds=least)
+        if found is not None:
+            return f"{size_text(test, found, tasks)}, if the true difference is the {which} {points:.2f} points"
+    if not test.decisive:
+        return f"at least {MIN_SEEDS} seeds"
     return "no number of items like these: the two do not differ on average"
-
-
-def items_for_fraction(found: DataFraction, claimed: float, items: int) -> str:
-    """Items that would move the interval of a data fraction away from the claimed one."""
-    if found.fraction is None or found.low is None or found.high is None:
-        return f"at least {4 * items:,} items (half the noise): so far the curves meet in too few resamples"
-    distance = abs(found.fraction - claimed)
-    half = found.high - found.fraction if found.fraction <= claimed else found.fraction - found.low
-    if distance == 0:
-        return "no number of items: the measured fraction equals the claimed one"
-    return f"about {math.ceil(items * max(1.0, (half / distance) ** 2)):,} items, if the true fraction is the measured"
 
 
 def seeds_to_decide(distance: float, std: float) -> float:

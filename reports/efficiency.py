@@ -1,4 +1,8 @@
-"""How much less data one loss needs than another to reach the same score (the reading of Table 9)."""
+"""How two learning curves over the amount of data compare: at each amount, as areas, as a fraction of data (Table 9).
+
+The question is answered by paired differences, which exist for curves of any shape. "A needs a fraction of B's data" is
+a reading of two curves that rise: where A's does not, no fraction is given.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +12,69 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.statistics import PairedTest, holm, paired_test
+
+GRID = 24
+"""Points between two measured amounts at which a fraction is tried."""
+
+Curve = Mapping[int, Sequence[NDArray[np.float64]]]
+"""Scores of each task, `[seeds, items]` or `[items]`, by number of examples; the same seeds and items throughout."""
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """A minus B.
+
+    Attributes:
+        at: by number of examples, Holm-corrected over them.
+        area: of the mean difference over the logarithm of the number of examples.
+    """
+
+    at: Mapping[int, PairedTest]
+    area: PairedTest
+
 
 @dataclass(frozen=True)
 class DataFraction:
     """Examples with which A reaches what B reaches with `examples`, as a fraction of them.
 
-    `fraction` is None where A never reaches it within the measured range; `low` and `high` are a bootstrap interval
-    over items, None where A reaches it in fewer than 95 % of the resamples.
+    Attributes:
+        fraction: None where A's curve does not rise throughout, or never gets there.
+        low, high: the fractions at which A does not differ from B with all examples (95 %, over items and seeds); None
+            where the measured range ends before the interval does, and where there is no fraction to bound.
+        note: what is censored or missing, in words.
     """
 
     examples: int
     fraction: float | None
     low: float | None
     high: float | None
+    note: str = ""
+
+    def text(self) -> str:
+        """The fraction with its interval in per cent; open ends stay open."""
+        shown = f"{100 * self.fraction:.0f} %" if self.fraction is not None else self.note or "none"
+        if self.fraction is not None and self.note:
+            shown = f"{self.note} {shown}"
+        if self.low is None and self.high is None:
+            return shown
+        ends = ["…" if end is None else f"{100 * end:.0f}" for end in (self.low, self.high)]
+        return f"{shown} [{', '.join(ends)}]"
+
+
+def efficiency(a: Curve, b: Curve, margin: float | None = None) -> Efficiency:
+    """Paired differences at every amount that both curves have, and of their areas.
+
+    Args:
+        margin: difference that counts as none, in the scores' unit.
+    """
+    sizes = sorted(set(a) & set(b))
+    first, second = ([_stacked(curve[size]) for size in sizes] for curve in (a, b))
+    each = [_test(x, y, margin) for x, y in zip(first, second, strict=True)]
+    weights = _trapezoid(sizes)
+    areas = [sum(w * y for w, y in zip(weights, ys, strict=True)) for ys in (first, second)]
+    area = _test(np.asarray(areas[0]), np.asarray(areas[1]), margin)
+    return Efficiency(dict(zip(sizes, holm(each), strict=True)), area)
 
 
 def reach(x: Sequence[float], y: NDArray[np.float64], target: float) -> float | None:
@@ -34,42 +88,76 @@ def reach(x: Sequence[float], y: NDArray[np.float64], target: float) -> float | 
     return None
 
 
-def data_fractions(
-    a: Mapping[int, Sequence[NDArray[np.float64]]],
-    b: Mapping[int, Sequence[NDArray[np.float64]]],
-    resamples: int = 500,
-    seed: int = 0,
-) -> list[DataFraction]:
-    """The fraction for every amount of data that B was measured with.
+def data_fractions(a: Curve, b: Curve, resamples: int | None = None) -> list[DataFraction]:
+    """The fraction for every amount of data that both were measured with.
+
+    The interval inverts a paired test: it holds every fraction at which A, interpolated over the logarithm of the
+    number of examples, is not told apart from B with all of them. A bootstrap of the crossing itself is biased where
+    curves are flat: what is noise then crosses early.
 
     Args:
-        a, b: per-item scores (averaged over seeds) of each task, by number of examples; the same items throughout.
+        a, b: of one seed or several; several are random, like items.
+        resamples: of no effect; nothing is drawn.
     """
+    del resamples
     sizes = sorted(set(a) & set(b))
-    tasks = range(len(a[sizes[0]]))
-    generator = np.random.default_rng(seed)
-    counts = [len(a[sizes[0]][task]) for task in tasks]
+    first, second = ([_stacked(curve[size]) for size in sizes] for curve in (a, b))
+    means = np.array([y.mean() for y in first])
+    rising = bool((np.diff(means) >= 0).all()) and means[-1] > means[0]
+    found = []
+    for size, target in zip(sizes, second, strict=True):
+        if not rising:
+            found.append(DataFraction(size, None, None, None, "no fraction: the curve does not rise throughout"))
+            continue
+        where = reach(sizes, means, float(target.mean()))
+        low, high = _accepted(sizes, first, target)
+        if where is None:
+            found.append(DataFraction(size, None, None if low is None else low / size, None, "not reached"))
+            continue
+        note = "at most" if means[0] >= target.mean() else ""
+        bounds = [None if end is None else end / size for end in (low, high)]
+        found.append(DataFraction(size, where / size, bounds[0], bounds[1], note))
+    return found
 
-    def curves(
-        draw: Sequence[NDArray[np.int64]] | None,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        def mean(by: Mapping[int, Sequence[NDArray[np.float64]]], size: int) -> float:
-            return float(np.mean([(by[size][t] if draw is None else by[size][t][draw[t]]).mean() for t in tasks]))
 
-        return np.array([mean(a, s) for s in sizes]), np.array([mean(b, s) for s in sizes])
+def _accepted(
+    sizes: Sequence[int], curve: Sequence[NDArray[np.float64]], target: NDArray[np.float64]
+) -> tuple[float | None, float | None]:
+    """Ends of the range of examples at which the curve is not told apart from the target; None where it is open."""
+    places: list[float] = []
+    verdicts: list[int] = []
+    for left in range(len(sizes) - 1):
+        for share in np.linspace(0, 1, GRID, endpoint=left == len(sizes) - 2):
+            y = (1 - share) * curve[left] + share * curve[left + 1]
+            test = _test(y, target, None)
+            inside = test.low <= 0 <= test.high
+            places.append(float(np.exp((1 - share) * np.log(sizes[left]) + share * np.log(sizes[left + 1]))))
+            verdicts.append(0 if inside else 1 if test.difference > 0 else -1)
+    inside_at = [place for place, verdict in zip(places, verdicts, strict=True) if verdict == 0]
+    below = [place for place, verdict in zip(places, verdicts, strict=True) if verdict < 0]
+    above = [place for place, verdict in zip(places, verdicts, strict=True) if verdict > 0]
+    low = None if verdicts[0] >= 0 else min(inside_at, default=max(below, default=None))
+    high = None if verdicts[-1] <= 0 else max(inside_at, default=min(above, default=None))
+    return low, high
 
-    def fractions(draw: Sequence[NDArray[np.int64]] | None) -> list[float | None]:
-        own, other = curves(draw)
-        found = (reach(sizes, own, target) for target in other)
-        return [None if x is None else x / size for x, size in zip(found, sizes, strict=True)]
 
-    observed = fractions(None)
-    drawn = [fractions([generator.integers(0, count, count) for count in counts]) for _ in range(resamples)]
-    results = []
-    for index, size in enumerate(sizes):
-        reached = [value for one in drawn if (value := one[index]) is not None]
-        low = high = None
-        if len(reached) >= 0.95 * resamples:
-            low, high = (float(q) for q in np.quantile(reached, [0.025, 0.975]))
-        results.append(DataFraction(size, observed[index], low, high))
-    return results
+def _test(a: NDArray[np.float64], b: NDArray[np.float64], margin: float | None) -> PairedTest:
+    return paired_test(a, b, margin=margin)
+
+
+def _stacked(tasks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    """`[seeds, items of all tasks]`, scaled so that the mean over items is the unweighted mean over tasks."""
+    rows = [np.atleast_2d(task) for task in tasks]
+    total = sum(task.shape[1] for task in rows)
+    return np.hstack([task * (total / (len(rows) * task.shape[1])) for task in rows])
+
+
+def _trapezoid(sizes: Sequence[int]) -> list[float]:
+    """Weights whose sum is 1 and with which values add up to the area over the logarithm of the sizes."""
+    if len(sizes) == 1:
+        return [1.0]
+    steps = np.diff(np.log(sizes))
+    weights = np.zeros(len(sizes))
+    weights[:-1] += steps / 2
+    weights[1:] += steps / 2
+    return [float(weight) for weight in weights / steps.sum()]

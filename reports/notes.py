@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics as st
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from reports.ranking import Family
+from reports.ranking import MEAN, Family
 from reports.scores import Scores
-from reports.statistics import detectable, detectable_mean, is_binary
+from reports.statistics import MIN_SEEDS, detectable_by
 from reports.tables import Note, display_unit
 from results.schema import Record
 
@@ -178,59 +179,91 @@ def _by_task(pairs: Iterable[tuple[str, str]]) -> str:
 
 def seeds_sentence(scores: Iterable[Scores]) -> str:
     """Seeds, and what the intervals cover."""
-    seeds = sorted({seed for one in scores for seed in one.seeds})
-    count = max((len(one.seeds) for one in scores), default=0)
+    found = list(scores)
+    seeds = sorted({seed for one in found for seed in one.seeds})
+    count = max((len(one.seeds) for one in found), default=0)
     listed = ", ".join(map(str, seeds))
+    few = (
+        f" Nothing is decided, and no mark set, where something was trained: that takes {MIN_SEEDS} seeds."
+        if count < MIN_SEEDS and any(one.random for one in found)
+        else ""
+    )
     if count <= 1:
         text = f"One seed ({listed}): 95 % intervals over items only"
-        return Note(f"{text}; they do not cover what another seed would change.", short=f"{text}.")
-    return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds."
+        return Note(f"{text}; they do not cover what another seed would change.{few}", short=f"{text}.{few}")
+    return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds.{few}"
 
 
-def marks_sentence(tests: Family, panel: str = "") -> str | None:
-    """Tests behind the marks, and the family they were corrected over; the panel is named where there are several."""
+def sentences_on_tests(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> list[str]:
+    """What was asked, how it was tested, what the marks mean, and what could have been found; none without tests.
+
+    Args:
+        columns: scores by task, for their units.
+        panel: named where there are several.
+    """
     real = [test for test in tests.tests.values() if test.p_holm is not None]
     if not real:
-        return None
-    kinds = " / ".join(distinct(test.method for test in real))
-    text = (
-        f"Bold: best of its panel; underlined: not distinguishable from it ({kinds}; "
-        f"Holm-corrected over the panel's {len(real)} pairs, 5 %)."
-    )
-    short = f"Bold: best; underlined: not distinguishable from it ({kinds}; Holm-corrected, 5 %)."
-    return Note(_of(panel) + text, short=short)
+        return []
+    if not any(test.decisive for test in real):
+        return []
+    found = [_asked(tests, columns, panel), detectable_sentence(tests, columns, panel)]
+    return [note for note in found if note]
 
 
-def power_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> str | None:
-    """Smallest difference that each column's items could have shown, at the corrected level.
+def _asked(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str) -> Note:
+    real = {key: test for key, test in tests.tests.items() if test.p_holm is not None}
+    kinds = " / ".join(distinct(test.method for test in real.values() if test.decisive))
+    mean = [key for key in real if key[0] == MEAN]
+    families = [(len(mean), "on the mean over tasks")] if mean else []
+    if len(mean) < len(real):
+        families.append((len(real) - len(mean), f"on {'single tasks' if len(columns) > 1 else 'the task'}"))
+    holm = " and, as a second family, ".join(f"{count} {where}" for count, where in families)
+    against = tests.question.against
+    asked = f"{against} against each other row" if against else "every pair of rows"
+    tied = f"not distinguishable from {against or 'the best'}"
+    margins = distinct(margin_text(test.margin, columns) for test in real.values() if test.margin is not None)
+    margin = f" Equivalent: within {' or '.join(margins)} by two one-sided tests." if margins else ""
+    text = f"Bold: best of its panel; underlined: {tied}. Tested: {asked} ({kinds}; 5 %, Holm-corrected over {holm})."
+    short = f"Bold: best; underlined: {tied} ({kinds}; Holm-corrected, 5 %)."
+    return Note(f"{_of(panel)}{text}{margin}", short=f"{short}{margin}")
 
-    Right-or-wrong scores: from the share of items that two methods answer differently, for one seed. Other scores
-    and the mean over tasks: from the spread of the items' differences, averaged over seeds.
+
+def margin_text(margin: float | None, columns: Mapping[str, Mapping[str, Scores]]) -> str:
+    """A margin in the unit in which differences are shown."""
+    one = next((one for column in columns.values() for one in column.values()), None)
+    return in_unit(margin or 0.0, one.unit if one else "fraction")
+
+
+def in_unit(value: float, unit: str) -> str:
+    """A difference with its unit: fractions in points."""
+    shown, factor = display_unit(unit)
+    if shown == "%":
+        return f"{factor * value:.3g} point{'' if factor * value == 1 else 's'}"
+    return f"{value:.3g} {shown}"
+
+
+def detectable_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> Note | None:
+    """Smallest difference that each column's tests would have shown, at the corrected level: the tests that were used.
+
+    For each column the pair in the middle stands; its spread over items and seeds is taken as it was measured.
     """
-    family_size = sum(test.p_holm is not None for test in tests.tests.values())
     parts = []
     for column in distinct(name for name, _, _ in tests.tests):
-        found = [test for (name, _, _), test in tests.tests.items() if name == column and test.discordant > 0]
-        if not found:
+        found = [t for (name, _, _), t in tests.tests.items() if name == column and t.decisive and t.discordant > 0]
+        scores = columns.get(column) or next(filter(None, columns.values()), {})
+        if not found or not scores:
             continue
-        scores = list((columns.get(column) or next(filter(None, columns.values()))).values())
-        items = min(test.n_items for test in found)
-        if column in columns and all(one.unit == "fraction" and is_binary(one.values) for one in scores):
-            discordant = st.median(test.discordant for test in found)
-            difference = detectable(items, discordant, 0.05 / family_size)
-            basis = f"{100 * discordant:.0f} % answered differently"
-        else:
-            sd = st.median(test.sd for test in found)
-            difference = detectable_mean(items, sd, 0.05 / family_size)
-            seeds = f", mean of {found[0].n_seeds} seeds" if found[0].n_seeds > 1 else ""
-            basis = f"differences with standard deviation {display_unit(scores[0].unit)[1] * sd:.0f}{seeds}"
-        shown = "too few items" if difference != difference else f"{display_unit(scores[0].unit)[1] * difference:.1f}"
-        parts.append(f"{column} {shown} ({items} items, {basis})")
+        alpha = 0.05 / max(1, tests.size(column))
+        sizes = [detectable_by(test, alpha) for test in found]
+        known = [size for size in sizes if not math.isnan(size)]
+        shown = in_unit(st.median(known), next(iter(scores.values())).unit) if known else "nothing"
+        items, seeds = min(test.n_items for test in found), min(test.n_seeds for test in found)
+        parts.append(f"{column} {shown} ({items:,} items, {'one seed' if seeds == 1 else f'{seeds} seeds'})")
     if not parts:
         return None
     return Note(
-        f"{_of(panel)}Smallest difference in points that one seed's items would show with 80 % power at the corrected "
-        f"level: {'; '.join(parts)}."
+        f"{_of(panel)}Smallest difference that these tests show with 80 % power at the corrected level: "
+        f"{'; '.join(parts)}."
     )
 
 

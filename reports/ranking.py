@@ -1,80 +1,171 @@
-"""Which values of a panel are best, and which cannot be told from the best."""
+"""Families of tests, declared before the data are seen, and what a table may mark on their strength."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reports.scores import Scores, align
 from reports.statistics import PairedTest, holm, paired_test
-from reports.tables import Mark
+from reports.tables import Mark, display_unit
 
 MEAN = "mean"
+MARGIN = 1.0
+"""Differences of fractions below so many points count as none, unless another margin is set."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a panel asks, fixed before the run: one method against all others, or every pair.
+
+    Attributes:
+        against: the method that is compared with each other one; None for all pairs.
+        margin: difference that counts as none, in the unit that is shown: points for fractions; None for the usual one
+            (`MARGIN`) of fractions and none of other units.
+    """
+
+    against: str | None = None
+    margin: float | None = None
+
+    def pairs(self, methods: Sequence[str]) -> list[tuple[str, str]]:
+        """Pairs in the order of rows."""
+        if self.against is None:
+            return list(itertools.combinations(methods, 2))
+        if self.against not in methods:
+            return []
+        return [(self.against, other) for other in methods if other != self.against]
 
 
 @dataclass(frozen=True)
 class Family:
-    """All paired tests of one panel, corrected together: every pair of methods in every column.
+    """The paired tests of one panel. Those on the mean over tasks are one family, those on single tasks a second.
 
-    All pairs count, and not only those with the best method, because which one is best is seen from the same data.
+    Where there is no mean, the tasks are the only one.
     """
 
     tests: dict[tuple[str, str, str], PairedTest]
     """By column, first method, second method."""
+    question: Question = field(default_factory=Question)
 
     def between(self, column: str, a: str, b: str) -> PairedTest | None:
-        """Test of A minus B; None when the two share no column."""
+        """Test of A minus B; None where the family does not hold it."""
         if (column, a, b) in self.tests:
             return self.tests[column, a, b]
         swapped = self.tests.get((column, b, a))
-        if swapped is None:
-            return None
-        return _swap(swapped)
+        return None if swapped is None else swapped.swapped()
+
+    def size(self, column: str) -> int:
+        """Tests that were corrected together with those of a column."""
+        first = column == MEAN
+        return sum(test.p_holm is not None for (name, _, _), test in self.tests.items() if (name == MEAN) == first)
 
 
-def family(columns: Mapping[str, Mapping[str, Scores]], mean_of: Sequence[str] = ()) -> Family:
-    """Test every pair of methods in every column.
+def family(
+    columns: Mapping[str, Mapping[str, Scores]], mean_of: Sequence[str] = (), question: Question | None = None
+) -> Family:
+    """Test the pairs that the question is about in every column.
 
     Args:
-        columns: scores by task, then by method.
+        columns: scores by task, then by method: all methods of the panel, also those that no pair holds, since they
+            tell how much seeds matter.
         mean_of: tasks whose unweighted mean is one more column, for methods that have all of them.
     """
+    question = question or Question()
     tests: dict[tuple[str, str, str], PairedTest] = {}
     for column, scores in columns.items():
-        for a, b in itertools.combinations(scores, 2):
-            tests[column, a, b] = paired_test(*align(scores[a], scores[b]))
+        for a, b in question.pairs(list(scores)):
+            test = _tested([(scores[a], scores[b])], [scores], question)
+            if test is not None:
+                tests[column, a, b] = test
     if len(mean_of) > 1:
         complete = [m for m in columns[mean_of[0]] if all(m in columns[task] for task in mean_of)]
-        for a, b in itertools.combinations(complete, 2):
-            pair = _mean_pair([align(columns[task][a], columns[task][b]) for task in mean_of])
-            if pair is not None:
-                tests[MEAN, a, b] = paired_test(*pair)
-    return Family(dict(zip(tests, holm(list(tests.values())), strict=True)))
+        for a, b in question.pairs(complete):
+            pairs = [(columns[task][a], columns[task][b]) for task in mean_of]
+            test = _tested(pairs, [columns[task] for task in mean_of], question)
+            if test is not None:
+                tests[MEAN, a, b] = test
+    corrected: dict[tuple[str, str, str], PairedTest] = {}
+    for first in (True, False):
+        keys = [key for key in tests if (key[0] == MEAN) == first]
+        corrected |= dict(zip(keys, holm([tests[key] for key in keys]), strict=True))
+    return Family({key: corrected[key] for key in tests}, question)
 
 
-def marks(values: Mapping[str, float], column: str, tests: Family, higher_is_better: bool) -> dict[str, Mark]:
+def marks(
+    values: Mapping[str, float],
+    column: str,
+    tests: Family,
+    higher_is_better: bool,
+    open_rows: Sequence[str] = (),
+    floor: float | None = None,
+) -> dict[str, Mark]:
     """Marks of one column. Without two methods there is nothing to mark.
+
+    The best value is bold. Where all pairs are tested, what cannot be told from the best is underlined; where one
+    method is tested against the others, what cannot be told from that one.
 
     Args:
         values: by method; the best is the largest, or the smallest.
+        open_rows: methods on which too few seeds decide nothing: they get no mark.
+        floor: a value that is no achievement (nothing right, or the majority class): a best value that is not better
+            is not marked.
     """
     if len(values) < 2:
         return {}
     best = max(values.values()) if higher_is_better else min(values.values())
+    raised = floor is None or (best > floor if higher_is_better else best < floor)
     leaders = [method for method, value in values.items() if value == best]
-    found: dict[str, Mark] = {}
+    found: dict[str, Mark] = {m: "best" for m in leaders if raised and m not in open_rows}
+    against = tests.question.against
+    others = leaders if against is None else [against] if against in values else []
+    if not raised or any(other in open_rows for other in others):
+        return found
     for method in values:
-        if method in leaders:
-            found[method] = "best"
+        if method in found or method in others or method in open_rows:
             continue
-        against = [tests.between(column, leader, method) for leader in leaders]
-        if any(test is None or not test.significant for test in against):
+        known = [tests.between(column, other, method) for other in others]
+        if known and any(test is None or not test.significant for test in known):
             found[method] = "tied"
     return found
+
+
+def _tested(
+    pairs: Sequence[tuple[Scores, Scores]], panels: Sequence[Mapping[str, Scores]], question: Question
+) -> PairedTest | None:
+    """The test of one pair on one task, or on the mean of several; None where their seeds do not fit together."""
+    aligned = [align(a, b) for a, b in pairs]
+    joined = aligned[0] if len(aligned) == 1 else _mean_pair(aligned)
+    if joined is None:
+        return None
+    unit = pairs[0][0].unit
+    margin = MARGIN if question.margin is None and unit == "fraction" else question.margin
+    several = [set(one.seeds) for pair in pairs for one in pair if len(one.seeds) > 1]
+    shared = sorted(set.intersection(*several)) if several else []
+    rows = max(len(joined[0]), len(joined[1]))
+    pool = _seed_means(panels, shared) if len(shared) == rows > 1 else None
+    random = any(one.random for pair in pairs for one in pair)
+    return paired_test(
+        *joined, pool=pool, random=random, margin=None if margin is None else margin / display_unit(unit)[1]
+    )
+
+
+def _seed_means(panels: Sequence[Mapping[str, Scores]], seeds: Sequence[int]) -> NDArray[np.float64] | None:
+    """Means over tasks and items, `[seeds, methods]`, of a panel's methods that have the seeds and change with them."""
+    columns = []
+    for method in panels[0]:
+        own = [panel.get(method) for panel in panels]
+        if any(one is None or not set(seeds) <= set(one.seeds) or not one.values.shape[1] for one in own):
+            continue
+        means = np.mean(
+            [one.values[[one.seeds.index(seed) for seed in seeds]].mean(axis=1) for one in own if one], axis=0
+        )
+        if np.ptp(means) > 0:
+            columns.append(means)
+    return np.stack(columns, axis=1) if columns else None
 
 
 def _mean_pair(
@@ -93,9 +184,3 @@ def _mean_pair(
     if len(scaled) < len(pairs):
         return None
     return np.hstack([a for a, _ in scaled]), np.hstack([b for _, b in scaled])
-
-
-def _swap(test: PairedTest) -> PairedTest:
-    from dataclasses import replace
-
-    return replace(test, difference=-test.difference, low=-test.high, high=-test.low)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.outcomes import DERIVED, SETS, Counted, answers, derived, pseudo_values
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.schema import Item, Record
@@ -35,6 +36,10 @@ class Scores:
         seeds: in ascending order.
         records: one per seed.
         unscored: items left out because some seed has no verdict for them.
+        counted: gold and chosen answers, for a metric of all items at once (F1, MCC): `values` are then its jackknife
+            pseudo-values, one an item, whose mean is the metric.
+        constant: the answers that were given, where each seed gave one and the same to every item though the gold
+            answers differ; empty otherwise.
     """
 
     key: Key
@@ -46,6 +51,13 @@ class Scores:
     seeds: tuple[int, ...]
     records: tuple[Record, ...]
     unscored: int = 0
+    counted: Counted | None = None
+    constant: tuple[str, ...] = ()
+
+    @property
+    def random(self) -> bool:
+        """Whether another seed could have given other scores: something was trained, here or in its experts."""
+        return any(record.spec.pool or record.parameters.trainable for record in self.records)
 
 
 class UnknownMetricError(HarnessError, ValueError):
@@ -107,20 +119,37 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def gather(records: Iterable[Record], items: Items, metric: str | None = None) -> dict[Key, Scores]:
-    """Scores of all finished records; places without a finished record are absent.
+    """Scores of all finished records; places without a finished record, or without the metric, are absent.
 
     Args:
-        metric: name of a per-item metric; the task's primary one by default.
+        metric: name of a per-item metric, stored or derived (`outcomes`), or of one of all items at once; the task's
+            primary one by default.
 
     Raises:
-        UnknownMetricError: a finished record's items lack `metric`.
+        UnknownMetricError: no finished record has `metric`.
     """
     found = {}
     for key, group in grouped(records).items():
         done = [record for record in group if record.status == "done"]
-        if done:
-            found[key] = _scores(key, done, items, metric or done[0].primary)
+        if done and (one := _scores(key, done, items, metric or done[0].primary)) is not None:
+            found[key] = one
+    if metric is not None and not found:
+        known = available(records, items)
+        if known:
+            raise UnknownMetricError(f"No task here has the metric '{metric}': choose from {', '.join(known)}.")
     return found
+
+
+def available(records: Iterable[Record], items: Items) -> list[str]:
+    """Metrics that some task has, stored ones first."""
+    stored: dict[str, None] = {}
+    more: dict[str, None] = {}
+    for record in records:
+        for item in list(items.get(record.cell, ()))[:1] if record.status == "done" else ():
+            stored |= dict.fromkeys(item.metrics)
+            more |= {name: None for name in DERIVED if derived(item, name) is not None}
+            more |= {name: None for name in SETS if answers(item) is not None}
+    return list({**stored, **more})
 
 
 def align(a: Scores, b: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -146,28 +175,59 @@ def align(a: Scores, b: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64
     return first[[a.seeds.index(seed) for seed in shared]], second[[b.seeds.index(seed) for seed in shared]]
 
 
-def _scores(key: Key, records: Sequence[Record], items: Items, metric: str) -> Scores:
-    columns: list[dict[str, float | None]] = []
-    for record in records:
-        column = {}
-        for item in items[record.cell]:
-            if metric not in item.metrics:
-                raise UnknownMetricError(
-                    f"{key.task} has no metric '{metric}' for each item; choose from {', '.join(item.metrics)}."
-                )
-            column[item.id] = item.metrics[metric]
-        columns.append(column)
-    ids = tuple(identity for identity in columns[0] if all(column.get(identity) is not None for column in columns))
-    values = np.array([[column[identity] for identity in ids] for column in columns], dtype=np.float64)
-    described = records[0].metrics.get(metric)
+def _scores(key: Key, records: Sequence[Record], items: Items, metric: str) -> Scores | None:
+    """Scores of one place; None where its items lack the metric."""
+    columns = [{item.id: _value(item, metric) for item in items[record.cell]} for record in records]
+    if any(column and all(isinstance(value, _Lacking) for value in column.values()) for column in columns):
+        return None
+    ids = tuple(name for name in columns[0] if all(_known(column.get(name)) for column in columns))
+    unit, higher = _described(records[0], metric)
+    counted = None
+    if metric in SETS:
+        counted = Counted(metric, np.array([[column[name] for name in ids] for column in columns]))
+        values = pseudo_values(counted) if ids else np.empty((len(records), 0))
+    else:
+        values = np.array([[column[name] for name in ids] for column in columns], dtype=np.float64)
     return Scores(
         key,
         metric,
-        described.unit if described else "fraction",
-        described.higher_is_better if described else True,
+        unit,
+        higher,
         values.reshape(len(records), len(ids)),
         ids,
         tuple(record.spec.seed for record in records),
         tuple(records),
         len(set().union(*columns)) - len(ids),
+        counted,
+        _constant([items[record.cell] for record in records]),
     )
+
+
+def _constant(seeds: Sequence[Sequence[Item]]) -> tuple[str, ...]:
+    given = [{item.prediction for item in own} for own in seeds]
+    if any(len(found) != 1 for found in given) or len({item.gold for own in seeds for item in own}) < 2:
+        return ()
+    return tuple(sorted(set().union(*given)))
+
+
+class _Lacking:
+    """Stands for the value of a metric that an item cannot have."""
+
+
+def _value(item: Item, metric: str) -> Any:
+    if metric in item.metrics:
+        return item.metrics[metric]
+    found = answers(item) if metric in SETS else derived(item, metric)
+    return _Lacking() if found is None else found
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not isinstance(value, _Lacking) and bool(np.isfinite(value).all())
+
+
+def _described(record: Record, metric: str) -> tuple[str, bool]:
+    """Unit and direction."""
+    known = record.metrics.get(metric)
+    if known:
+        return known.unit, known.higher_is_better
+    return DERIVED.get(metric) or SETS.get(metric) or "fraction", True

@@ -39,7 +39,8 @@ class Cell:
         seeds: seeds behind the value.
         runs: cells (hashes of their specifications) behind the value.
         text: shown in place of the value (verdicts, names).
-        mark: `best` of its column and panel, or `tied`: not distinguishable from the best.
+        mark: `best` of its column and panel, or `tied`: not distinguishable from the best, or from the
+            method that the panel sets against the others.
         footnotes: keys into the table's footnotes.
     """
 

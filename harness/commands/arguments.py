@@ -62,6 +62,23 @@ ScaledPreset = Annotated[
     typer.Option(help="Preset; quick and smoke scale the paper's budgets down.", autocompletion=completion("presets")),
 ]
 
+Against = Annotated[
+    str | None,
+    typer.Option(
+        help="Method to set against each other one, or all for every pair; default the first that routes.",
+        autocompletion=completion("opponents"),
+    ),
+]
+MetricName = Annotated[
+    str | None,
+    typer.Option(
+        "--metric",
+        help="Instead of each task's own, e.g. gold_logprob, gold_margin, f1, mcc.",
+        autocompletion=completion("metrics"),
+    ),
+]
+Margin = Annotated[float | None, typer.Option(help="Difference that counts as none, in points; default 1.")]
+
 
 def listed(text: str | None) -> list[str] | None:
     """The names in an option's text; None where it was not given. See `results.ground.names.commas`."""

@@ -177,6 +177,15 @@ def _report_formats() -> list[str]:
     return [*_formats(), lm_eval.NAME]
 
 
+def _metrics() -> list[str]:
+    from reports.outcomes import DERIVED, SETS
+    from tasks import registry
+
+    return list(
+        dict.fromkeys([*(m for name in registry.names() for m in registry.card(name).metrics), *DERIVED, *SETS])
+    )
+
+
 def _notes() -> Sequence[str]:
     from typing import get_args
 
@@ -212,6 +221,8 @@ def _runs() -> list[str]:
 COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "kinds": lambda: KINDS,
     "shown": lambda: [name for kind in KINDS for name in names(kind)],
+    "opponents": lambda: ["all", *names("methods")],
+    "metrics": _metrics,
     "counted": lambda: [*names("models"), *names("architectures")],
     "experts": _experts,
     "devices": _devices,

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from reports.panel import Options
     from reports.render.options import TableOptions
 
 
-def report_command(run: Path, table: str, formats: list[str], options: TableOptions) -> None:
+def report_command(run: Path, table: str, formats: list[str], options: TableOptions, asked: Options) -> None:
     """Render one table of a run, print it and the paths written.
 
     Raises:
-        HarnessError: no such run, table, format, row or column.
+        HarnessError: no such run, table, format, row, column, method or metric.
     """
-    typer.echo(rendered(run, table, formats, options))
+    typer.echo(rendered(run, table, formats, options, asked))
 
 
-def rendered(run: Path, table: str, formats: list[str], options: TableOptions | None = None) -> str:
+def rendered(
+    run: Path, table: str, formats: list[str], options: TableOptions | None = None, asked: Options | None = None
+) -> str:
     """Write a table in the given formats; the comparison's text for the terminal, then the paths.
 
     Raises:
@@ -30,20 +33,20 @@ def rendered(run: Path, table: str, formats: list[str], options: TableOptions | 
     from reports import api
 
     shown = options or api.DEFAULT
-    paths = api.render(run, table, formats, registry.names(), options=shown)
-    text = [api.comparison_text(run, registry.names(), shown)] if table == "comparison" else []
+    paths = api.render(run, table, formats, registry.names(), options=shown, asked=asked)
+    text = [api.comparison_text(run, registry.names(), shown, asked)] if table == "comparison" else []
     return "\n".join([*text, *map(str, paths)])
 
 
-def compare_command(runs: list[Path], methods: list[str] | None) -> None:
+def compare_command(runs: list[Path], methods: list[str] | None, asked: Options) -> None:
     """Print paired comparisons between methods.
 
     Raises:
-        HarnessError: no such run or method in it.
+        HarnessError: no such run, or method or metric in it.
     """
     from reports import api
 
-    typer.echo(api.compare_text(runs, methods))
+    typer.echo(api.compare_text(runs, methods, asked))
 
 
 def verify_command(run: Path) -> None:

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from harness.planning.plugins import located
@@ -139,9 +140,18 @@ class RunConfig(_Section):
     method_overrides: dict[str, dict[str, Any]] = Field(
         default={}, description="Dotted key to value, by method name; `*` for every chosen method."
     )
+    against: str | None = Field(
+        default=None, description="Method to be compared with each other one; `all` for every pair."
+    )
     tune: bool = False
     judge: dict[str, Any] = Field(default={}, description="Keys of `tasks.judge.JudgeConfig`; empty for none.")
     min_isolation: str = "bubblewrap"
+
+    @model_validator(mode="after")
+    def _declared(self) -> RunConfig:
+        if self.against not in (None, "all", *self.methods):
+            raise ValueError(f"against names '{self.against}', which is none of the methods {', '.join(self.methods)}")
+        return self
 
 
 TRANSFER = "transfer.from"

@@ -64,6 +64,14 @@ class RunOptions(TypedDict, total=False):
     transfer_from: Annotated[
         str, Option("Base model of equal shapes that experts and fits are taken from.", names="models")
     ]
+    against: Annotated[
+        str,
+        Option(
+            "Method to set against each other one, or all for every pair; default the first that routes.",
+            ("against",),
+            "opponents",
+        ),
+    ]
     tune: Annotated[bool, Option("Choose learning rates on the dev part first.", ("tune",))]
     device: Annotated[str, Option("cpu, cuda:0, or auto.", ("model.device",), "devices")]
     min_isolation: Annotated[

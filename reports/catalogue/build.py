@@ -59,6 +59,10 @@ def build(
     return replace(table, notes=_without_repetition(table.notes))
 
 
+PROPOSED = ("mixer", "mixer-joint")
+"""The paper's own methods: its tables set them against each other one."""
+
+
 def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping[str, str]) -> Table:
     """Methods by tasks, measured panels first, published ones below."""
     options = Options(
@@ -66,6 +70,7 @@ def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping
         tasks=entry.tasks,
         expected=entry.tracks(),
         reasons=missing,
+        against=[method for method in entry.methods if method.split("[")[0] in PROPOSED],
     )
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
     table = published.under_measured(table)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from reports.catalogue import published
 from reports.catalogue.model import Entry
-from reports.comparison import PANEL_TITLES, interval_cell
+from reports.cells import interval_cell
+from reports.comparison import PANEL_TITLES
 from reports.notes import distinct
 from reports.statistics import t_interval
 from reports.tables import NOT_RUN, Cell, Column, Footnotes, Panel, Row, Table

@@ -13,11 +13,12 @@ from reports import notes
 from reports.catalogue import published
 from reports.catalogue.model import Entry
 from reports.catalogue.select import Variants, by_axis
-from reports.comparison import Options, comparison, interval_cell
-from reports.efficiency import DataFraction, data_fractions
-from reports.ranking import MEAN, family, marks
+from reports.cells import interval_cell
+from reports.comparison import Options, comparison
+from reports.efficiency import Curve, data_fractions, efficiency
+from reports.ranking import MEAN, Question, family, marks
 from reports.scores import Items, Key, Scores, gather
-from reports.statistics import t_interval, task_mean
+from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
 
@@ -84,33 +85,51 @@ def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -
     )
 
 
-def efficiency(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[DataFraction]:
-    """How much of the second method's data the first needs, at every amount measured; empty where it has no sense."""
-    if entry.axis is None or entry.axis.name != "examples" or len(grid) < 2 or not tasks:
-        return []
-    first, second = (
-        {value: [by[value][task].values.mean(axis=0) for task in tasks] for value in by}
-        for by in (grid[entry.methods[0]], grid[entry.methods[1]])
-    )
-    if len(set(first) & set(second)) < 2:
-        return []
-    return data_fractions(first, second)
+def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve] | None:
+    """Curves of the entry's two methods over the amount of data, on the seeds and items that every point has.
+
+    None where the entry is about something else, or fewer than two amounts are common to both.
+    """
+    if entry.axis is None or entry.axis.name != "examples" or not tasks or not {*entry.methods[:2]} <= set(grid):
+        return None
+    pair = [grid[method] for method in entry.methods[:2]]
+    sizes = sorted(set(pair[0]) & set(pair[1]))
+    points = {task: [by[size][task] for by in pair for size in sizes] for task in tasks}
+    seeds = sorted(set.intersection(*(set(one.seeds) for found in points.values() for one in found)))
+    if len(sizes) < 2 or not seeds:
+        return None
+    ids = {task: set.intersection(*(set(one.ids) for one in found)) for task, found in points.items()}
+
+    def values(one: Scores, task: str) -> NDArray[np.float64]:
+        kept = sorted((name, place) for place, name in enumerate(one.ids) if name in ids[task])
+        rows = one.values[[one.seeds.index(seed) for seed in seeds]]
+        return np.asarray(rows[:, [place for _, place in kept]])
+
+    first, second = ({size: [values(by[size][task], task) for task in tasks] for size in sizes} for by in pair)
+    return first, second
 
 
 def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
-    """`efficiency` as a sentence."""
-    parts = []
-    for found in efficiency(entry, grid, tasks):
-        text = "not reached" if found.fraction is None else f"{100 * found.fraction:.0f} %"
-        if found.low is not None and found.high is not None:
-            text += f" [{100 * found.low:.0f}, {100 * found.high:.0f}]"
-        parts.append(f"{found.examples:,}: {text}")
-    if not parts:
+    """Differences at each amount, of areas, and as fractions of the data, as sentences."""
+    pair = curves(entry, grid, tasks)
+    if pair is None:
         return []
+    first, second = entry.methods[:2]
+    found = efficiency(*pair, margin=0.01)
+    each = "; ".join(f"{size:,}: {points(test)}" for size, test in found.at.items())
+    fractions = "; ".join(f"{one.examples:,}: {one.text()}" for one in data_fractions(*pair))
     return [
-        f"Share of the examples with which {entry.methods[0]} reaches what {entry.methods[1]} reaches with all of "
-        f"them (log interpolation, 95 % bootstrap over items): {'; '.join(parts)}."
+        f"{first} minus {second} in points (95 %): {each}. Mean over the logarithm of the examples (area): "
+        f"{points(found.area)}.",
+        f"Share of the examples with which {first} reaches what {second} reaches with all of them (log interpolation; "
+        f"95 % by inverting the paired test; … where the measured range ends first): {fractions}.",
     ]
+
+
+def points(test: PairedTest) -> str:
+    """A difference of fractions in points, with its interval where one exists."""
+    bounds = "" if math.isnan(test.low) else f" [{100 * test.low:.1f}, {100 * test.high:.1f}]"
+    return f"{100 * test.difference:+.1f}{bounds}".replace("-", "−")
 
 
 def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items, reasons: Mapping[str, str]) -> Table:
@@ -186,15 +205,15 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
             ]
             runs = tuple(record.cell for record in one.records)
             cells[method][str(value)] = interval_cell(task_mean(arrays), display_unit(one.unit)[1], runs)
-    tests = family(columns)
+    tests = family(columns, (), Question(entry.methods[0]))
     for column in columns:
         numbers = {m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None}
-        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True).items():
+        few = [m for m, one in columns[column].items() if one.random and len(one.seeds) < MIN_SEEDS]
+        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True, few).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
     rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
     filled = {column: by for column, by in columns.items() if by}
-    sentences = [notes.marks_sentence(tests), notes.power_sentence(tests, filled) if filled else None]
-    return Panel("measured", "Measured", rows), [sentence for sentence in sentences if sentence]
+    return Panel("measured", "Measured", rows), notes.sentences_on_tests(tests, filled)
 
 
 def _method(key: Key, entry: Entry) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.catalogue import entries
-from reports.comparison import cost_cells, interval_cell
+from reports.cells import cost_cells, interval_cell, score_interval
 from reports.notes import distinct
 from reports.plots import routing, scores
 from reports.plots.figure import Figure
 from reports.scores import Items, gather
-from reports.statistics import mean_interval, t_interval
+from reports.statistics import t_interval
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
 
@@ -39,7 +39,7 @@ def beside_published(records: Sequence[Record], items: Items) -> Table | None:
                     continue
                 one = grid[key]
                 runs = tuple(record.cell for record in one.records)
-                cells[key.task] = interval_cell(mean_interval(one.values), display_unit(one.unit)[1], runs)
+                cells[key.task] = interval_cell(score_interval(one), display_unit(one.unit)[1], runs)
                 value, table = known[method, key.task.split("@")[0]]
                 cells[f"{key.task}/published"] = Cell(value, text=f"{value:.2f} ({table})")
             rows.append(Row(f"{model}/{method}", method, cells))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from reports.comparison import PARAMETERS, interval_cell
+from reports.cells import PARAMETERS, interval_cell, score_interval
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN
 from reports.scores import Items, gather
-from reports.statistics import mean_interval
 from reports.tables import Cell, Table, display_unit
 from results.schema import Record
 
@@ -52,7 +51,7 @@ def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
     for key, one in gather(records, items).items():
         k = one.records[0].spec.method_config.get("route", {}).get("eval_k")
         if k is not None:
-            interval, factor = mean_interval(one.values), display_unit(one.unit)[1]
+            interval, factor = score_interval(one), display_unit(one.unit)[1]
             points.setdefault(key.task, {})[float(k)] = interval_cell(interval, factor)
     series = [_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in points.items()]
     items_of = [f"{task} {max(cell.n for cell in by.values()):,}" for task, by in points.items()]

@@ -99,7 +99,7 @@ def _heading(column: Column) -> str:
 def under(table: Table, color: bool = False) -> Sequence[str]:
     """Footnotes and notes, one line each."""
     marked = any(cell.mark for _, row in table.rows() for cell in row.cells.values())
-    signs = ["* best of its panel; ~ not distinguishable from it."] if marked and not color else []
+    signs = ["* stands for bold, ~ for underlined."] if marked and not color else []
     return [*(f"({key}) {text}" for key, text in table.footnotes.items()), *signs, *table.notes]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from reports.statistics.combined import quantile
 from reports.statistics.variance import Scores, as_scores, is_binary, spread
 
 LEVEL = 0.95
@@ -34,20 +36,13 @@ class Interval:
     note: str | None = None
 
 
-def student_quantile(probability: float, df: float) -> float:
-    """Quantile of Student's distribution; of the normal one for infinite `df`."""
-    from scipy import special
-
-    return float(special.ndtri(probability) if np.isinf(df) else special.stdtrit(df, probability))
-
-
-def wilson(successes: float, n: float, level: float = LEVEL, df: float = float("inf")) -> tuple[float, float]:
+def wilson(successes: float, n: float, level: float = LEVEL, z: float | None = None) -> tuple[float, float]:
     """Wilson's score interval of a proportion.
 
-    `n` may be an effective number of items and `df` finite when its variance was estimated; then Student's quantile
-    takes the normal one's place (Korn & Graubard 1998 do the same for the Clopper-Pearson interval).
+    `n` may be an effective number of items whose variance was estimated; `z` is then the larger quantile that goes
+    with it (Korn & Graubard 1998 do the same for the Clopper-Pearson interval).
     """
-    z = student_quantile(0.5 + level / 2, df)
+    z = quantile(0.5 + level / 2, float("inf")) if z is None else z
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -64,7 +59,7 @@ def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     if n == 1:
         return Interval(mean, nan, nan, 1, "none", 1, note="one seed: no spread is known", level=level)
     std = float(array.std(ddof=1))
-    half = student_quantile(0.5 + level / 2, n - 1) * std / np.sqrt(n)
+    half = quantile(0.5 + level / 2, n - 1) * std / np.sqrt(n)
     note = "all seeds equal" if std == 0 else None
     return Interval(mean, mean - half, mean + half, n, "t over seeds", n, std, level, note)
 
@@ -171,7 +166,7 @@ def _wilson_of_scores(array: Scores, level: float) -> tuple[float, float, str]:
         low, high = wilson(value * n, n, level)
         return low, high, method
     effective = min(value * (1 - value) / known.variance, float(n * seeds))
-    low, high = wilson(value * effective, effective, level, known.df)
+    low, high = wilson(value * effective, effective, level, known.half(level) / math.sqrt(known.variance))
     return low, high, method
 
 
@@ -179,5 +174,5 @@ def _student(mean: float, arrays: Sequence[Scores], level: float) -> tuple[float
     known = spread(arrays)
     if known is None:
         return float("nan"), float("nan")
-    half = student_quantile(0.5 + level / 2, known.df) * known.error
+    half = known.half(level)
     return float(mean) - half, float(mean) + half

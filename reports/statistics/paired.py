@@ -1,18 +1,24 @@
-"""Paired tests between two methods on the same items."""
+"""Paired tests between two methods on the same items: which one is better, and whether they are equal in effect."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.statistics.intervals import LEVEL, student_quantile
-from reports.statistics.variance import Scores, as_scores, is_binary, spread
+from reports.statistics.combined import Part, half_width, tail_p
+from reports.statistics.intervals import LEVEL
+from reports.statistics.signs import FLIPS, mcnemar, sign_flip
+from reports.statistics.variance import Scores, as_scores, is_binary, seed_parts, spread
 
-FLIPS = 9_999
+MIN_SEEDS = 3
+"""Fewer seeds of anything random decide nothing: two give one degree of freedom a method, one gives none."""
+
+Outcome = Literal["better", "worse", "equivalent", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,11 @@ class PairedTest:
         sd: standard deviation of the per-item differences, averaged over seeds first.
         method: the test in words.
         note: what is degenerate, in words.
+        parts: of the difference's variance, those of seeds first.
+        seed_count: how many of the parts are those of seeds.
+        decisive: whether there are enough seeds of whatever is random.
+        margin: differences smaller than this count as none; None where no margin is set.
+        p_equivalent: p-value of two one-sided tests against the margin; corrected after `holm`.
     """
 
     difference: float
@@ -41,53 +52,64 @@ class PairedTest:
     sd: float
     p_holm: float | None = None
     note: str | None = None
+    parts: tuple[Part, ...] = ()
+    seed_count: int = 0
+    decisive: bool = True
+    margin: float | None = None
+    p_equivalent: float = float("nan")
 
     @property
     def significant(self) -> bool:
-        """Whether the corrected p-value is below 5 %."""
+        """Whether the corrected p-value is below 5 %, and there are enough seeds to say so."""
         p = self.p if self.p_holm is None else self.p_holm
-        return bool(p < 1 - LEVEL)
+        return self.decisive and bool(p < 1 - LEVEL)
 
+    @property
+    def equivalent(self) -> bool:
+        """Whether the difference is smaller than the margin, at 5 % corrected, with enough seeds to say so."""
+        return self.decisive and bool(self.p_equivalent < 1 - LEVEL)
 
-def mcnemar(only_a: int, only_b: int) -> float:
-    """Exact two-sided p-value of McNemar's test from the two numbers of items that only one method has right."""
-    from scipy import special
+    @property
+    def outcome(self) -> Outcome:
+        """What is known of A against B, in the scores' own direction (larger is `better`)."""
+        if self.significant:
+            return "better" if self.difference > 0 else "worse"
+        return "equivalent" if self.equivalent else "undecided"
 
-    return min(1.0, 2 * float(special.bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
+    @property
+    def seed_variance(self) -> float:
+        """What seeds contribute to the variance of the difference."""
+        return sum(part.variance for part in self.parts[: self.seed_count])
 
-
-def sign_flip(differences: Sequence[float] | NDArray[np.float64], flips: int = FLIPS, seed: int = 0) -> float:
-    """Two-sided p-value of a paired permutation test: the sign of each item's difference is flipped at random.
-
-    All 2^n patterns are used where there are no more than `flips`, random ones (with the observed one added)
-    elsewhere; the same data give the same p-value.
-    """
-    array = np.asarray(differences, dtype=np.float64)
-    array = array[array != 0]
-    if len(array) == 0:
-        return 1.0
-    observed = abs(float(array.sum()))
-    slack = 1e-9 * float(np.abs(array).sum())
-    if 2 ** min(len(array), 60) <= flips:
-        sums = _all_signs(len(array)) @ array
-        return float(np.mean(np.abs(sums) >= observed - slack))
-    sums = _random_sums(array, flips, seed)
-    return (1 + int(np.sum(np.abs(sums) >= observed - slack))) / (1 + flips)
+    def swapped(self) -> PairedTest:
+        """B minus A."""
+        return replace(self, difference=-self.difference, low=-self.high, high=-self.low)
 
 
 def paired_test(
-    a: Sequence[Sequence[float]] | Scores, b: Sequence[Sequence[float]] | Scores, flips: int = FLIPS
+    a: Sequence[Sequence[float]] | Scores,
+    b: Sequence[Sequence[float]] | Scores,
+    flips: int = FLIPS,
+    *,
+    pool: NDArray[np.float64] | None = None,
+    random: bool = True,
+    margin: float | None = None,
 ) -> PairedTest:
     """Compare two methods on the same items.
 
     One seed of right-or-wrong scores: McNemar's exact test. One seed of other scores: sign-flip test over items.
     Several seeds: sign-flip over items of the differences averaged over seeds, which asks whether other items would
     show the same, and Student's test with items and seeds as crossed random effects, which asks whether other seeds
-    would too; the larger p-value is returned.
+    would too; the larger p-value is returned. Equivalence is tested by two one-sided tests (Schuirmann 1987).
 
     Args:
         a, b: `[seeds, items]`, the same items in the same order. A method without randomness may have one seed
             where the other has several.
+        flips: sign patterns up to which all are counted.
+        pool: `[seeds, methods]`: mean scores of all random methods of the panel for the same seeds; their common
+            variance over seeds is then known with more degrees of freedom (`variance.seed_parts`).
+        random: whether another seed might change either of them; then fewer than `MIN_SEEDS` decide nothing.
+        margin: difference in the scores' unit that counts as none.
 
     Raises:
         ValueError: the items differ in number, or both have several seeds but not equally many.
@@ -97,18 +119,22 @@ def paired_test(
         raise ValueError("paired tests need the same items")
     if len(first) != len(second) and 1 not in (len(first), len(second)):
         raise ValueError("paired tests need equally many seeds")
+    run = max(len(np.atleast_2d(np.asarray(side))) for side in (a, b))
     seeds, n = max(len(first), len(second)), first.shape[1]
     nan = float("nan")
     if n == 0:
-        return PairedTest(nan, nan, nan, nan, 0, seeds, "none", nan, nan, note="no common items")
-    differences = as_scores(first - second)
+        return PairedTest(nan, nan, nan, nan, 0, seeds, "none", nan, nan, note="no common items", decisive=False)
+    full = first - second
+    differences = as_scores(full)
     per_item = differences.mean(axis=0)
     mean = float(differences.mean())
-    known = spread([differences])
+    of_seeds = seed_parts(full.mean(axis=1), pool, len(first) > 1 and len(second) > 1) if seeds > 1 else ()
+    known = spread([full if seeds > 1 else differences], of_seeds)
     note = "one item" if n == 1 else "equal on every item" if not differences.any() else None
+    parts = () if known is None else known.parts
     low = high = nan
     if known is not None:
-        half = student_quantile(0.5 + LEVEL / 2, known.df) * known.error
+        half = half_width(parts, (1 - LEVEL) / 2)
         low, high = mean - half, mean + half
     if seeds == 1 and is_binary(first) and is_binary(second):
         p = mcnemar(int((per_item > 0).sum()), int((per_item < 0).sum()))
@@ -116,8 +142,8 @@ def paired_test(
     else:
         p = sign_flip(per_item, flips)
         method = "sign-flip over items"
-        if len(differences) > 1 and known is not None:
-            p = max(p, _student_p(mean, known.error, known.df))
+        if seeds > 1 and known is not None:
+            p = max(p, min(1.0, 2 * tail_p(abs(mean), parts)))
             method = "sign-flip over items and t over items and seeds, the larger p"
     return PairedTest(
         mean,
@@ -130,41 +156,44 @@ def paired_test(
         float((first != second).mean()),
         float(per_item.std(ddof=1)) if n > 1 else nan,
         note=note,
+        parts=parts,
+        seed_count=len(of_seeds),
+        decisive=not (random or seeds > 1) or run >= MIN_SEEDS,
+        margin=margin,
+        p_equivalent=nan
+        if margin is None or known is None
+        else tail_p(margin - abs(mean), (*parts, _unseen(first, second))),
     )
 
 
 def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
-    """The same tests with p-values corrected over the whole family (Holm 1979); tests without a p stay without."""
-    order = sorted((test.p, index) for index, test in enumerate(tests) if not np.isnan(test.p))
-    corrected, largest = list(tests), 0.0
+    """The same tests with p-values corrected over the whole family (Holm 1979); tests without a p stay without.
+
+    Tests of difference and of equivalence are two families: no pair can be truly equal and truly beyond the margin.
+    """
+    differing = _adjusted([test.p for test in tests])
+    equal = _adjusted([test.p_equivalent for test in tests])
+    return [
+        replace(test, p_holm=None if math.isnan(p) else p, p_equivalent=e)
+        for test, p, e in zip(tests, differing, equal, strict=True)
+    ]
+
+
+def _unseen(a: Scores, b: Scores) -> Part:
+    """Variance of two more items that differ, one either way: few items that are all equal do not show equivalence.
+
+    Agresti & Min (2005) add as much to the table of two paired proportions.
+    """
+    values = np.concatenate([a.ravel(), b.ravel()])
+    reach = float(np.abs(a - b).max()) or float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
+    return Part(2 * (reach / a.shape[1]) ** 2, float("inf"))
+
+
+def _adjusted(ps: Sequence[float]) -> list[float]:
+    """Holm's step-down p-values; NaN stays and does not count."""
+    order = sorted((p, index) for index, p in enumerate(ps) if not math.isnan(p))
+    corrected, largest = list(ps), 0.0
     for rank, (p, index) in enumerate(order):
         largest = max(largest, min(1.0, (len(order) - rank) * p))
-        corrected[index] = replace(tests[index], p_holm=largest)
+        corrected[index] = largest
     return corrected
-
-
-def _student_p(mean: float, error: float, df: float) -> float:
-    from scipy import special
-
-    if error == 0:
-        return 1.0 if mean == 0 else 0.0
-    t = abs(mean) / error
-    return float(2 * (special.ndtr(-t) if np.isinf(df) else special.stdtr(df, -t)))
-
-
-@lru_cache(maxsize=32)
-def _all_signs(n: int) -> NDArray[np.float64]:
-    bits = np.arange(2**n)[:, None] >> np.arange(n) & 1
-    return (bits * 2 - 1).astype(np.float64)
-
-
-def _random_sums(array: NDArray[np.float64], flips: int, seed: int) -> NDArray[np.float64]:
-    """Sums under random signs. Items of equal size are drawn together: their signs add up to a binomial number."""
-    generator = np.random.default_rng(seed)
-    values, counts = np.unique(np.abs(array), return_counts=True)
-    sums: NDArray[np.float64] = np.zeros(flips)
-    for start in range(0, len(values), 256):
-        block = slice(start, start + 256)
-        plus = generator.binomial(counts[block], 0.5, (flips, len(counts[block])))
-        sums += np.asarray((2 * plus - counts[block]) @ values[block], dtype=np.float64)
-    return sums

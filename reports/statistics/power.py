@@ -3,8 +3,115 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from reports.statistics.combined import Part, half_width
+
+if TYPE_CHECKING:
+    from reports.statistics.paired import PairedTest
 
 POWER = 0.8
+MOST_SEEDS = 50
+MOST_ITEMS = 10_000_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """Items and seeds of a comparison."""
+
+    items: int
+    seeds: int
+
+
+def detectable_by(test: PairedTest, alpha: float = 0.05, power: float = POWER) -> float:
+    """Smallest true difference that the test which was used finds with the given power.
+
+    Args:
+        test: as it came out; its own spread over items and seeds is taken for the true one.
+        alpha: two-sided level of one comparison.
+
+    Returns:
+        In the scores' unit; NaN where no difference could be found, or too few seeds decide anything.
+    """
+    if not test.decisive or not test.discordant > 0:
+        return float("nan")
+    if test.method.startswith("McNemar"):
+        return detectable(test.n_items, test.discordant, alpha, power)
+    if not sum(part.variance for part in test.parts) > 0:
+        return float("nan")
+    return _needed(test.parts, alpha / 2, power)
+
+
+def deciding(
+    test: PairedTest,
+    alpha: float = 0.05,
+    difference: float | None = None,
+    power: float = POWER,
+    least_seeds: int = 1,
+) -> Size | None:
+    """The smallest comparison (seeds times items) that would decide an open one.
+
+    It would show a difference, or equivalence within the test's margin, whichever takes less, if the true difference is
+    the given one and the spread over items and seeds stays as it is. With one seed nothing is known of the spread over
+    seeds, and it is left out.
+
+    Args:
+        alpha: level of one comparison in its family.
+        difference: in the scores' unit; the measured one by default.
+        least_seeds: seeds that it takes at least.
+
+    Returns:
+        None where no size within 50 seeds and ten million items would do.
+    """
+    size = abs(test.difference if difference is None else difference)
+    goals = [(size, alpha / 2)]
+    if test.margin is not None and difference is None:
+        goals.append((test.margin - size, alpha))
+    found = [
+        Size(items, seeds)
+        for distance, tail in goals
+        if distance > 0
+        for seeds in range(max(least_seeds, test.n_seeds), MOST_SEEDS + 1 if test.seed_count else least_seeds + 1)
+        if (items := _items_for(test, seeds, distance, tail, power)) is not None
+    ]
+    return min(found, key=lambda one: (one.items * one.seeds, one.seeds), default=None)
+
+
+def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, power: float) -> int | None:
+    """Least items with which so many seeds show what lies so far away; those at hand suffice for nothing by then."""
+
+    def shows(items: int) -> bool:
+        return _needed(_scaled(test, items, seeds), tail, power) <= distance
+
+    least = test.n_items if seeds > test.n_seeds else test.n_items + 1
+    if not sum(part.variance for part in test.parts) > 0:
+        return None
+    if shows(least):
+        return least
+    if not shows(MOST_ITEMS):
+        return None
+    low, high = least, MOST_ITEMS
+    while high - low > max(1, low // 200):
+        middle = (low + high) // 2
+        low, high = (low, middle) if shows(middle) else (middle, high)
+    return high
+
+
+def _scaled(test: PairedTest, items: int, seeds: int) -> list[Part]:
+    """The parts of a test's variance with another number of items and seeds."""
+    of_seeds = [
+        Part(part.variance * test.n_seeds / seeds, part.df * (seeds - 1) / (test.n_seeds - 1))
+        for part in test.parts[: test.seed_count]
+    ]
+    ratio = test.n_items / items
+    return of_seeds + [Part(part.variance * ratio, max(1.0, part.df / ratio)) for part in test.parts[test.seed_count :]]
+
+
+def _needed(parts: tuple[Part, ...] | list[Part], tail: float, power: float) -> float:
+    """Distance that is shown with the given power: half-width of the test plus the normal quantile of the power."""
+    error = math.sqrt(sum(part.variance for part in parts))
+    return half_width(parts, tail) + _quantiles(0.05, power)[1] * error
 
 
 def detectable(n: int, discordant: float, alpha: float = 0.05, power: float = POWER) -> float:

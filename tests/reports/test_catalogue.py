@@ -149,14 +149,14 @@ def test_main_comparison_has_two_panels_and_the_published_one(factory: ModuleTyp
     records, items = factory.make_grid(
         methods=("base", "lora", "mixer", "mole", "mixer-joint", "mixlora"),
         tasks=("sst2", "gsm8k@0-shot"),
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         n=30,
         model="meta-llama/Meta-Llama-3-8B",
         task_config={"shots": 0},
     )
     table = build(entry("t2"), records, items, context=everything())
     kinds = [panel.key.split("/")[-1] for panel in table.panels]
-    assert kinds == ["compose", "joint", "llama3-8b"]
+    assert kinds == ["compose", "joint", "oracle", "llama3-8b"]
     assert [column.key for column in table.columns][:7] == list(entry("t2").tasks)
     assert table.cell("mixer", "gsm8k").value is not None
     assert table.cell("published/mixer", "gsm8k").value == 65.53

@@ -101,7 +101,7 @@ def test_columns_sort_and_levels_stay_on_top(driver: Any, page: Path) -> None:
     script = (
         "const table = document.querySelector('#comparison table');"
         "table.tHead.rows[0].cells[1].firstElementChild.click();"
-        "return [[...table.tBodies[0].rows].map(r => [r.className, r.cells[1].dataset.value]),"
+        "return [[...table.tBodies[0].rows].filter(r => r.cells[1]).map(r => [r.className, r.cells[1].dataset.value]),"
         " table.tHead.rows[0].cells[1].getAttribute('aria-sort')]"
     )
     for direction, reverse in (("descending", True), ("ascending", False)):

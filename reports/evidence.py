@@ -1,0 +1,121 @@
+"""What claims are judged on: records with their items, and the paired test behind a difference of means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from reports.catalogue.model import Entry
+from reports.catalogue.select import Variants, select
+from reports.ranking import MEAN, Question, family
+from reports.scores import Items, Scores, gather
+from reports.statistics import PairedTest
+from results.schema import Record
+
+Verdict = Literal["supported", "contradicted", "undetermined", "not measured"]
+COMPATIBLE, EXCLUDED = "published size not excluded", "published size excluded"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim and its outcome.
+
+    Attributes:
+        text: the claim in words of our own.
+        source: where the paper makes it.
+        ran: what was measured for it.
+        measured: the measured value with its interval, as text.
+        decides: what would decide an undetermined claim.
+        size: what is known of the published size, apart from the direction.
+        test: of the direction, positive if the claim holds; corrected over the fixed family of all claims.
+        gain: published gain in points.
+        tasks: among which the test's items are shared.
+    """
+
+    name: str
+    text: str
+    source: str
+    verdict: Verdict = "not measured"
+    ran: str = ""
+    measured: str = ""
+    decides: str = ""
+    runs: tuple[str, ...] = ()
+    size: str = ""
+    test: PairedTest | None = None
+    gain: float | None = None
+    tasks: int = 1
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Finished records with their items and planned labels."""
+
+    records: Sequence[Record]
+    items: Items
+    variants: Variants
+
+    def of(self, one: Entry) -> list[Record]:
+        """Finished records of an entry."""
+        return select(one, self.records, self.variants)
+
+
+def mean_difference(
+    one: Entry, evidence: Evidence, method: str, baseline: str, only: str = ""
+) -> tuple[PairedTest | None, list[str], tuple[str, ...]]:
+    grid = gather(evidence.of(one), evidence.items)
+    by_task = {
+        task: {m: scores for key, scores in grid.items() if key.task == task for m in [key.method]}
+        for task in one.tasks
+        if only in ("", task.split("@")[0])
+    }
+    shared = {
+        task: {method: found[method], baseline: found[baseline]}
+        for task, found in by_task.items()
+        if method in found and baseline in found
+    }
+    if not shared:
+        return None, [], ()
+    # The other methods of the table tell how much seeds matter.
+    panel = {task: {m: found for m, found in by_task[task].items() if not _told(found)} for task in shared}
+    panel = {task: {**column, **shared[task]} for task, column in panel.items()}
+    tests = family(panel, list(panel), Question(method))
+    test = tests.between(MEAN if len(shared) > 1 else next(iter(shared)), method, baseline)
+    runs = tuple(r.cell for found in shared.values() for scores in found.values() for r in scores.records)
+    return test, list(shared), runs
+
+
+def _told(scores: Scores) -> bool:
+    return any(record.uses_task_identity for record in scores.records)
+
+
+def published_gain(one: Entry, method: str, baseline: str, task: str = "") -> float | None:
+    """Mean published difference in points, on LLaMA-3-8B where it is published for several models."""
+    blocks = one.paper.get("blocks", {})
+    rows: dict[str, list[float]] = blocks.get("llama3-8b") or next(iter(blocks.values()), {})
+    if method not in rows or baseline not in rows:
+        return None
+    differences = np.array(rows[method]) - np.array(rows[baseline])
+    if task:
+        places = [str(column).split("@")[0] for column in one.paper["columns"]]
+        return float(differences[places.index(task)]) if task in places else None
+    return float(np.mean(differences))
+
+
+def labels(evidence: Evidence, record: Record) -> Sequence[str]:
+    return list(evidence.variants.get(record.cell, ()))
+
+
+def place(one: Entry) -> str:
+    return f"Table {one.name[1:]}"
+
+
+def seeds_words(count: int) -> str:
+    return "1 seed" if count == 1 else f"{count} seeds"
+
+
+def bounds_text(low: float, high: float, decimals: int = 1) -> str:
+    return "" if math.isnan(low) else f" [{low:.{decimals}f}, {high:.{decimals}f}]"

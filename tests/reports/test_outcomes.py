@@ -1,0 +1,113 @@
+"""Metrics beside accuracy, from stored log-likelihoods and answers, against scikit-learn and scipy."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+import pytest
+from scipy import special
+from sklearn import metrics
+
+from reports.api import compare
+from reports.cells import score_interval
+from reports.comparison import Options, comparison
+from reports.outcomes import Counted, derived, pseudo_values, resampled
+from reports.scores import available, gather
+from results.schema import Item, Record
+
+SKLEARN = {
+    "f1": metrics.f1_score,
+    "mcc": metrics.matthews_corrcoef,
+    "balanced_acc": metrics.balanced_accuracy_score,
+}
+
+
+def choice_item(likelihoods: list[float], gold: int, name: str = "x") -> Item:
+    chosen = int(np.argmax(likelihoods))
+    return Item(
+        id=name,
+        prompt="?",
+        choices=[" a", " b", " c"][: len(likelihoods)],
+        outputs=[[value, False] for value in likelihoods],
+        gold="abc"[gold],
+        prediction="abc"[chosen],
+        metrics={"acc": float(chosen == gold)},
+    )
+
+
+def test_likelihood_of_the_gold_choice() -> None:
+    item = choice_item([-3.0, -1.0, -2.0], 2)
+    assert derived(item, "gold_logprob") == pytest.approx(special.log_softmax([-3.0, -1.0, -2.0])[2])
+    assert derived(item, "gold_margin") == pytest.approx(-1.0)
+    assert derived(item.model_copy(update={"outputs": ["a text", "another"]}), "gold_logprob") is None
+    without_text = item.model_copy(update={"choices": None, "extra": {"gold_index": 0}})
+    assert derived(without_text, "gold_margin") == pytest.approx(-2.0)
+
+
+@pytest.mark.parametrize("metric", SKLEARN)
+def test_metrics_of_all_items_equal_sklearn(metric: str) -> None:
+    generator = np.random.default_rng(0)
+    gold = generator.integers(0, 2, 200)
+    chosen = np.where(generator.random((3, 200)) < 0.8, gold, 1 - gold)
+    counted = Counted(metric, np.stack([np.broadcast_to(gold, (3, 200)), chosen], axis=2))
+    expected = [SKLEARN[metric](gold, row) for row in chosen]
+    assert counted.value() == pytest.approx(np.mean(expected))
+    values = pseudo_values(counted)
+    assert values.mean(axis=1) == pytest.approx(expected)
+    # Their spread over items is that of the metric: jackknife and bootstrap agree.
+    assert values.mean(axis=0).std(ddof=1) / np.sqrt(200) == pytest.approx(resampled(counted).std(), rel=0.1)
+
+
+def likelihood_run(gap: float, seeds: int = 3, n: int = 200) -> tuple[list[Record], dict[str, list[Item]]]:
+    """Two methods whose gold likelihoods differ by `gap` nats, too little to change many answers."""
+    from tests.reports import factory
+
+    records, items = [], {}
+    ease = np.random.default_rng(1).normal(0.3, 1, n)
+    golds = np.random.default_rng(2).integers(0, 2, n)
+    for method, ahead in (("mixer", gap), ("mole", 0.0)):
+        for seed in range(seeds):
+            noise = np.random.default_rng(10 * seed + len(method)).normal(0, 0.05, n)
+            record = factory.make_record(method, "sst2", seed, n=n)
+            records.append(record)
+            items[record.cell] = [
+                choice_item([float(x), 0.0] if g == 0 else [0.0, float(x)], int(g), str(i))
+                for i, (x, g) in enumerate(zip(ease + ahead + noise, golds, strict=True))
+            ]
+    return records, items
+
+
+def test_likelihoods_tell_apart_what_accuracy_does_not(stored) -> None:
+    run = stored(*likelihood_run(0.03))
+    accuracy = compare([run], ["mixer", "mole"]).panels[0].rows[0].cells
+    likelihood = compare([run], ["mixer", "mole"], Options(metric="gold_logprob"))
+    assert accuracy["verdict"].text == "undecided"
+    assert likelihood.panels[0].rows[0].cells["verdict"].text == "mixer better"
+    assert likelihood.columns[1].unit == "nats"
+    assert "Metric: gold_logprob." in likelihood.notes
+
+
+@pytest.mark.parametrize("metric", ["f1", "mcc", "balanced_acc", "gold_logprob", "gold_margin"])
+def test_every_metric_has_a_column_with_intervals(metric: str) -> None:
+    records, items = likelihood_run(0.3)
+    table = comparison(records, items, options=Options(metric=metric))
+    cell = table.cell("mixer", "sst2")
+    assert cell.low < cell.value < cell.high
+    assert table.columns[0].unit == {"f1": "%", "mcc": "mcc", "balanced_acc": "%"}.get(metric, "nats")
+    one = [record for record in records if record.spec.seed == 0]
+    interval = score_interval(next(iter(gather(one, items, metric).values())))
+    assert interval.low < interval.value < interval.high
+    assert interval.method == "bootstrap over items"
+
+
+def test_tasks_without_a_metric_say_so(factory: ModuleType) -> None:
+    records, items = likelihood_run(0.3)
+    texts = factory.make_record("mixer", "gsm8k", 0, n=2)
+    items[texts.cell] = [
+        item.model_copy(update={"outputs": ["7"], "choices": None}) for item in factory.make_items([1.0, 0.0], "gsm8k")
+    ]
+    assert available([*records, texts], items) == ["acc", "gold_logprob", "gold_margin", "f1", "mcc", "balanced_acc"]
+    table = comparison([*records, texts], items, options=Options(metric="gold_logprob"))
+    (key,) = table.cell("mixer", "gsm8k").footnotes
+    assert table.footnotes[key] == "gsm8k has no gold_logprob."
