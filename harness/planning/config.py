@@ -20,7 +20,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
-    model_validator,
 )
 
 from harness.planning.plugins import located
@@ -146,12 +145,6 @@ class RunConfig(_Section):
     tune: bool = False
     judge: dict[str, Any] = Field(default={}, description="Keys of `tasks.judge.JudgeConfig`; empty for none.")
     min_isolation: str = "bubblewrap"
-
-    @model_validator(mode="after")
-    def _declared(self) -> RunConfig:
-        if self.against not in (None, "all", *self.methods):
-            raise ValueError(f"against names '{self.against}', which is none of the methods {', '.join(self.methods)}")
-        return self
 
 
 TRANSFER = "transfer.from"
@@ -283,7 +276,10 @@ def applied(
         else:
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
-    return validate(located(values, Path.cwd()))
+    config = validate(located(values, Path.cwd()))
+    if config.against not in (None, "all", *config.methods):
+        raise unknown("method of this run", str(config.against), [*config.methods, "all"])
+    return config
 
 
 def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:

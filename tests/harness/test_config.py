@@ -110,3 +110,11 @@ def test_a_circle_of_extends_is_refused(tmp_path: Path) -> None:
     two.write_text(f"extends: {one}\n")
     with pytest.raises(HarnessError, match="extends itself"):
         load_preset(str(one))
+
+
+def test_a_declared_comparison_is_about_a_method_of_the_run() -> None:
+    chosen = {"methods": ["mixer", "mole"], "tasks": ["sst2"]}
+    assert resolve("quick", {**chosen, "against": "mole"}).against == "mole"
+    assert resolve("quick", {**chosen, "against": "all"}).against == "all"
+    with pytest.raises(HarnessError, match="did you mean mole"):
+        resolve("quick", {**chosen, "against": "mle"})
