@@ -260,9 +260,12 @@ def resolve(preset: str, overrides: Mapping[str, Any], sets: Iterable[str | tupl
 
 
 def applied(
-    below: Mapping[str, Any], overrides: Mapping[str, Any], sets: Iterable[str | tuple[str, Any]] = ()
+    below: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+    sets: Iterable[str | tuple[str, Any]] = (),
+    present: Iterable[str] = (),
 ) -> RunConfig:
-    """`resolve` on the values of a preset or of a stored configuration."""
+    """`resolve` on the values of a preset or of a stored configuration; `present`: methods that the run has already."""
     values = deep_merge(below, overrides)
     by_method: dict[str, dict[str, Any]] = {name: dict(own) for name, own in values.pop("method_overrides", {}).items()}
     run_keys = set(dotted_keys(RunConfig))
@@ -277,8 +280,9 @@ def applied(
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
     config = validate(located(values, Path.cwd()))
-    if config.against not in (None, "all", *config.methods):
-        raise unknown("method of this run", str(config.against), [*config.methods, "all"])
+    known = [*dict.fromkeys([*config.methods, *present]), "all"]
+    if config.against not in (None, *known):
+        raise unknown("method of this run", str(config.against), known)
     return config
 
 

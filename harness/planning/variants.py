@@ -31,9 +31,12 @@ def of_run(path: Path, options: RunOptions) -> list[Variant]:
         HarnessError: a mistake in an option.
     """
     info = RunFolder.open(path).info
+    present = dict.fromkeys(cell.method for cell in info.cells)
     labels = dict.fromkeys(variant.label for variant in info.variants) or {"": None}
     return [
-        Variant(applied(plain(_with_label(info, label), path), overrides(options), method_settings(options)), label)
+        Variant(
+            applied(plain(_with_label(info, label), path), overrides(options), method_settings(options), present), label
+        )
         for label in labels
     ]
 
@@ -57,8 +60,12 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def default_folder(variants: Sequence[Variant]) -> Path:
     """A folder whose name says what the run is; equal configurations share it and so resume."""
-    # Without files of its own a run keeps the name that it had before there were any.
-    unsaid = {key for key in ("include", "include_functions") if not any(getattr(one.config, key) for one in variants)}
+    # Without files or a declared comparison of its own a run keeps the name that it had before there were any.
+    unsaid = {
+        key
+        for key in ("include", "include_functions", "against")
+        if not any(getattr(one.config, key) for one in variants)
+    }
     configs = [variant.config.model_dump(mode="json", exclude=unsaid) for variant in variants]
     named = digest(configs[0] if len(configs) == 1 else configs, 8)
     return Path("results/runs") / f"{variants[0].config.preset}-{named}"

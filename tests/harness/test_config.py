@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning.config import load_preset, preset_names, resolve
+from harness.planning.config import applied, load_preset, preset_names, resolve
+from harness.planning.variants import Variant, default_folder
+from results.ground.digest import digest
 from results.ground.errors import HarnessError
 
 
@@ -118,3 +120,18 @@ def test_a_declared_comparison_is_about_a_method_of_the_run() -> None:
     assert resolve("quick", {**chosen, "against": "all"}).against == "all"
     with pytest.raises(HarnessError, match="did you mean mole"):
         resolve("quick", {**chosen, "against": "mle"})
+
+
+def test_a_run_that_is_extended_may_name_a_method_that_it_has_already() -> None:
+    stored = resolve("quick", {"methods": ["mixer", "mole"], "tasks": ["sst2"], "against": "mole"})
+    more = applied(stored.model_dump(mode="json"), {"methods": ["arrow"]}, present=["mixer", "mole"])
+    assert (list(more.methods), more.against) == (["arrow"], "mole")
+    with pytest.raises(HarnessError, match="Unknown method of this run"):
+        applied(stored.model_dump(mode="json"), {"methods": ["arrow"]})
+
+
+def test_only_a_declared_comparison_changes_the_name_of_a_run() -> None:
+    config = resolve("quick", {"methods": ["mixer", "mole"], "tasks": ["sst2"]})
+    before = config.model_dump(mode="json", exclude={"include", "include_functions", "against"})
+    assert default_folder([Variant(config)]).name == f"quick-{digest(before, 8)}"
+    assert default_folder([Variant(config.model_copy(update={"against": "mole"}))]) != default_folder([Variant(config)])

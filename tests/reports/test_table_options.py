@@ -180,3 +180,14 @@ def test_a_wrong_name_is_one_sentence(run: Path, arguments: tuple[str, ...], sen
     code, printed = report(str(run), *arguments)
     assert (code, printed.startswith(sentence)) == (2, True), printed
     assert not list(run.glob("reports/*"))
+
+
+def test_what_is_compared_and_how_it_is_shown_are_asked_in_one_command(run: Path) -> None:
+    code, printed = report(str(run), "--against", "mole", "--margin", "2", "--columns", "sst2", "--rename", "mole=MoLE")
+    assert code == 0
+    assert "MoLE is mole" in printed
+    assert report(str(run), "--against", "mle") == (2, "Unknown method 'mle': did you mean mole?")
+    code, printed = report(str(run), "--margin", "0")
+    assert (code, printed) == (2, "A margin is a positive number, in points for fractions, not 0.")
+    done = CliRunner().invoke(cli.app, ["compare", str(run), str(run), "--against", "mole"])
+    assert "mole against each other method" in done.output
