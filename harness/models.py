@@ -14,7 +14,7 @@ from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
 from results.ground.files import MARKER, atomic_folder, write_json
-from results.ground.loading import asks_for_its_code, auto_class
+from results.ground.loading import asks_for_its_code, auto_class, model_of
 from results.ground.names import unknown
 
 if TYPE_CHECKING:
@@ -88,11 +88,13 @@ def _convert(gguf: Path, folder: Path) -> None:
     with atomic_folder(folder) as staging:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            loaded = AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+            )
+            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
         if hasattr(loaded.config, "quantization_config"):
             del loaded.config.quantization_config
-        fresh = AutoModelForCausalLM.from_config(loaded.config)
+        fresh = model_of(loaded.config)
         fresh.load_state_dict(loaded.state_dict())
         fresh.save_pretrained(staging)
         tokenizer.save_pretrained(staging)
@@ -146,7 +148,7 @@ def skeleton(config: Any) -> Any:
     import torch
 
     with torch.device("meta"):
-        return auto_class(config).from_config(config)
+        return model_of(config)
 
 
 def with_targets(config: RunConfig) -> RunConfig:
@@ -267,8 +269,8 @@ def _own_config(section: ModelSection) -> Any:
 def _unreadable(name: str, error: Exception) -> HarnessError:
     if asks_for_its_code(error):
         return HarnessError(
-            f"The model '{name}' comes with code of its own, which is not run: read it, and allow it for this model "
-            "with --set model.trust_remote_code=true."
+            f"The model '{name}' comes with code of its own, which is not run: read it, and allow it in runs of "
+            "this model with --set model.trust_remote_code=true."
         )
     return HarnessError(f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network.")
 

@@ -97,6 +97,20 @@ def test_no_error_is_translated_by_hand() -> None:
     assert not found
 
 
+def test_whose_code_runs_is_said_wherever_transformers_loads_something() -> None:
+    """Unsaid, `transformers` asks on the terminal whether to run the code that comes with a model."""
+    unsaid = {
+        f"{file.relative_to(ROOT)}:{node.lineno}"
+        for file in FILES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("from_pretrained", "from_config")
+        and "trust_remote_code" not in {keyword.arg for keyword in node.keywords}
+    }
+    assert not unsaid
+
+
 def test_only_the_entry_point_ends_a_command_for_the_users_mistake() -> None:
     """Elsewhere a `HarnessError` is caught only to go on without what it was about, or to say more of it."""
     ends = [

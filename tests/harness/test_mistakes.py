@@ -132,8 +132,8 @@ def test_code_that_comes_with_a_model_is_never_run_unasked(
     }[command]
     said = refusal(command, *arguments, "--model", str(with_code), stages=tmp_path / "stages")
     assert said.endswith(
-        f"The model '{with_code}' comes with code of its own, which is not run: read it, and allow it for this model "
-        "with --set model.trust_remote_code=true."
+        f"The model '{with_code}' comes with code of its own, which is not run: read it, and allow it in runs of "
+        "this model with --set model.trust_remote_code=true."
     )
     assert not (tmp_path / "ran").exists()
     assert not (tmp_path / "run").exists()
