@@ -19,10 +19,10 @@ from reports.tables import Cell, Column, Panel, Row, Table
 COLUMN, TEXT = 229.0, 397.0
 """Points: the column of a two-column article on letter paper, and a text of 5.5 inches."""
 
-HEIGHT = 520.0
-"""Points of a float, caption and notes included; the two-column article's page has 550."""
+HEIGHT = 550.0
+"""Points of a float, caption and notes included: the page of a two-column article. Counts run a little high."""
 
-LINE, STACKED, HEAD, RULE = 9.6, 9.2, 16.0, 6.5
+LINE, STACKED, HEADING, HEAD, RULE = 9.6, 9.2, 8.6, 16.0, 6.5
 FLEXIBLE, LEAST = 90.0, 60.0
 """Texts wider than the first wrap, in a column at least as wide as the second."""
 
@@ -245,7 +245,7 @@ class Fit:
 
     def _width(self, column: Column) -> float:
         if self.turned(column):
-            return max(self._body(column), STACKED * sum(map(len, self.head(column))) + 1.0)
+            return max(self._body(column), HEADING * sum(map(len, self.head(column))) + 1.0)
         return max(self._body(column), self._head_width(column))
 
     def _level(self, column: Column, room: float = FLEXIBLE) -> tuple[list[str], list[str]]:

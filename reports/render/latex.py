@@ -149,9 +149,9 @@ def _head(fit: Fit, column: Column, block: Block) -> str:
     label, detail = fit.head(column, block.paragraphs.get(column.key, FLEXIBLE))
     lines = [*map(escape, label), *(rf"\scriptsize {escape(line)}" for line in detail)]
     if fit.turned(column):
-        return rf"\rotatebox{{90}}{{{_stack(lines, 'l', 'b')}}}"
+        return rf"\rotatebox{{90}}{{{_stack(lines, 'l', 'b', -2.0)}}}"
     left = column.unit == "text" or column.key in block.paragraphs
-    return _stack(lines, "l" if left else "r", "b")
+    return _stack(lines, "l" if left else "r", "b", -2.0)
 
 
 def _row(fit: Fit, row: Row, block: Block) -> str:
@@ -171,11 +171,11 @@ def _cell(fit: Fit, cell: Cell, column: Column, block: Block) -> str:
     return _stack([text, rf"\scriptsize {escape(below)}" if below else ""])
 
 
-def _stack(lines: list[str], side: str = "r", top: str = "t") -> str:
+def _stack(lines: list[str], side: str = "r", top: str = "t", gap: float = -0.4) -> str:
     kept = [line for line in lines if line]
     if len(kept) < 2:
         return "".join(kept)
-    body = r"\\[-0.4pt]".join(kept)
+    body = rf"\\[{gap}pt]".join(kept)
     return rf"\begin{{tabular}}[{top}]{{@{{}}{side}@{{}}}}{body}\end{{tabular}}"
 
 
