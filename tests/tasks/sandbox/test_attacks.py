@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs, session
+from tasks.sandbox import Limits, Outcome, Program, Verdict, evaluate_programs
 from tasks.sandbox.level import Level
 from tasks.sandbox.levels import named
 from tasks.sandbox.process import ProcessLevel
@@ -126,24 +126,33 @@ def trusting(line: bytes, nonce: bytes) -> tuple[Outcome, str]:
     return Outcome(decision["outcome"]), decision["detail"]
 
 
+def alone(attack: Attack, code: str) -> list[str]:
+    """Lines that code with an `attack` prints in a process of its own: attacks on an open harness write into every pipe
+    that it reads, and this one may be a worker that its tests reach through such a pipe."""
+    lines = (
+        f"import sys; sys.path[:0] = {[str(FOLDER.parents[3]), str(FOLDER.parent)]!r}\n"
+        "from test_attacks import attacks, on_a_weak_level, trusting\n"
+        f"attack = next(one for one in attacks('forge') if one.name == {attack.name!r})\n{code}"
+    )
+    run = [sys.executable, "-c", lines]
+    return subprocess.run(run, check=True, capture_output=True, text=True, stdin=subprocess.DEVNULL).stdout.splitlines()
+
+
 @pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux", reason="the attacks are written for Linux")
 @pytest.mark.parametrize("attack", cases("forge", "fools without a nonce"))
-def test_verdicts_need_their_nonce(attack: Attack, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert on_a_weak_level(attack).detail == "a verdict that is not the judge's was written into the judge's pipe"
-    monkeypatch.setattr(session, "_authentic", trusting)
-    assert on_a_weak_level(attack).outcome is Outcome.PASSED
+def test_verdicts_need_their_nonce(attack: Attack) -> None:
+    code = (
+        "from tasks.sandbox import session\n"
+        "print(on_a_weak_level(attack).detail)\n"
+        "session._authentic = trusting\n"
+        "print(on_a_weak_level(attack).outcome)"
+    )
+    assert alone(attack, code) == ["a verdict that is not the judge's was written into the judge's pipe", "passed"]
 
 
 @pytest.mark.system
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="works for root only")
 @pytest.mark.parametrize("attack", cases("forge", "fools when inspected"))
 def test_the_harness_must_not_be_inspected(attack: Attack) -> None:
-    """In a harness of its own: this one remembers the nonces of other tests."""
-    code = (
-        f"import sys; sys.path[:0] = {[str(FOLDER.parents[3]), str(FOLDER.parent)]!r}\n"
-        "from test_attacks import attacks, on_a_weak_level\n"
-        f"print(on_a_weak_level([a for a in attacks('forge') if a.name == {attack.name!r}][0]).outcome)"
-    )
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert ran.stdout.strip() == "passed"
+    assert alone(attack, "print(on_a_weak_level(attack).outcome)") == ["passed"]
