@@ -41,10 +41,19 @@ class Engine:
         device: as torch names it (`harness.models.resolve_device`).
         models: the base models in memory, shared by the engines of a run.
         arguments: of the command, for records.
+        failed: reasons by key of an expert or fit that could not be made; shared by the engines of several base models.
     """
 
     def __init__(
-        self, plan: Plan, stages: Stages, folder: RunFolder, device: str, models: LoadedModels, arguments: Sequence[str]
+        self,
+        plan: Plan,
+        stages: Stages,
+        folder: RunFolder,
+        device: str,
+        models: LoadedModels,
+        arguments: Sequence[str],
+        *,
+        failed: dict[str, str] | None = None,
     ) -> None:
         self.plan = plan
         self.stages = stages
@@ -55,9 +64,10 @@ class Engine:
         self.observer = Observer()
         self._models = models
         self._data: TrainingData | None = None
-        self._failed_experts: dict[str, str] = {}
+        self._failed: dict[str, str] = {} if failed is None else failed
         self._origins = {
-            name: Engine(origin, stages, folder, device, models, arguments) for name, origin in plan.origins.items()
+            name: Engine(origin, stages, folder, device, models, arguments, failed=self._failed)
+            for name, origin in plan.origins.items()
         }
 
     @property
@@ -87,7 +97,7 @@ class Engine:
         try:
             self._train_expert(expert, progress)
         except Exception as error:
-            self._failed_experts[expert.key] = self._failure(f"expert {expert.name}", error)
+            self._failed[expert.key] = self._failure(f"expert {expert.name}", error)
 
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         from harness.training.experts import train_expert
@@ -112,43 +122,53 @@ class Engine:
         self.observer.expert(meta)
 
     def fit_origin(self, cell: Cell, progress: Progress) -> None:
-        """Fit, on the base model that a cell takes its fit from, what no stage holds."""
+        """Fit what no stage holds, on the base model that a cell takes its fit from; a failure is kept for the cell."""
         assert cell.origin is not None
         assert cell.method.origin is not None
-        with self._origins[cell.method.origin].composed(cell.origin, progress):
-            pass
+        try:
+            with self._origins[cell.method.origin].composed(cell.origin, progress):
+                pass
+        except Exception as error:
+            self._failed[cell.compose_key] = self._failure(f"fit {cell.spec.method}", error)
 
     def compute(self, cells: Sequence[Cell], progress: Progress) -> None:
         """Evaluate and score one group of cells; a failure becomes their record, and ends nothing else."""
         unevaluated = [cell for cell in cells if self.backlog.lacks_outputs(cell)]
-        failure = self._evaluate_all(unevaluated, progress) if unevaluated else None
+        failures = self._evaluate_all(unevaluated, progress) if unevaluated else {}
         for cell in cells:
-            if self.backlog.lacks_outputs(cell):
-                record = failed_record(self.facts, cell, failure or "not evaluated", "failed")
-                self._keep(record, [])
-                continue
-            try:
-                self.score(cell)
-            except Exception as error:
-                reason = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
-                self._keep(failed_record(self.facts, cell, reason, "failed"), [])
+            if cell.key not in failures:
+                try:
+                    self.score(cell)
+                except Exception as error:
+                    failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
+            if cell.key in failures:
+                self._keep(failed_record(self.facts, cell, failures[cell.key], "failed"), [])
 
-    def _evaluate_all(self, cells: Sequence[Cell], progress: Progress) -> str | None:
-        """Evaluate cells of one composed model; the reason why one could not be, if so."""
+    def _evaluate_all(self, cells: Sequence[Cell], progress: Progress) -> dict[str, str]:
+        """Evaluate cells of one composed model; the reasons why some could not be, by cell."""
         from harness.evaluation.cells import Evaluator
+        from harness.probe import BaseChangedError
 
-        lost = [self._failed_experts[expert.key] for expert in cells[0].pool if expert.key in self._failed_experts]
+        first, failures = cells[0], {}
+        lost = [
+            self._failed[key] for key in (*(one.key for one in first.pool), first.compose_key) if key in self._failed
+        ]
         if lost:
-            return lost[0]
+            return {cell.key: lost[0] for cell in cells}
         try:
-            with self.composed(cells[0], progress) as composed:
-                batch = self.plan.config.eval.batch_tokens
-                evaluator = Evaluator(self.base, composed, batch, cells[0].seed)
+            with self.composed(first, progress) as composed:
+                evaluator = Evaluator(self.base, composed, self.plan.config.eval.batch_tokens, first.seed)
                 for cell in cells:
-                    self._evaluate(cell, evaluator, progress)
+                    try:
+                        self._evaluate(cell, evaluator, progress)
+                    except Exception as error:
+                        failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
         except Exception as error:
-            return self._failure(cells[0].spec.method, error)
-        return None
+            reason = self._failure(first.spec.method, error)
+            if isinstance(error, BaseChangedError):
+                self._models.forget()
+            failures |= {cell.key: reason for cell in cells if self.backlog.lacks_outputs(cell)}
+        return failures
 
     def _failure(self, what: str, error: Exception) -> str:
         """One line on a failure; the whole of one that is nobody's mistake goes to the run's `failures.log`."""

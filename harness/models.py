@@ -299,6 +299,10 @@ class LoadedModels:
         self._key: tuple[Any, ...] | None = None
         self._base: BaseModel | None = None
 
+    def forget(self) -> None:
+        """Load from the files again next time: something changed the model in memory."""
+        self._key = self._base = None
+
     def load(self, section: ModelSection, device: str) -> BaseModel:
         """The base model of a configuration."""
         key = (section.name, section.revision, section.dtype, section.trust_remote_code, device)

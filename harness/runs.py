@@ -10,7 +10,7 @@ import datetime
 import io
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from harness.planning.variants import Variant, changed, default_folder, planned_
 from harness.progress import Progress
 from harness.tracking.observer import Observer
 from harness.views import View
+from results.ground.digest import canonical
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 from results.planned import extended, superseded
@@ -186,13 +187,13 @@ class Run(View):
 
     def renewed(self) -> list[PlannedCell]:
         """Cells that take the place of older ones with equal settings: versions or data have moved on."""
-        before = {cell.place: cell.cell for cell in self.folder.info.cells}
-        planned = (
-            planned_cell(cell, one.label)
-            for one, plan in zip(self.variants, self.plans, strict=True)
-            for cell in plan.cells
-        )
-        return [cell for cell in planned if before.get(cell.place, cell.cell) != cell.cell and not self.replace]
+        before = {} if self.replace else {cell.place: cell.cell for cell in self.folder.info.cells}
+        return [cell for cell in self.info.cells if before.get(cell.place, cell.cell) != cell.cell]
+
+    def own(self, records: Sequence[Record]) -> list[Record]:
+        """Those of a folder's records that belong to this run's configurations, rather than to earlier commands."""
+        keys = {cell.key for plan in self.plans for cell in plan.cells}
+        return [record for record in records if record.cell in keys]
 
     def compute(
         self, executor: str = "local", progress: Progress | None = None, observer: Observer | None = None
@@ -232,13 +233,11 @@ class Run(View):
     @contextmanager
     def _writing(self) -> Iterator[None]:
         """Hold the folder's lock, and join the plan to what the folder holds by now."""
-        fresh = not self.path.exists()
         with self.folder.lock():
             stored = RunFolder.find(self.path)
-            info = self._info(stored.info if stored else RunInfo(name=self.path.name))
-            if self.replace and not fresh:
-                _forget(self.folder, info)
-            self.folder.write_plan(info)
+            self.folder.write_plan(self._info(stored.info if stored else RunInfo(name=self.path.name)))
+            if self.replace:
+                _forget(self.folder)
             yield
 
     def rescore(self, task: str, changes: Sequence[str] = ()) -> int:
@@ -271,7 +270,8 @@ class Run(View):
         for engine, cell, _ in cells:
             if engine.backlog.lacks_outputs(cell):
                 raise HarnessError(f"The outputs of {cell.spec.method} on {task} are not stored: run it again first.")
-        ask_scoring(other.tasks()[task])
+        for bound in _apart(cell for _, cell, _ in cells):
+            ask_scoring(bound)
         with self.folder.lock():
             stored = RunFolder.open(self.path).info
             update = {
@@ -349,14 +349,19 @@ def planned_cell(cell: Cell, label: str = "") -> PlannedCell:
 
 
 def _unscored(engines: Sequence[Engine]) -> list[Any]:
-    """Tasks of pending cells, each once."""
-    pending = [cell for engine in engines for cell in engine.backlog.pending() if cell.refusal is None]
-    return list({cell.task.display: cell.task.bound for cell in pending}.values())
+    """Tasks of pending cells."""
+    return _apart(cell for engine in engines for cell in engine.backlog.pending() if cell.refusal is None)
 
 
-def _forget(folder: RunFolder, info: RunInfo) -> None:
-    """Remove cells that a new plan does not have, and reports of the old one."""
-    kept = {cell.cell for cell in info.cells}
+def _apart(cells: Iterable[Cell]) -> list[Any]:
+    """Tasks of cells, each once with each judge and sandbox that scores it."""
+    bounds = [cell.task.bound for cell in cells]
+    return list({(one.name, one.min_isolation, canonical(one.scoring())): one for one in bounds}.values())
+
+
+def _forget(folder: RunFolder) -> None:
+    """Remove cells that the plan does not have, and reports of an older one."""
+    kept = {cell.cell for cell in folder.info.cells}
     for entry in (folder.path / "cells").glob("*"):
         if entry.name not in kept:
             shutil.rmtree(entry, ignore_errors=True)

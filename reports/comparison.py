@@ -59,15 +59,7 @@ def comparison(
         builders = [("", builder) for _, builder in builders]
     done = [record for record in records if record.status == "done"]
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
-    if options.metric:
-        under.append(f"Metric: {options.metric}.")
-    if options.mean and (1 < len(mean_of) < len(tasks)):
-        under.append(f"Means are over {', '.join(mean_of)}.")
-    if options.mean and floored and len(mean_of) > 1:
-        under.append(
-            f"Not in the mean: {', '.join(floored)}, where every row is at the floor (nothing right, or one answer to "
-            "every item)."
-        )
+    under += _sentences_on_means(options, tasks, mean_of, floored)
     for short, builder in builders:
         under += notes.sentences_on_tests(builder.tests, builder.columns, short)
     if any(record.uses_task_identity for record in records):
@@ -80,6 +72,21 @@ def comparison(
         notes=tuple(notes.distinct(under)),
         footnotes=footnotes.texts(),
     )
+
+
+def _sentences_on_means(
+    options: Options, tasks: Sequence[str], mean_of: Sequence[str], floored: Sequence[str]
+) -> list[str]:
+    """Which metric the values are of, and what the means leave out."""
+    under = [f"Metric: {options.metric}."] if options.metric else []
+    if options.mean and 1 < len(mean_of) < len(tasks):
+        under.append(f"Means are over {', '.join(mean_of)}.")
+    if options.mean and floored and len(mean_of) > 1:
+        under.append(
+            f"Not in the mean: {', '.join(floored)}, where every row is at the floor (nothing right, or one answer to "
+            "every item)."
+        )
+    return under
 
 
 def measured_tasks(scores: Iterable[Key], tasks: Sequence[str]) -> list[str]:

@@ -68,9 +68,15 @@ def difference_table(
         Column("seeds", "seeds", "count", None),
         Column("discordant", "items that differ, %", "%", None),
     )
+    notes = _sentences(asked, kinds, margins, options.metric)
+    return Table("compare", "Paired comparison", table_columns, tuple(panels), "pair", tuple(notes))
+
+
+def _sentences(asked: Sequence[str], kinds: Sequence[str], margins: Sequence[str], metric: str | None) -> list[str]:
+    """What was asked, how it was tested, and how to read the columns."""
     notes = [f"Asked: {' and '.join(distinct(asked))}.", f"Tests: {'; '.join(distinct(kinds))}."]
-    if options.metric:
-        notes.append(f"Metric: {options.metric}.")
+    if metric:
+        notes.append(f"Metric: {metric}.")
     notes.append(
         "p (Holm) is corrected over the tests on the mean of a panel, and over those on its single tasks as a second "
         "family; intervals (95 %, uncorrected) cover items and seeds."
@@ -80,7 +86,7 @@ def difference_table(
             f"Equivalent: within {' or '.join(distinct(margins))}, by two one-sided tests, corrected likewise."
         )
     notes.append("Would decide: the fewest items and seeds with 80 % power, if difference and spread stay as measured.")
-    return Table("compare", "Paired comparison", table_columns, tuple(panels), "pair", tuple(notes))
+    return notes
 
 
 def _cells(

@@ -94,8 +94,25 @@ def plain(info: RunInfo, path: Path) -> dict[str, Any]:
     merged = dict(last)
     for key in ("methods", "tasks", "seeds"):
         merged[key] = list(dict.fromkeys(one for variant in info.variants for one in variant.config.get(key, ())))
-    overrides: dict[str, dict[str, Any]] = {}
-    for variant in info.variants:
-        for method, keys in variant.config.get("method_overrides", {}).items():
-            overrides.setdefault(method, {}).update(keys)
-    return merged | {"method_overrides": overrides}
+    return merged | {"method_overrides": _overrides(info, path)}
+
+
+def _overrides(info: RunInfo, path: Path) -> dict[str, dict[str, Any]]:
+    """Settings of methods, where no two configurations contradict each other; those for every method must be equal.
+
+    Raises:
+        StoreError: they do not fit into one configuration.
+    """
+    every = [variant.config.get("method_overrides", {}) for variant in info.variants]
+    merged: dict[str, dict[str, Any]] = {}
+    for one in every:
+        for method, keys in one.items():
+            merged.setdefault(method, {}).update(keys)
+    for one in every:
+        fits = all(merged[method] == {**merged[method], **keys} for method, keys in one.items())
+        if not fits or one.get("*", {}) != merged.get("*", {}):
+            raise StoreError(
+                f"The configurations of {path} set methods differently: a new run needs one of them; give a preset or "
+                "a YAML file of your own."
+            )
+    return merged

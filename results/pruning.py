@@ -72,7 +72,9 @@ def chosen(
         now: seconds since the epoch.
     """
     at = time.time() if now is None else now
-    free = [one for one in found if one.name not in keep and (of is None or one.name in of)]
+    # What is not finished may be under way: it goes once nobody has touched it for a day.
+    free = [one for one in found if one.finished or at - one.modified > _AGE["d"]]
+    free = [one for one in free if one.name not in keep and (of is None or one.name in of)]
     if older_than is not None:
         free = [one for one in free if at - one.modified > older_than]
     if max_bytes is None:

@@ -252,4 +252,6 @@ class RunInfo(_Model):
         time, arguments, config = (old.pop(key, None) for key in ("started", "arguments", "config"))
         old["commands"] = [{"time": time or "", "arguments": arguments or []}]
         old["variants"] = [{"label": labels[0] if labels else "", "config": config}] if config else []
+        model = ((config or {}).get("model") or {}).get("name", "")
+        old["cells"] = [{"model": model, **cell} for cell in old.get("cells", [])]
         return old | {"schema_version": RUN_VERSION}

@@ -78,9 +78,10 @@ def report_failures(run: Run, records: Sequence[Record]) -> None:
     """Name failed cells, and refused ones where nothing is done, on standard error; exit code 1 if there are any."""
     from harness.engine import FAILURES
 
-    nothing = not any(record.status == "done" for record in records)
-    failed = [record for record in records if record.status == "failed"]
-    for record in records if nothing else failed:
+    own = run.own(records)
+    nothing = not any(record.status == "done" for record in own)
+    failed = [record for record in own if record.status == "failed"]
+    for record in own if nothing else failed:
         typer.echo(f"{record.status}: {record.spec.method} on {record.spec.task}: {record.error}", err=True)
     if failed and (run.path / FAILURES).exists():
         typer.echo(f"The whole of it is in {run.path / FAILURES}.", err=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.planning.config import RunConfig, applied, parse_set, validate, with_setting
 from harness.planning.options import RunOptions, method_settings, overrides
-from results.ground.digest import digest
+from results.ground.digest import canonical, digest
+from results.ground.files import StoreError
 from results.planned import plain
-from results.schema import PlannedVariant, RunInfo
+from results.schema import PlannedVariant
 from results.store import RunFolder
 
 
@@ -26,23 +27,52 @@ class Variant:
 def of_run(path: Path, options: RunOptions) -> list[Variant]:
     """What a run would be with some options said anew: each of its variants, everything else as it stands.
 
+    Configurations of one label are taken together where they set methods alike. New methods get the settings of the
+    latest, those for every method as far as they have the key.
+
     Raises:
         StoreError: the folder is no run, or keeps no configuration.
         HarnessError: a mistake in an option.
     """
     info = RunFolder.open(path).info
+    if not info.variants:
+        raise StoreError(f"{path} keeps no configuration: give settings and --output instead of --into.")
     present = dict.fromkeys(cell.method for cell in info.cells)
-    labels = dict.fromkeys(variant.label for variant in info.variants) or {"": None}
-    return [
-        Variant(
-            applied(plain(_with_label(info, label), path), overrides(options), method_settings(options), present), label
-        )
-        for label in labels
-    ]
+    found = []
+    for label in dict.fromkeys(variant.label for variant in info.variants):
+        own = [variant for variant in info.variants if variant.label == label]
+        groups = [own] if "methods" in options else _set_alike(own)
+        for group in groups:
+            if "methods" in options:
+                said = _addressed(own[-1].config.get("method_overrides", {}), options["methods"])
+                group = [_with_overrides(variant, said) for variant in group]
+            below = plain(info.model_copy(update={"variants": group}), path)
+            found.append(Variant(applied(below, overrides(options), method_settings(options), present), label))
+    return found
 
 
-def _with_label(info: RunInfo, label: str) -> RunInfo:
-    return info.model_copy(update={"variants": [one for one in info.variants if one.label == label]})
+def _set_alike(variants: Sequence[PlannedVariant]) -> list[list[PlannedVariant]]:
+    groups: dict[str, list[PlannedVariant]] = {}
+    for variant in variants:
+        groups.setdefault(canonical(variant.config.get("method_overrides", {})), []).append(variant)
+    return list(groups.values())
+
+
+def _with_overrides(variant: PlannedVariant, said: Mapping[str, Any]) -> PlannedVariant:
+    return variant.model_copy(update={"config": {**variant.config, "method_overrides": dict(said)}})
+
+
+def _addressed(said: Mapping[str, Mapping[str, Any]], methods: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Settings for every method, given to those of `methods` that have the key; those for one of them as they are."""
+    from methods import registry
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in methods:
+        name, _ = registry.parse(text)
+        keys = {key: value for key, value in said.get("*", {}).items() if key in registry.config_keys(name)}
+        if own := {**keys, **said.get(name, {})}:
+            found[name] = own
+    return found
 
 
 def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:

@@ -86,16 +86,7 @@ def train_expert(
     # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
     packing = None if section.lora_dropout else packing_passes(base, rows)
     with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
-        recipe = Recipe(
-            lr={"experts": section.lr},
-            epochs=section.epochs,
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            weight_decay=section.weight_decay,
-            scheduler=section.scheduler,
-            warmup_ratio=section.warmup_ratio,
-            seed=seed_from("expert", name, "order", seed),
-        )
+        recipe = Recipe.of(section, {"experts": section.lr}, seed_from("expert", name, "order", seed))
         log = train(
             composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step, packing=packing
         )

@@ -24,6 +24,7 @@ from harness.training.packing import packed_backward, packed_batches
 
 if TYPE_CHECKING:
     from harness.evaluation.passes import SharedPasses
+    from harness.planning.config import OptimisationSection
     from methods.base import Composed
     from methods.routing.context import CountedTokens
 
@@ -43,6 +44,12 @@ class Recipe:
     warmup_ratio: float
     seed: int
     max_steps: int | None = None
+
+    @classmethod
+    def of(cls, section: OptimisationSection, lr: Mapping[str, float], seed: int, **changes: Any) -> Recipe:
+        """A budget's settings with rates by group; `changes` are fields that a phase sets itself."""
+        shared = ("epochs", "batch_size", "micro_batch_size", "weight_decay", "scheduler", "warmup_ratio")
+        return cls(**{**{name: getattr(section, name) for name in shared}, **changes}, lr=lr, seed=seed)
 
 
 @dataclass

@@ -113,17 +113,8 @@ class EngineSession:
         for group in phase.groups:
             default = routers.lr_experts if group == "experts" and phase.budget == "router" else section.lr
             rates[group] = self.lr_scale * phase.lr.get(group, default)
-        recipe = Recipe(
-            lr=rates,
-            epochs=section.epochs,
-            batch_size=section.batch_size,
-            micro_batch_size=section.micro_batch_size,
-            weight_decay=phase.weight_decay,
-            scheduler=section.scheduler,
-            warmup_ratio=section.warmup_ratio,
-            seed=seed_from("order", phase.data, self.seed),
-            max_steps=phase.max_steps,
-        )
+        seed = seed_from("order", phase.data, self.seed)
+        recipe = Recipe.of(section, rates, seed, weight_decay=phase.weight_decay, max_steps=phase.max_steps)
         pad = pad_token(self.base.tokenizer)
         log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step)
         self.log += [{"phase": phase.name, **step} for step in log.steps]

@@ -114,11 +114,7 @@ def paired_test(
     Raises:
         ValueError: the items differ in number, or both have several seeds but not equally many.
     """
-    first, second = as_scores(a), as_scores(b)
-    if first.shape[1] != second.shape[1]:
-        raise ValueError("paired tests need the same items")
-    if len(first) != len(second) and 1 not in (len(first), len(second)):
-        raise ValueError("paired tests need equally many seeds")
+    first, second = _matched(a, b)
     run = max(len(np.atleast_2d(np.asarray(side))) for side in (a, b))
     seeds, n = max(len(first), len(second)), first.shape[1]
     nan = float("nan")
@@ -145,6 +141,9 @@ def paired_test(
         if seeds > 1 and known is not None:
             p = max(p, min(1.0, 2 * tail_p(abs(mean), parts)))
             method = "sign-flip over items and t over items and seeds, the larger p"
+    equivalent = nan
+    if margin is not None and known is not None:
+        equivalent = tail_p(margin - abs(mean), (*parts, _unseen(first, second)))
     return PairedTest(
         mean,
         low,
@@ -160,10 +159,19 @@ def paired_test(
         seed_count=len(of_seeds),
         decisive=not (random or seeds > 1) or run >= MIN_SEEDS,
         margin=margin,
-        p_equivalent=nan
-        if margin is None or known is None
-        else tail_p(margin - abs(mean), (*parts, _unseen(first, second))),
+        p_equivalent=equivalent,
     )
+
+
+def _matched(
+    a: Sequence[Sequence[float]] | Scores, b: Sequence[Sequence[float]] | Scores
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, second = as_scores(a), as_scores(b)
+    if first.shape[1] != second.shape[1]:
+        raise ValueError("paired tests need the same items")
+    if len(first) != len(second) and 1 not in (len(first), len(second)):
+        raise ValueError("paired tests need equally many seeds")
+    return first, second
 
 
 def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
