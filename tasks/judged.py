@@ -6,10 +6,10 @@ whole set of stored answers at once, and may be called again with another judge.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
+from tasks.answers import named_option, named_word
 from tasks.base import Doc, ScoredItem, TaskSettings
 from tasks.judge import JudgeItem, JudgeReport, JudgeUnavailable
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
@@ -120,7 +120,7 @@ class MedQaJudged(JudgedTask, MedQa):
     """MedQA with four options, answered in free text."""
 
     def exact_match(self, row: Row, text: str) -> tuple[str, bool | None]:
-        """The option that a text names, by letter or by its words."""
+        """The option that a text settles on, by letter or by its words."""
         letter = named_option(text, row["options"])
         return letter, letter == row["answer_idx"]
 
@@ -133,32 +133,6 @@ class PubMedQaJudged(JudgedTask, PubMedQa):
     """PubMedQA, answered with a conclusion in words."""
 
     def exact_match(self, row: Row, text: str) -> tuple[str, bool | None]:
-        """The first yes, no or maybe."""
-        found = re.search(r"\b(yes|no|maybe)\b", text.lower())
-        word = found[1] if found else ""
+        """The word that a text settles on: yes, no or maybe."""
+        word = named_word(text)
         return word, word == row["final_decision"]
-
-
-def named_option(text: str, options: dict[str, str]) -> str:
-    """The letter of the option that a free answer settles on; empty when it names none or several.
-
-    Looked for in this order: `the answer is C` (the last one), a letter that opens the text, and the one option whose
-    words occur in it, longest words first.
-    """
-    letters = "".join(options)
-    stated = re.findall(rf"\banswer\s*(?:is|:)\s*\**\(?([{letters}])\b", text, re.IGNORECASE)
-    if stated:
-        return str(stated[-1]).upper()
-    opening = re.match(rf"\s*\**\(?([{letters}])(?:[).:*,]|\s*$|\s*\n)", text)
-    if opening:
-        return opening[1]
-    rest, found = _flat(text), []
-    for letter, words in sorted(options.items(), key=lambda option: -len(option[1])):
-        if _flat(words) in rest:
-            found.append(letter)
-            rest = rest.replace(_flat(words), " ")
-    return found[0] if len(found) == 1 else ""
-
-
-def _flat(text: str) -> str:
-    return f" {' '.join(re.findall(r'[a-z0-9%+-]+', text.lower()))} "

@@ -13,6 +13,7 @@ METRICS: dict[str, MetricInfo] = {
         MetricInfo("mcc", unit="mcc", aggregation="matthews_corrcoef"),
         MetricInfo("exact_match_flexible"),
         MetricInfo("exact_match_strict"),
+        MetricInfo("exact_match_numeric"),
         MetricInfo("judge_score", unit="score"),
         MetricInfo("bits_per_byte", higher_is_better=False, unit="bits/byte"),
     )
