@@ -35,7 +35,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
         for deviation in record.data.deviations
     )
     notes += map(Note, deviations)
-    return notes + record_notes(records) + judge_sentences(records)
+    return notes + record_notes(records) + unscored_sentences(records) + judge_sentences(records)
 
 
 def record_notes(records: Sequence[Record]) -> list[str]:
@@ -55,6 +55,22 @@ def record_notes(records: Sequence[Record]) -> list[str]:
         where = " on ".join(filter(None, (methods, tasks)))
         notes.append(Note(f"{where}: {sentence}" if where else sentence))
     return notes
+
+
+def unscored_sentences(records: Sequence[Record]) -> list[str]:
+    """Where items have no verdict, the mean that counts them as 0 beside that of the table, cell by cell."""
+    sentences = []
+    for task in distinct(record.spec.task for record in records):
+        means = []
+        for record in records:
+            second = record.metrics.get(f"{record.primary}_unscored_as_0")
+            if record.spec.task == task and second is not None and record.n_unscored:
+                factor = 100 if second.unit == "fraction" else 1
+                counted = f"{record.n_unscored} of {record.n_items}"
+                means.append(f"{_cell(record)} {factor * second.value:.1f} ({counted} unscored)")
+        if means:
+            sentences.append(f"{task}: with unscored items as 0 the means are {', '.join(means)}.")
+    return sentences
 
 
 def judge_sentences(records: Sequence[Record]) -> list[str]:

@@ -42,6 +42,7 @@ class CodeBound(LmEvalBound):
 
     task: CodeTask
     runs_code = True
+    may_be_unscored = True
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class JudgedBound(LmEvalBound):
 
     task: JudgedTask
     needs_judge = True
+    may_be_unscored = True
     _report: JudgeReport | None = None
 
     def with_settings(self, settings: TaskSettings) -> LmEvalBound:

@@ -35,7 +35,7 @@ from tasks.base import (
 )
 from tasks.fewshot import FewShot
 from tasks.flan import FLAN
-from tasks.metrics import metric
+from tasks.metrics import metric, unscored_as_zero
 from tasks.row_task import LoadedRows, RowTask, chosen
 from tasks.sources.base import Row, Source, View
 from tasks.sources.mixed import source_of
@@ -48,6 +48,9 @@ LETTERS = "ABCDEFGHIJ"
 
 class LmEvalBound(BoundTask):
     """A task of lm-eval joined with rows."""
+
+    may_be_unscored: ClassVar[bool] = False
+    """Whether an item may end without a verdict; the primary metric then has a second mean (`unscored_as_zero`)."""
 
     def __init__(
         self,
@@ -80,6 +83,8 @@ class LmEvalBound(BoundTask):
         self.primary = "acc" if task.lists_letters(settings) else card.primary
         names = ["acc"] if task.lists_letters(settings) else card.metrics
         self.metrics: Sequence[MetricInfo] = [metric(name) for name in names]
+        if self.may_be_unscored:
+            self.metrics = [*self.metrics, unscored_as_zero(self.primary)]
         self._fewshot = FewShot(card.name, rows.examples, settings.shots or 0, settings.fewshot)
         self._prefixes: dict[tuple[str, ...], str] = {}
 
@@ -159,7 +164,7 @@ class LmEvalBound(BoundTask):
         return self._gold_continuation(self._view(doc)).strip()
 
     def aggregate(self, items: Sequence[ScoredItem]) -> dict[str, tuple[float, int]]:
-        """Value and number of scored items of every metric that any item has."""
+        """Value and number of scored items of every metric that any item has; with unscored ones, also that with zeros."""
         totals: dict[str, tuple[float, int]] = {}
         for info in self.metrics:
             if info.aggregation == "mean":
@@ -169,6 +174,10 @@ class LmEvalBound(BoundTask):
             elif items:
                 pairs = [(item.extra["gold_index"], item.extra["predicted_index"]) for item in items]
                 totals[info.name] = (float(self.lm.aggregation()[info.name](pairs)), len(pairs))
+        if self.may_be_unscored:
+            values = [item.metrics.get(self.primary) for item in items]
+            if None in values:
+                totals[unscored_as_zero(self.primary).name] = (sum(value or 0.0 for value in values) / len(items), len(items))
         return totals
 
     def chance(self) -> float:

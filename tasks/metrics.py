@@ -23,3 +23,9 @@ METRICS: dict[str, MetricInfo] = {
 def metric(name: str) -> MetricInfo:
     """What is known of a metric; a name not listed is a fraction whose mean is taken."""
     return METRICS.get(name, MetricInfo(name))
+
+
+def unscored_as_zero(name: str) -> MetricInfo:
+    """The second mean of a metric that may lack values: items without one count as 0, on the metric's own scale."""
+    info = metric(name)
+    return MetricInfo(f"{name}_unscored_as_0", info.higher_is_better, info.unit)

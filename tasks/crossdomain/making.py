@@ -25,7 +25,8 @@ from tasks.crossdomain.sources import SET
 from tasks.crossdomain.structure import QUESTIONS_SCHEMA, read_candidates
 from tasks.judge.cache import ReplyCache, reply_key
 from tasks.judge.config import PRESETS, EndpointConfig
-from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply
+from tasks.judge.endpoint import AskError, Budget, Endpoint
+from tasks.judge.reply import Reply, stored_reply
 from tasks.judge.running import each, run_blocking
 
 Progress = Callable[[int, int], None]
@@ -48,7 +49,15 @@ class GeneratorConfig(EndpointConfig):
 
     def identity(self) -> dict[str, Any]:
         """Everything about the generator that determines a set, as JSON data."""
-        return {**self.asked_with(), "per_request": self.per_request, "max_similarity": self.max_similarity}
+        return self._with_asking(self.asked_with())
+
+    def identity_before(self) -> dict[str, Any] | None:
+        """The identity that earlier versions stored with a set; None where it does not tell endpoints apart."""
+        before = self.asked_with_before()
+        return None if before is None else self._with_asking(before)
+
+    def _with_asking(self, asked_with: dict[str, Any]) -> dict[str, Any]:
+        return {**asked_with, "per_request": self.per_request, "max_similarity": self.max_similarity}
 
 
 @dataclass(frozen=True)
@@ -144,16 +153,19 @@ class _Making:
 
         async def one(batch: int) -> None:
             messages = self.prompt.messages(self.prompt.pairs(batch, self.config.per_request))
-            key = reply_key(self.config.asked_with(), self.prompt.kind, self.prompt.digest, messages, batch)
-            stored = cache.get(key)
-            if stored is None:
+            place = (self.prompt.kind, self.prompt.digest, messages, batch)
+            key = reply_key(self.config.asked_with(), *place)
+            reply, before = stored_reply(cache.get(key)), self.config.asked_with_before()
+            if reply is None and before is not None:
+                reply = stored_reply(cache.get(reply_key(before, *place)))
+            if reply is None:
                 try:
-                    stored = asdict(await endpoint.ask(messages, QUESTIONS_SCHEMA))
+                    reply = await endpoint.ask(messages, QUESTIONS_SCHEMA)
                 except AskError as failure:
                     failures.append(failure)
                     return
-                cache.put(key, stored)
-            replies[batch] = Reply(**stored)
+                cache.put(key, asdict(reply))
+            replies[batch] = reply
 
         await each(batches, one, self.config.concurrency)
         return replies, failures[0] if failures else None
@@ -213,7 +225,8 @@ def _stored(folder: Path, prompt: Prompt, config: GeneratorConfig) -> list[dict[
     if not (folder / "set.json").is_file():
         return None
     facts = json.loads((folder / "set.json").read_text(encoding="utf-8"))
-    if facts["generator"] != config.identity() or facts["prompt"]["digest"] != prompt.digest:
+    known = facts["generator"] in (config.identity(), config.identity_before())
+    if not known or facts["prompt"]["digest"] != prompt.digest:
         made_by = f"{facts['generator']['model']} on {facts['made']}"
         raise SetError(f"{folder} holds a set made by {made_by} with other settings: name another output folder.")
     text = (folder / "test.jsonl").read_text(encoding="utf-8")

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.judge.parse import json_values, split_thinking
+from tasks.judge.objects import json_values
+from tasks.judge.parse import split_thinking
 from tasks.wording import normalised
 
 LENGTHS = {"question": (60, 4000), "solution": (20, 8000), "answer": (1, 3000)}

@@ -19,14 +19,20 @@ def check(config: EndpointConfig, *, timeout: float = 10.0) -> None:
     key = api_key(config)
     import openai
 
-    client = openai.OpenAI(api_key=key, base_url=config.base_url, timeout=timeout, max_retries=0)
-    client.organization = client.project = None
+    from tasks.judge.transport import client as open_client
+    from tasks.judge.transport import left_address
+
+    client = open_client(config, key, timeout)
     try:
         client.models.list()
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         hint = f"set {config.api_key_env} to a valid key" if config.api_key_env else "name its variable as api_key_env"
         raise JudgeUnavailable(f"{config.host} refuses the key (HTTP {error.status_code}): {hint}.") from None
-    except openai.APIConnectionError:
+    except openai.APIConnectionError as error:
+        if left_address(error):
+            raise JudgeUnavailable(
+                f"{config.host} redirects to another address, which is not followed: set base_url to the final one."
+            ) from None
         if config.preset == "local":
             mend = f"start a server with `{LOCAL_COMMAND}`"
         else:

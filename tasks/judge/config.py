@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from results.ground.errors import HarnessError
 from tasks.judge.rubric import Rubric, load_rubric
+from tasks.judge.secret_fields import holds_secret
 
 DEFAULT_RUBRIC = "medical"
 LOCAL_COMMAND = "transformers serve PATH"
@@ -33,9 +33,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-SECRET = r"(x[-_])?api[-_]?key|authorization|(access|auth|bearer)[-_]?token|secret|password"
-"""Names of fields that hold what must not be stored."""
-
+JUDGE_VERSION = 2
+"""Raised when our code changes how a judge is asked or read. 2: answers fenced, replies read strictly."""
 
 class JudgeUnavailable(HarnessError, ValueError):
     """No key, no endpoint, or a key that the endpoint refuses. One sentence that names the mend."""
@@ -109,9 +108,20 @@ class EndpointConfig(BaseModel):
     @field_validator("extra_body")
     @classmethod
     def _no_secret(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if any(re.fullmatch(SECRET, str(name), re.IGNORECASE) for name in _names(value)):
+        if holds_secret(value):
             raise ValueError("extra_body is stored and must hold no secret: put the key into a variable (api_key_env)")
         return value
+
+    @model_validator(mode="after")
+    def _our_fields_stay(self) -> Self:
+        ours = {"model", "messages", "temperature", "response_format", "stream", "n", self.max_tokens_field}
+        taken = sorted(name for name in self.extra_body if name.strip().lower() in ours)
+        if taken:
+            raise ValueError(
+                f"extra_body must not replace {taken[0]}, which the judge sets itself: use its own key (model, temperature, "
+                "max_tokens, structured) or leave it out"
+            )
+        return self
 
     @field_validator("api_key_env")
     @classmethod
@@ -125,16 +135,32 @@ class EndpointConfig(BaseModel):
         """Host and port of the endpoint."""
         return urlsplit(self.base_url).netloc
 
+    @property
+    def address(self) -> str:
+        """The whole address: two models behind one gateway differ in its path only."""
+        parts = urlsplit(self.base_url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        port = "" if parts.port in (None, {"http": 80, "https": 443}[parts.scheme]) else f":{parts.port}"
+        return f"{parts.scheme}://{host}{port}{parts.path}"
+
     def asked_with(self) -> dict[str, Any]:
         """The fields that determine a reply, as JSON data: part of the key of every stored reply."""
         return {
-            "host": self.host,
+            "address": self.address,
             "model": self.model,
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "structured": self.structured,
             "extra_body": self.extra_body,
         }
+
+    def asked_with_before(self) -> dict[str, Any] | None:
+        """`asked_with` of earlier versions, which named the host alone: None where a host may serve several models."""
+        if urlsplit(self.base_url).path not in ("", "/v1"):
+            return None
+        fields = self.asked_with()
+        del fields["address"]
+        return {"host": self.host, **fields}
 
 
 class JudgeConfig(EndpointConfig):
@@ -166,6 +192,7 @@ class JudgeConfig(EndpointConfig):
         rubric = self.load_rubric()
         return {
             **self.asked_with(),
+            "version": JUDGE_VERSION,
             "rubric": rubric.label,
             "rubric_digest": rubric.digest,
             "repeats": self.repeats,
@@ -196,12 +223,3 @@ def _missing(preset: str, key: str) -> str:
     if preset == "local" and key == "model":
         return f"model is missing: give the PATH that the server was started with (`{LOCAL_COMMAND}`)"
     return f"{key} is missing: the preset '{preset}' has none, so name it"
-
-
-def _names(value: Any) -> Iterator[str]:
-    """Names of all fields of nested JSON data."""
-    if isinstance(value, dict):
-        yield from map(str, value)
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _names(inner)

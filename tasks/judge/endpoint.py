@@ -10,28 +10,33 @@ import contextlib
 import email.utils
 import logging
 import random
+import re
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tasks.judge.config import EndpointConfig, api_key
+from tasks.judge.reply import Reply, question_tokens, taken_apart
+from tasks.judge.transport import async_client, left_address
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
+
+_POLICY = re.compile(r"content[_ ]?(?:filter|policy|management)|safety|moderation|prohibited", re.IGNORECASE)
 
 log = logging.getLogger(__name__)
 
 Reason = Literal[
     "budget", "refused", "unreachable", "rate_limit", "server_error", "timeout", "connection", "malformed", "rejected",
-    "empty", "truncated", "unparsable",
+    "empty", "filtered", "truncated", "unparsable",
 ]  # fmt: skip
 """Why an item has no verdict.
 
 `budget`: requests or tokens were used up. `refused`: key, balance or model not accepted, nothing more was asked.
 `unreachable`: too many failures in a row, nothing more was asked. `rate_limit`, `server_error`, `timeout`,
 `connection`, `malformed` (no chat completion came back): all retries failed so. `rejected`: this request was not
-accepted. `empty`: no text, or thinking only. `truncated`: cut at `max_tokens` before a verdict. `unparsable`: text
+accepted (too long, content policy), which says nothing about others. `filtered`: the reply was held back. `empty`: no text, or thinking only. `truncated`: cut at `max_tokens` before a verdict. `unparsable`: text
 without a verdict.
 """
 
@@ -39,27 +44,17 @@ without a verdict.
 class AskError(Exception):
     """A question without a reply: `reason`, and `detail` in words without the key."""
 
-    def __init__(self, reason: Reason, detail: str, *, retry: bool = False, wait: float | None = None) -> None:
+    def __init__(
+        self, reason: Reason, detail: str, *, retry: bool = False, wait: float | None = None, policy: bool = False
+    ) -> None:
         super().__init__(f"{reason}: {detail}")
+        self.policy = policy
+        """Whether the request's content was not accepted, so that another form of it will not be either."""
         self.reason: Reason = reason
         self.detail = detail
         self.retry = retry
         self.wait = wait
         """Seconds that the endpoint asked to wait."""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What an endpoint returned. `model` is the id that came back, `structured` the `response_format` it was given."""
-
-    text: str
-    thinking: str
-    model: str
-    finish: str
-    prompt_tokens: int
-    completion_tokens: int
-    tokens_estimated: bool
-    structured: str
 
 
 @dataclass
@@ -90,6 +85,10 @@ class Budget:
         """Count the tokens of a reply."""
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
+
+    def add_lost(self, messages: list[dict[str, str]]) -> None:
+        """Count a question whose reply was paid for and did not arrive whole."""
+        self.prompt_tokens += question_tokens(messages)
 
 
 class Endpoint:
@@ -160,7 +159,7 @@ class Endpoint:
         try:
             return await self._request(messages, structured, schema)
         except AskError as failure:
-            if failure.reason != "rejected" or structured == "none":
+            if failure.reason != "rejected" or failure.policy or structured == "none":
                 raise
         reply = await self._request(messages, "none", None)
         if self.structured != "none":
@@ -183,13 +182,18 @@ class Endpoint:
             async with asyncio.timeout(self.config.timeout):
                 completion = await client.chat.completions.create(**self._body(messages, structured, schema))
         except (TimeoutError, openai.APITimeoutError):
+            self.budget.add_lost(messages)
             raise AskError("timeout", f"no reply within {self.config.timeout:g} s", retry=True) from None
         except openai.APIConnectionError as error:
+            if left_address(error):
+                where = f"{self.config.host} redirects to another address, which is not followed: set base_url to the final one"
+                raise AskError("refused", where) from None
             cause = type(error.__cause__ or error).__name__
             raise AskError("connection", f"the connection failed ({cause})", retry=True) from None
         except openai.APIStatusError as error:
             raise self._status_failure(error) from None
         except (openai.APIResponseValidationError, ValueError):
+            self.budget.add_lost(messages)
             raise AskError("malformed", "the body is no JSON", retry=True) from None
         reply = self._reply(completion, messages, structured)
         self.budget.add(reply)
@@ -214,64 +218,39 @@ class Endpoint:
 
     def _open(self) -> AsyncOpenAI:
         if self._client is None:
-            from openai import AsyncOpenAI
-
             self._key = api_key(self.config)
-            self._client = AsyncOpenAI(
-                api_key=self._key,
-                base_url=self.config.base_url,
-                timeout=self.config.timeout,
-                max_retries=0,
-            )
-            # The client would send the environment's OPENAI_ORG_ID and OPENAI_PROJECT_ID to any endpoint.
-            self._client.organization = self._client.project = None
+            self._client = async_client(self.config, self._key)
         return self._client
 
     def _reply(self, completion: Any, messages: list[dict[str, str]], structured: str) -> Reply:
-        # The client builds its objects without validation: anything may be missing or of another type.
-        choices: Any = getattr(completion, "choices", None)
-        message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
-        text = getattr(message, "content", None)
-        if message is None or not isinstance(text, str | None):
-            raise AskError("malformed", "the body is no chat completion", retry=True)
-        # DeepSeek and older vLLM call it `reasoning_content`, newer vLLM and routers `reasoning`.
-        thinking = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
-        usage = getattr(completion, "usage", None)
-        prompt_tokens: Any = getattr(usage, "prompt_tokens", None)
-        completion_tokens: Any = getattr(usage, "completion_tokens", None)
-        estimated = not (isinstance(prompt_tokens, int) and isinstance(completion_tokens, int))
-        if estimated:
-            prompt_tokens = sum(len(message["content"]) for message in messages) // 4
-            completion_tokens = (len(text or "") + len(str(thinking or ""))) // 4
-        return Reply(
-            text=self.clean(text or ""),
-            thinking=self.clean(thinking if isinstance(thinking, str) else ""),
-            model=self.clean(str(getattr(completion, "model", None) or "")),
-            finish=str(getattr(choices[0], "finish_reason", None) or ""),
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
-            tokens_estimated=estimated,
-            structured=structured,
+        try:
+            reply = taken_apart(completion, messages, structured)
+        except ValueError as error:
+            self.budget.add_lost(messages)
+            raise AskError("malformed", str(error), retry=True) from None
+        return replace(
+            reply, text=self.clean(reply.text), thinking=self.clean(reply.thinking), model=self.clean(reply.model)
         )
 
     def _status_failure(self, error: APIStatusError) -> AskError:
         status = error.status_code
         detail = f"HTTP {status}: {self.clean(' '.join(error.message.split()))[:300]}"
-        if status in (401, 402, 403, 404) or error.code == "insufficient_quota":
+        if status in (401, 402, 404) or error.code == "insufficient_quota":
             return AskError("refused", detail)
         if status == 429:
             return AskError("rate_limit", detail, retry=True, wait=retry_after(error.response.headers))
         if status in (408, 409) or status >= 500:
             return AskError("server_error", detail, retry=True, wait=retry_after(error.response.headers))
-        return AskError("rejected", detail)
+        policy = status == 403 or bool(_POLICY.search(f"{error.code} {detail}"))
+        return AskError("rejected", detail, policy=policy)
 
     def _check_stopped(self) -> None:
         if self._stopped is not None:
             raise AskError(self._stopped.reason, self._stopped.detail)
 
     def _count_failure(self, failure: AskError) -> None:
-        if self._stopped is not None or failure.reason == "budget":
-            return
+        if self._stopped is not None or failure.reason in ("budget", "rejected"):
+            return  # a rejected request says nothing about the others
         self._failed_in_a_row += 1
         if failure.reason == "refused":
             self._stopped = failure

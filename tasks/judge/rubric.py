@@ -21,6 +21,8 @@ from results.ground.names import unknown
 
 _FILE = re.compile(r"(?P<name>[a-z0-9-]+)-v(?P<version>\d+)\.md")
 _PLACE = re.compile(r"\{(question|reference|answer)\}")
+_FENCED = re.compile(r"<(\w+)>\n\{answer\}\n</\1>")
+"""The place of the answer between its tags."""
 _OPTIONAL = re.compile(r"\{\{#reference\}\}\n?(.*?)\{\{/reference\}\}\n?", re.DOTALL)
 
 
@@ -44,9 +46,21 @@ class Rubric:
         """Hash of everything a judge reads."""
         return row_digest([self.system, self.user], 16)
 
-    def messages(self, question: str, answer: str, reference: str | None) -> list[dict[str, str]]:
-        """Chat messages for one answer. Texts are put in as they are: braces in them mean nothing."""
+    def messages(
+        self, question: str, answer: str, reference: str | None, fence: str | None = None
+    ) -> list[dict[str, str]]:
+        """Chat messages for one answer. Texts are put in as they are: braces in them mean nothing.
+
+        Args:
+            question: what the candidate was asked.
+            answer: the candidate's.
+            reference: the gold answer, where there is one.
+            fence: a word that the answer cannot know; it becomes part of the two tags around the answer, so that
+                nothing in the answer can end it. None leaves the tags as they are in the file.
+        """
         user = _OPTIONAL.sub(r"\1" if reference is not None else "", self.user)
+        if fence is not None:
+            user = _FENCED.sub(rf"<\1-{fence}>\n{{answer}}\n</\1-{fence}>", user)
         values = {"question": question, "answer": answer, "reference": reference or ""}
         filled = _PLACE.sub(lambda match: values[match[1]], user)
         filled = filled.encode("utf-8", "replace").decode()  # a model may emit half a surrogate pair
@@ -96,6 +110,8 @@ def parse_rubric(text: str, name: str = "the rubric") -> Rubric:
     for place in ("{question}", "{answer}"):
         if place not in user:
             raise CardError(f"The rubric {head['name']} lacks the place {place}.")
+    if _FENCED.search(user) is None:
+        raise CardError(f"The rubric {head['name']} needs {{answer}} on a line of its own between two tags.")
     return Rubric(str(head["name"]), int(head["version"]), str(head["title"]), system, user)
 
 

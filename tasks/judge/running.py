@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import secrets
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +14,15 @@ from typing import Any, TypeVar
 
 from tasks.judge.cache import ReplyCache, reply_key
 from tasks.judge.config import JudgeConfig
-from tasks.judge.endpoint import AskError, Budget, Endpoint, Reply
-from tasks.judge.parse import parse_verdict, split_thinking
+from tasks.judge.endpoint import AskError, Budget, Endpoint
+from tasks.judge.parse import read
+from tasks.judge.reply import Reply, stored_reply
 from tasks.judge.report import JudgeItem, JudgeReport, Opinion, Verdict, build_report
 
 T = TypeVar("T")
 Progress = Callable[[int, int], None]
+
+_TAG = re.compile(r"</?\s*(?:candidate_answer|reference_answer|question)\b|</?think", re.IGNORECASE)
 
 VERDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -107,9 +112,10 @@ async def judge_async(
 
 @dataclass(frozen=True)
 class _Job:
-    """One opinion to form: the chat, which repeat it is, and the items that wait for it."""
+    """One opinion to form: the chat without a fence, the first item, which repeat it is, and all items that wait."""
 
     messages: list[dict[str, str]]
+    item: JudgeItem
     repeat: int
     items: tuple[int, ...]
 
@@ -151,28 +157,22 @@ class _Bench:
             waiting[reply_key(messages)].append(index)
         for repeat in range(self.config.repeats):
             for indices in waiting.values():
-                yield _Job(chats[indices[0]], repeat, tuple(indices))
+                yield _Job(chats[indices[0]], items[indices[0]], repeat, tuple(indices))
 
     async def _opinion(self, job: _Job) -> Opinion:
         opinion = None
         for attempt in range(self.config.attempts):
-            key = reply_key(
-                self.config.asked_with(),
-                self.rubric.label,
-                self.rubric.digest,
-                job.messages,
-                job.repeat,
-                attempt,
-            )
-            stored = self.replies.get(key)
+            place = (self.rubric.label, self.rubric.digest, job.messages, job.repeat, attempt)
+            key = reply_key(self.config.asked_with(), *place)
+            stored = self._stored(key, place, job)
             if stored is None:
                 try:
-                    reply = await self.endpoint.ask(job.messages, VERDICT_SCHEMA)
+                    reply = await self.endpoint.ask(self._fenced(job.item), VERDICT_SCHEMA)
                 except AskError as failure:
                     return opinion or Opinion(None, "", failure.reason, failure.detail)
                 self.replies.put(key, asdict(reply))
             else:
-                reply = Reply(**stored)
+                reply = stored
             self.tokens_estimated |= reply.tokens_estimated
             self.structured_rejected |= reply.structured != self.config.structured
             opinion = read_reply(reply, cached=stored is not None)
@@ -182,13 +182,35 @@ class _Bench:
         return opinion
 
 
+    def _stored(self, key: str, place: tuple[Any, ...], job: _Job) -> Reply | None:
+        """The reply on disk, if need be under the key that earlier versions stored it by.
+
+        Those asked without a fence: their replies serve where the answer holds nothing that a fence guards against.
+        """
+        found = stored_reply(self.replies.get(key))
+        before = self.config.asked_with_before()
+        if found is None and before is not None and not _TAG.search(job.item.answer):
+            found = stored_reply(self.replies.get(reply_key(before, *place)))
+        return found
+
+    def _fenced(self, item: JudgeItem) -> list[dict[str, str]]:
+        """The chat of an item, its answer between tags that are drawn anew for every request."""
+        texts = (item.question, item.answer, item.reference or "")
+        fence = secrets.token_hex(8)
+        while any(fence in text for text in texts):
+            fence = secrets.token_hex(8)
+        return self.rubric.messages(item.question, item.answer, item.reference, fence)
+
+
 def read_reply(reply: Reply, *, cached: bool) -> Opinion:
     """The opinion in a reply: its thinking set apart, its verdict parsed or the reason why there is none."""
-    inline, text = split_thinking(reply.text)
-    thinking = "\n".join(part for part in (reply.thinking, inline) if part)
-    parsed = parse_verdict(text, cut=reply.finish == "length")
+    found = read(reply.text, cut=reply.finish == "length")
+    text, parsed = found.text, found.verdict
+    thinking = "\n".join(part for part in (reply.thinking, found.thinking) if part)
     unscored, detail = None, ""
-    if parsed is None:
+    if reply.finish == "content_filter":
+        parsed, unscored, detail = None, "filtered", "the endpoint's content filter held the reply back"
+    elif parsed is None:
         if reply.finish == "length":
             unscored, detail = "truncated", "cut at max_tokens before a verdict"
         elif not text:
