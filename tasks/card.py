@@ -51,6 +51,9 @@ class TaskCard(_Model):
     hub_config: str | None = Field(default=None, description="Its configuration there; null for the only one.")
     hub_splits: tuple[str, ...] | None = Field(default=None, description="Splits on the hub if they differ.")
     columns: tuple[str, ...] = Field(description="Columns of a row, as on the hub.")
+    values: dict[str, str | tuple[int | str, ...]] = Field(
+        default={}, description="Kind of each column (`tasks.rows.KINDS`), or the list of its values."
+    )
     inputs: tuple[str, ...] = Field(description="Columns that make two rows the same question.")
     id_column: str | None = Field(default=None, description="Column with the item's id; null hashes the content.")
     splits: dict[str, int] = Field(description="Official row counts.")

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 
 from tasks.base import PARTS, Doc, Part
 from tasks.code_task import CodeTask
+from tasks.mbpp import is_python
 from tasks.parts import KeyedDoc
+from tasks.rows import Fault
 from tasks.sandbox import Program
+from tasks.sources.base import Row
 
 
 class HumanEval(CodeTask):
@@ -21,6 +24,16 @@ class HumanEval(CodeTask):
         parts: dict[Part, list[Doc]] = {part: [] for part in PARTS}
         parts["eval"] = [row.doc for rows in splits.values() for row in rows]
         return parts, []
+
+    def fault(self, row: Row) -> Fault | None:
+        """The reference solution completes the prompt to a function of the entry point's name, and the check parses."""
+        if not row["entry_point"].isidentifier() or f"def {row['entry_point']}(" not in row["prompt"]:
+            return "entry_point", row["entry_point"], "the name of the function that the prompt begins"
+        if not is_python(row["prompt"] + row["canonical_solution"]):
+            return "canonical_solution", row["canonical_solution"], "Python that completes the prompt"
+        if not is_python(row["test"]) or "def check(" not in row["test"]:
+            return "test", row["test"], "Python that defines check"
+        return None
 
     def program(self, doc: Doc, answer: str) -> Program:
         """Prompt and answer; helpers such as `poly` come from the prompt."""

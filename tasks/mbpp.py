@@ -13,7 +13,9 @@ from tasks.base import ChatTemplate, Doc, TaskSettings
 from tasks.code_task import CodeBound, CodeTask
 from tasks.fewshot import FewShot
 from tasks.row_task import LoadedRows
+from tasks.rows import Fault
 from tasks.sandbox import Program
+from tasks.sources.base import Row
 
 
 class PublishedExamples(FewShot):
@@ -52,6 +54,14 @@ class Mbpp(CodeTask):
     instruct_file = "mbpp/mbpp_instruct.yaml"
     instruct_gold = "{{code}}\n```"
 
+    def fault(self, row: Row) -> Fault | None:
+        """Reference, set-up and asserts are Python."""
+        for field in ("code", "test_setup_code"):
+            if not is_python(row[field]):
+                return field, row[field], "Python that parses"
+        wrong = next((test for test in row["test_list"] if not is_python(test)), None)
+        return None if wrong is None else ("test_list", wrong, "asserts that parse")
+
     def program(self, doc: Doc, answer: str) -> Program:
         """The answer alone; the asserts are handed to it one call at a time.
 
@@ -77,6 +87,15 @@ class Mbpp(CodeTask):
             needed=tuple(name for name in free if name in imported and name not in defined),
             reference=row["code"],
         )
+
+
+def is_python(code: str) -> bool:
+    """Whether a text parses."""
+    try:
+        _parsed(code)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def _parsed(code: str) -> ast.Module:

@@ -10,6 +10,7 @@ from results.ground.digest import canonical_row, row_digest, text_sha256
 from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
 from tasks.card import TaskCard
 from tasks.parts import KeyedDoc, make_parts
+from tasks.rows import BadRow, Fault, column_fault
 from tasks.sources.base import Row, Source, SourceError
 from tasks.sources.mixed import source_of
 from tasks.wording import normalised
@@ -74,6 +75,14 @@ class RowTask(Task):
         """The row in the card's columns. Override it where sources name columns differently."""
         return row
 
+    def fault(self, row: Row) -> Fault | None:
+        """What is wrong with columns taken together (a gold label that is none of the options), or None.
+
+        Called for every row whose columns are each of their kind (`values` on the card). Override it where they depend
+        on each other.
+        """
+        return None
+
     def item_id(self, row: Row, content: str) -> str:
         """The row's id: the card's id column, or a hash of the content."""
         return str(row[self.card.id_column]) if self.card.id_column else content
@@ -91,7 +100,8 @@ class RowTask(Task):
 
         Raises:
             TaskUnavailable: the source has none of the splits.
-            SourceError: rows cannot be read or lack a column.
+            SourceError: rows cannot be read, a split is empty, or nothing is left to evaluate.
+            BadRow: a row lacks a column or holds a value that cannot be meant.
         """
         source = source_of(source, self.card.dataset)
         self.check(source)
@@ -99,13 +109,18 @@ class RowTask(Task):
         deviations: list[str] = []
         seen: dict[str, int] = {}
         for split, rows in self.read_splits(source).items():
+            if not rows:
+                # Another split in its place would be another benchmark under this one's name.
+                raise SourceError(
+                    f"The split {split} of {self.name} in {source.describe()} is empty: give its rows, or take it away."
+                )
             splits[split] = list(self._keyed(rows, split, seen, source))
             official = self.card.splits.get(split)
             if official is not None and official != len(rows):
                 deviations.append(f"{split}: {len(rows)} of {official} official rows.")
-        if not any(splits.values()):
-            raise SourceError(f"The rows of {self.name} in {source.describe()} are empty: use another --data.")
         parts, notes = self.divide(splits)
+        if not parts["eval"]:
+            raise SourceError(f"The rows of {self.name} in {source.describe()} leave none to evaluate: give more rows.")
         return LoadedRows(
             parts=parts,
             origin=source.origin(self.card.dataset),
@@ -114,25 +129,34 @@ class RowTask(Task):
             split_rows={split: len(rows) for split, rows in splits.items()},
         )
 
+    def _checked(self, raw: Row) -> tuple[Row, Fault | None]:
+        """The row in the card's columns, and what is wrong with it."""
+        try:
+            row = self.canonical(raw)
+            return row, column_fault(row, self.card.columns, self.card.values) or self.fault(row)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            return raw, _unreadable(raw, error)
+
     def _available(self, source: Source) -> list[str]:
         roles = self.card.roles
         names = [name for name in (roles.eval, roles.dev, roles.train) if name is not None]
         return [name for name in names if source.has(self.card.dataset, name)]
 
     def _keyed(self, rows: Sequence[Row], split: str, seen: dict[str, int], source: Source) -> Iterator[KeyedDoc]:
-        for number, raw in enumerate(rows):
-            row = self.canonical(raw)
-            missing = [column for column in self.card.columns if column not in row]
-            if missing:
-                raise SourceError(
-                    f"Row {number + 1} of {self.name}'s split {split} in {source.describe()} lacks the column "
-                    f"'{missing[0]}': give rows with the columns {', '.join(self.card.columns)}."
-                )
+        dataset, where = f"{self.card.set}/{self.card.config}", source.describe()
+        for number, raw in enumerate(rows, start=1):
+            row, fault = self._checked(raw)
+            if fault is not None:
+                raise BadRow(self.name, dataset, split, number, where, fault)
             name = self.item_id(row, row_digest({column: row[column] for column in self.card.columns}))
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
                 name = f"{name}~{seen[name]}"
             yield KeyedDoc(Doc(name, row), self.input_text(row))
+
+
+def _unreadable(raw: Row, error: Exception) -> Fault:
+    return "fields", sorted(map(str, raw)), f"rows in the published layout ({type(error).__name__}: {error})"
 
 
 def fingerprint(parts: Mapping[Part, Sequence[Doc]]) -> str:

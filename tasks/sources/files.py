@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,9 +33,13 @@ def json_lines(file: Path) -> Iterator[Row]:
                     if not isinstance(row, dict):
                         raise SourceError(f"Line {number} of {file} is no JSON object: repair or replace the file.")
                     yield row
+    except SourceError:
+        raise
     except json.JSONDecodeError as error:
         raise SourceError(f"Line {number} of {file} is no JSON ({error.msg}): repair or replace the file.") from error
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except RecursionError as error:
+        raise SourceError(f"Line {number} of {file} is nested too deeply: repair or replace the file.") from error
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"The file {file} cannot be read ({error}): repair or replace it.") from error
 
 
@@ -44,6 +49,6 @@ def _parquet(file: Path) -> list[Row]:
 
     try:
         rows: list[Row] = pyarrow.parquet.read_table(file).to_pylist()
-    except (OSError, pyarrow.ArrowInvalid) as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise SourceError(f"The file {file} is no readable Parquet ({error}): repair or replace it.") from error
     return rows
