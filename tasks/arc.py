@@ -16,7 +16,11 @@ class Arc(LmEvalTask):
         texts, labels = choices.get("text"), choices.get("label")
         if wrong := options_fault("choices.text", texts):
             return wrong
-        if not isinstance(labels, list) or len(labels) != len(texts) or len({str(label) for label in labels}) < len(labels):
+        if (
+            not isinstance(labels, list)
+            or len(labels) != len(texts)
+            or len({str(label) for label in labels}) < len(labels)
+        ):
             return "choices.label", labels, f"{len(texts)} labels that differ"
         if any(not isinstance(label, str) or not label.strip() for label in labels):
             return "choices.label", labels, "labels that are texts"

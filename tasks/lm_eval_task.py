@@ -164,7 +164,7 @@ class LmEvalBound(BoundTask):
         return self._gold_continuation(self._view(doc)).strip()
 
     def aggregate(self, items: Sequence[ScoredItem]) -> dict[str, tuple[float, int]]:
-        """Value and number of scored items of every metric that any item has; with unscored ones, also that with zeros."""
+        """Value and number of scored items of every metric that any item has; unscored items also as 0."""
         totals: dict[str, tuple[float, int]] = {}
         for info in self.metrics:
             if info.aggregation == "mean":
@@ -174,10 +174,10 @@ class LmEvalBound(BoundTask):
             elif items:
                 pairs = [(item.extra["gold_index"], item.extra["predicted_index"]) for item in items]
                 totals[info.name] = (float(self.lm.aggregation()[info.name](pairs)), len(pairs))
-        if self.may_be_unscored:
-            values = [item.metrics.get(self.primary) for item in items]
-            if None in values:
-                totals[unscored_as_zero(self.primary).name] = (sum(value or 0.0 for value in values) / len(items), len(items))
+        missing = sum(item.metrics.get(self.primary) is None for item in items)
+        if self.may_be_unscored and missing:
+            total = sum(value for item in items if (value := item.metrics.get(self.primary)) is not None)
+            totals[unscored_as_zero(self.primary).name] = (total / len(items), len(items))
         return totals
 
     def chance(self) -> float:

@@ -36,7 +36,11 @@ class MedQa(LmEvalTask):
         """Options under the letters from A, the gold one among them and equal to the answer in words."""
         options, letter = row["options"], row["answer_idx"]
         if list(options) != list(self.letters):
-            return "options", options, f"options under the letters {self.letters[0]} to {self.letters[-1]}, in this order"
+            return (
+                "options",
+                options,
+                f"options under the letters {self.letters[0]} to {self.letters[-1]}, in this order",
+            )
         if wrong := options_fault("options", list(options.values())):
             return wrong
         if letter not in options:

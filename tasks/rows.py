@@ -143,7 +143,9 @@ KINDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "strings": (lambda value: isinstance(value, list) and all(map(_is_string, value)), "a list of texts"),
     "mapping": (lambda value: isinstance(value, dict) and _is_encodable(value), "an object"),
     "worked": (
-        lambda value: _is_text(value) and re.search(r"####\s*[-−]?[$€£]?\s?(?:\d[\d, ]*(?:\.\d+)?|\.\d+)\s*\Z", value) is not None,
+        lambda value: (
+            _is_text(value) and re.search(r"####\s*[-−]?[$€£]?\s?(?:\d[\d, ]*(?:\.\d+)?|\.\d+)\s*\Z", value) is not None
+        ),
         "a worked answer that ends in '#### ' and a number",
     ),
 }

@@ -103,6 +103,7 @@ def _equal(found: str, wanted: str) -> bool:
         logging.getLogger(name).setLevel(logging.ERROR)
     kinds = [LatexExtractionConfig(), ExprExtractionConfig()]
     a, b = (
-        parse(f"${one}$" if "\\" in one else one, extraction_config=kinds, parsing_timeout=None) for one in (wanted, found)
+        parse(f"${one}$" if "\\" in one else one, extraction_config=kinds, parsing_timeout=None)
+        for one in (wanted, found)
     )
     return bool(a and b and verify(a, b, timeout_seconds=None))

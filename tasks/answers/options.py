@@ -23,7 +23,7 @@ _BEFORE_LABEL = (
     "excluding|unlike|out|eliminate|avoid|cannot|never|isn't|still|just|simply|on|because|since|while|although|though|"
     "whereas|if|verdict|conclusion|decision|response|solution|i'd|against|leaves|leaving"
 )
-_TAIL = re.compile(rf"(?!\w|'\w|\+|-\w|\.\w)(?P<close>[)\]}}>\"']*)(?P<rest>[^\n]*)")
+_TAIL = re.compile(r"(?!\w|'\w|\+|-\w|\.\w)(?P<close>[)\]}>\"']*)(?P<rest>[^\n]*)")
 _HEAD = re.compile(rf"(?:\A|[\n.:;,!?=()\[\]{{}}<>\"'/&+#\ue000-\ue2ff-]|\b(?:{_BEFORE_LABEL}))[ \t]*\Z", re.IGNORECASE)
 _LETTER = re.compile(r"(?<![\w.])(?<!\w['-])[A-Za-z]")
 
@@ -86,12 +86,14 @@ def _is_label(match: re.Match[str], letters: list[str]) -> bool:
     if tail is None or not _HEAD.search(before[-40:] if len(before) > 40 else before):
         return False
     closed, rest = bool(tail["close"]), tail["rest"]
-    if rest.strip(" .,:;!?") == "" or closed and re.search(r"[(\[{<\"']\s*\Z|(?:\A|\n)\s*\Z", before):
+    if rest.strip(" .,:;!?") == "" or (closed and re.search(r"[(\[{<\"']\s*\Z|(?:\A|\n)\s*\Z", before)):
         return letter.isupper() or _introduced(before)
     follows = re.match(rf"\s+(?:{_AFTER_LABEL})\b", rest, re.IGNORECASE)
     if letter.islower():
-        return (closed or rest[0] in ".,:;" or (letter != "a" and follows is not None)) and _introduced(before) and (
-            not _is_name(rest)
+        return (
+            (closed or rest[0] in ".,:;" or (letter != "a" and follows is not None))
+            and _introduced(before)
+            and (not _is_name(rest))
         )
     if rest[0].isspace():
         own = letter in letters and re.match(rf"\s+{word(letters.index(letter))}", rest)
@@ -113,7 +115,7 @@ def _introduced(before: str) -> bool:
 
 def _is_name(rest: str) -> bool:
     """`C. difficile`: a full stop and a small letter that begins no clause."""
-    return bool(re.match(rf"\.\s*[a-z]", rest) and not re.match(rf"\.\s*(?:{_AFTER_LABEL}|an?)\b", rest, re.IGNORECASE))
+    return bool(re.match(r"\.\s*[a-z]", rest) and not re.match(rf"\.\s*(?:{_AFTER_LABEL}|an?)\b", rest, re.IGNORECASE))
 
 
 def _joined(text: str, count: int) -> str:
@@ -135,10 +137,12 @@ def _joined(text: str, count: int) -> str:
 
 def _part(text: str, options: Mapping[str, str]) -> int | None:
     """The one option of which a short answer is a part: `B12` of `Vitamin B12`."""
-    lead = re.compile(r"\A.*\b(?:answer|choice|option)\b(?:\s+(?:is|would be)\b|\s*[:=-])\s*", re.IGNORECASE | re.DOTALL)
+    lead = re.compile(
+        r"\A.*\b(?:answer|choice|option)\b(?:\s+(?:is|would be)\b|\s*[:=-])\s*", re.IGNORECASE | re.DOTALL
+    )
     said = re.split(r"[.!?;\n](?:\s|\Z)", lead.sub("", text).replace("\ue200", "").strip())[0]
     tokens = [token for token in _tokens(said) if token not in ("the", "a", "an", "give", "use", "start")]
-    sound = any(len(token) > 3 or re.search(r"\d", token) and len(token) > 1 for token in tokens)
+    sound = any(len(token) > 3 or (re.search(r"\d", token) and len(token) > 1) for token in tokens)
     if not tokens or len(tokens) > 6 or not sound or set(tokens) & {"not", "no", "never", "none", "neither", "cannot"}:
         return None
     phrase = f" {' '.join(tokens)} "

@@ -21,7 +21,7 @@ LABEL = "[\ue100-\ue1ff]"
 _THINKING = re.compile(r"\A\s*<think(?:ing)?>(?:.*?</think(?:ing)?>|.*\Z)", re.DOTALL | re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _LATEX = re.compile(r"\\(?:text(?:bf|it|rm)?|math(?:bf|rm|it|sf)|mbox|emph)\s*\{([^{}]*)\}")
-_DASHES = str.maketrans({dash: "-" for dash in "‐‑‒–—−"} | {"’": "'", "‘": "'", "“": '"', "”": '"', "→": ":"})
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-") | {"’": "'", "‘": "'", "“": '"', "”": '"', "→": ":"})
 
 _IDIOMS = re.compile(
     r"\b(?:there(?:'s| is| can be) )?(?:no (?:doubt|question)|without (?:a |any )?doubt|not only|not surprisingly|"
@@ -32,8 +32,9 @@ _AND = r"(?:\s*(?:,|/|&|\+|\band\b|\bor\b|\bnor\b)\s*)+(?:an?\s+|the\s+|options?
 _GROUP = rf"[(\"'\[]*{MENTION}[)\"'\].]*(?:{_AND}[(\"'\[]*{MENTION}[)\"'\]]*)*"
 _FILLER = r"(?:(?!(?:but|instead|however|because|since|so)\b)[^\W\d_]+(?:'[a-z]+)?\s+){0,5}"
 _DENIED_BEFORE = re.compile(
-    r"(?:\b(?:not|cannot|never|neither|nor|no|than|over|except(?: for)?|excluding|excludes?|unlike|avoid(?:ing)?|"
-    rf"instead of|without|against|all but|rul(?:e|es|ed|ing) out|eliminat(?:e|es|ed|ing))\b|n't\b)\s+{_FILLER}({_GROUP})",
+    r"(?:\b(?:not|cannot|never|neither|nor|no|than|over|except(?: for)?|excluding|"
+    r"excludes?|unlike|avoid(?:ing)?|instead of|without|against|all but|"
+    rf"rul(?:e|es|ed|ing) out|eliminat(?:e|es|ed|ing))\b|n't\b)\s+{_FILLER}({_GROUP})",
     re.IGNORECASE,
 )
 _WRONG = (
@@ -41,24 +42,31 @@ _WRONG = (
     r"ruled out|excluded|eliminated|out\b|a distractor|never"
 )
 _DENIED_AFTER = re.compile(
-    rf"({_GROUP})\s*,?\s*(?:(?:is|are|was|were|seems?|appears?|looks?|can be|has been|have been|would(?: be)?|might be)\s+"
+    rf"({_GROUP})\s*,?\s*(?:(?:is|are|was|were|seems?|appears?|looks?|can be|has been|have been|would(?: be)?|"
+    r"might be)\s+"
     rf"(?:\w+ly\s+|also\s+|both\s+|all\s+|even\s+|much\s+)?(?:{_WRONG})|"
     r"(?:is|are|was|were|does|do|did|would|could|can|should)n't\b|"
     r"(?:do|does|did|can|could|would|should|will)\s*not\b)",
     re.IGNORECASE,
 )
 
-_BE = r"(?:is|are|was|be|would be|should be|will be|must be|has to be|could be|might be|may be|seems to be|appears to be)"
+_BE = (
+    r"(?:is|are|was|be|would be|should be|will be|must be|has to be|could be|might be|may be|"
+    r"seems to be|appears to be)"
+)
 _LINK = rf"(?:\s*(?:\b{_BE}\b|[:=>\"-])+)"
 _FINAL = re.compile(
     rf"{BOX}|####+|<answer>|\bfinal\s+(?:answer|choice|decision|verdict|conclusion)\b[\"')\]]*{_LINK}*", re.IGNORECASE
 )
 _LEADS = (
-    rf"\banswers?\b(?:\s+(?:to|for|here|choice|option|letter)\b[^.:\n]{{0,60}}?)?[\"')\]]*(?:{_LINK}+|(?=[ \t]*\n)|(?=\s*{LABEL}))",
+    rf"\banswers?\b(?:\s+(?:to|for|here|choice|option|letter)\b[^.:\n]{{0,60}}?)?[\"')\]]*"
+    rf"(?:{_LINK}+|(?=[ \t]*\n)|(?=\s*{LABEL}))",
     rf"\b(?:ans|solution|response|verdict|conclusion|decision)\b[.\"')\]]*{_LINK}+",
-    rf"\b(?:correct|right|best|proper|preferred|appropriate|likely|recommended|next)\b(?:[ \t]+[^\W\d_]+){{0,4}}?{_LINK}+",
+    rf"\b(?:correct|right|best|proper|preferred|appropriate|likely|recommended|next)\b"
+    rf"(?:[ \t]+[^\W\d_]+){{0,4}}?{_LINK}+",
     r"\b(?:i|we)(?:'d|'ll|'m|'ve)?\b(?:\s+[a-z]+){0,4}?\s+(?:choose|chose|pick|select|go(?:ing)? (?:with|for)|opt for|"
-    r"say|answer|vote for|recommend|suggest|prefer|favou?r|settle on|give|prescribe|start|conclude|think|believe|guess)\b"
+    r"say|answer|vote for|recommend|suggest|prefer|favou?r|settle on|give|prescribe|start|conclude|"
+    r"think|believe|guess)\b"
     rf"(?:\s+(?:that\b|it\b|it's\b|the\b|answer\b|{_BE}\b|with\b|for\b|:))*",
     r"(?:\A|(?<=[.!?:\n]))\s*(?:choose|pick|select|mark|go with|give|prescribe|start)\b",
     rf"\b(?:it|this|that)(?:'s|\s+{_BE})(?=\s+[\"'(\[]*{LABEL})",
@@ -69,7 +77,8 @@ _LEAD = re.compile("|".join(f"(?:{lead})" for lead in _LEADS), re.IGNORECASE)
 _SUBJECT = re.compile(
     rf"({_GROUP})\s*,?\s*(?:(?:{_BE}|seems|appears|looks|remains|fits|it\s+is)\b)\s*(?:\w+ly\s+)?"
     r"(?:the\s+|my\s+|an?\s+)?(?:\w+ly\s+|most\s+|only\s+|single\s+|more\s+)*"
-    r"(?:correct|right|best|true|answer|likely|appropriate|preferred|indicated|choice|option|recommended|treatment of choice)"
+    r"(?:correct|right|best|true|answer|likely|appropriate|preferred|indicated|choice|option|recommended|"
+    r"treatment of choice)"
     rf"|({_GROUP})\s+(?:it\s+is|fits|wins)\b",
     re.IGNORECASE,
 )
@@ -85,7 +94,8 @@ _END = re.compile(
     re.IGNORECASE,
 )
 _REVISED = re.compile(
-    r"\b(?:wait|no|actually|correct(?:ion|ing)|however|but|on (?:second thought|reflection)|reconsider\w*|sorry|rather|instead|"
+    r"\b(?:wait|no|actually|correct(?:ion|ing)|however|but|on (?:second thought|reflection)|"
+    r"reconsider\w*|sorry|rather|instead|"
     r"let me|therefore|thus|hence|so|finally|final|in conclusion|in the end|ultimately|overall|hmm)\b",
     re.IGNORECASE,
 )

@@ -39,9 +39,8 @@ def named_word(text: str, words: Sequence[str] = ("yes", "no", "maybe")) -> str:
     alternatives = "|".join(map(re.escape, words))
     listed = rf"[(\[]?\b(?:{alternatives})(?:\s*(?:,|/|or|\|)+\s*(?:or\s+)?(?:{alternatives}))+\b[)\]]?\s*(?=[?:\]])"
     clean = re.sub(listed, " ", clean, flags=re.IGNORECASE)
-    for place, name in enumerate(words):
-        if name == "no":
-            clean = _NO.sub(lambda match, at=place: word(at) if _HEAD.search(clean[: match.start()]) else match[0], clean)
+    if "no" in words:
+        clean = _NO.sub(lambda match: _marked_no(match, list(words).index("no")), clean)
     for place, name in enumerate(words):
         if name != "no":
             clean = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", word(place), clean, flags=re.IGNORECASE)
@@ -52,3 +51,7 @@ def named_word(text: str, words: Sequence[str] = ("yes", "no", "maybe")) -> str:
         clean = clean[:at] + label(ord(clean[at]) - ord(word(0))) + clean[at + 1 :]
     found = settled(clean, len(words))
     return "" if found is None else words[found]
+
+
+def _marked_no(match: re.Match[str], place: int) -> str:
+    return word(place) if _HEAD.search(match.string[: match.start()]) else match[0]

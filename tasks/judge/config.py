@@ -36,6 +36,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 JUDGE_VERSION = 2
 """Raised when our code changes how a judge is asked or read. 2: answers fenced, replies read strictly."""
 
+
 class JudgeUnavailable(HarnessError, ValueError):
     """No key, no endpoint, or a key that the endpoint refuses. One sentence that names the mend."""
 
@@ -118,8 +119,8 @@ class EndpointConfig(BaseModel):
         taken = sorted(name for name in self.extra_body if name.strip().lower() in ours)
         if taken:
             raise ValueError(
-                f"extra_body must not replace {taken[0]}, which the judge sets itself: use its own key (model, temperature, "
-                "max_tokens, structured) or leave it out"
+                f"extra_body must not replace {taken[0]}, which the judge sets itself: use its own key "
+                "(model, temperature, max_tokens, structured) or leave it out"
             )
         return self
 

@@ -36,7 +36,8 @@ Reason = Literal[
 `budget`: requests or tokens were used up. `refused`: key, balance or model not accepted, nothing more was asked.
 `unreachable`: too many failures in a row, nothing more was asked. `rate_limit`, `server_error`, `timeout`,
 `connection`, `malformed` (no chat completion came back): all retries failed so. `rejected`: this request was not
-accepted (too long, content policy), which says nothing about others. `filtered`: the reply was held back. `empty`: no text, or thinking only. `truncated`: cut at `max_tokens` before a verdict. `unparsable`: text
+accepted (too long, content policy), which says nothing about others. `filtered`: the reply was held back. `empty`:
+no text, or thinking only. `truncated`: cut at `max_tokens` before a verdict. `unparsable`: text
 without a verdict.
 """
 
@@ -186,8 +187,8 @@ class Endpoint:
             raise AskError("timeout", f"no reply within {self.config.timeout:g} s", retry=True) from None
         except openai.APIConnectionError as error:
             if left_address(error):
-                where = f"{self.config.host} redirects to another address, which is not followed: set base_url to the final one"
-                raise AskError("refused", where) from None
+                where = f"{self.config.host} redirects to another address, which is not followed"
+                raise AskError("refused", f"{where}: set base_url to the final one") from None
             cause = type(error.__cause__ or error).__name__
             raise AskError("connection", f"the connection failed ({cause})", retry=True) from None
         except openai.APIStatusError as error:

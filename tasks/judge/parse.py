@@ -38,10 +38,14 @@ _SPEAKS = (
     r"demands?|demanded|includes?|included|outputs?|ends?|ended|gives?|gave|injects?|quotes?|quoted|tries|tried|requests?)\b"
     r"[^.!?\n{]{0,40}\Z"
 )
-_ATTRIBUTED = re.compile(rf"{_SPEAKS}|\b(?:e\.g\.|for example|such as|like|format|quote[ds]?)\b[^.!?\n{{]{{0,20}}\Z", re.I)
+_ATTRIBUTED = re.compile(
+    rf"{_SPEAKS}|\b(?:e\.g\.|for example|such as|like|format|quote[ds]?)\b[^.!?\n{{]{{0,20}}\Z", re.I
+)
 _DRAFT = re.compile(r"\b(?:draft|first|initial(?:ly)?|tentative(?:ly)?|preliminary)\b", re.IGNORECASE)
 _FINAL = re.compile(
-    r"\b(?:wait|my (?:own )?(?:verdict|score|judge?ment|rating)|final(?:ly)?|correction|corrected|revised|reconsider\w*|on (?:reflection|second thought)|instead)\b", re.I
+    r"\b(?:wait|my (?:own )?(?:verdict|score|judge?ment|rating)|final(?:ly)?|correction|corrected|revised|"
+    r"reconsider\w*|on (?:reflection|second thought)|instead)\b",
+    re.I,
 )
 
 

@@ -181,7 +181,6 @@ class _Bench:
         assert opinion is not None, "attempts is at least 1"
         return opinion
 
-
     def _stored(self, key: str, place: tuple[Any, ...], job: _Job) -> Reply | None:
         """The reply on disk, if need be under the key that earlier versions stored it by.
 

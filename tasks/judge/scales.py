@@ -10,7 +10,8 @@ from typing import Any
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d{1,2})?"
 _OF = rf"(?:/|\bout\s+of\b|\bof\b)\s*(?P<of>{NUMBER})"
 _TEXT = re.compile(
-    rf"\s*(?P<score>{NUMBER})\s*(?:[(\[]?\s*{_OF}\s*[)\]]?|%|percent|points?|pts\.?)?\s*(?:points?|pts\.?)?\s*\.?\s*", re.I
+    rf"\s*(?P<score>{NUMBER})\s*(?:[(\[]?\s*{_OF}\s*[)\]]?|%|percent|points?|pts\.?)?\s*(?:points?|pts\.?)?\s*\.?\s*",
+    re.I,
 )
 _SCALE_KEYS = re.compile(
     r"(?:score)?(?:max(?:imum)?|outof|of|scale|range|total|possible|denominator|full|upperbound)(?:score|points?|value)?"
@@ -49,7 +50,11 @@ def score_of(value: Any, beside: Sequence[tuple[str, Any]]) -> float | None:
     if isinstance(value, list) and value and all(isinstance(one, tuple) for one in value):
         inner = {re.sub(r"[^a-z]", "", name.lower()): one for name, one in value}
         given = [inner[name] for name in ("value", "score", "points") if name in inner]
-        rest = [(name, one) for name, one in value if re.sub(r"[^a-z]", "", name.lower()) not in ("value", "score", "points")]
+        rest = [
+            (name, one)
+            for name, one in value
+            if re.sub(r"[^a-z]", "", name.lower()) not in ("value", "score", "points")
+        ]
         return score_of(given[0], rest) if len(given) == 1 and not isinstance(given[0], list) else None
     if not isinstance(value, str) or len(value) > 60:
         return None

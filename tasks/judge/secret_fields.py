@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from typing import Any
 
 _WORDS = frozenset(
-    "authorization authentication auth bearer secret secrets password passwords passwd passphrase pwd credential "
-    "credentials cookie cookies jwt apikey apikeys accesskey authtoken accesstoken privatekey sas signature otp".split()  # noqa: SIM905
+    """
+    authorization authentication auth bearer secret secrets password passwords passwd passphrase pwd credential
+    credentials cookie cookies jwt apikey apikeys accesskey authtoken accesstoken privatekey sas signature otp
+    """.split()  # noqa: SIM905
 )
 _LAST = frozenset({"key", "token", "pat"})
 _HARMLESS = frozenset(
-    "prompt cache sort primary foreign idempotency stop eos bos pad unk sep cls mask special max min start end next first "
-    "last per".split()  # noqa: SIM905
+    """
+    prompt cache sort primary foreign idempotency stop eos bos pad unk sep cls mask special max min start end next first
+    last per
+    """.split()  # noqa: SIM905
 )
 """Words before `key` or `token` that make it a name of something else: `prompt_cache_key`, `eos_token`."""
 _TEXTS = re.compile(

@@ -13,11 +13,14 @@ _NAMED = re.compile(
     rf"(?P<score>{NUMBER})(?![\d.,]*\d)(?=(?P<after>[^\n]{{0,60}}))",
     re.IGNORECASE,
 )
-_TAGGED = re.compile(rf"<(?P<tag>(?:final_?)?score)>\s*(?P<score>{NUMBER})(?P<after>[^<\n]{{0,20}})</(?P=tag)>", re.IGNORECASE)
+_TAGGED = re.compile(
+    rf"<(?P<tag>(?:final_?)?score)>\s*(?P<score>{NUMBER})(?P<after>[^<\n]{{0,20}})</(?P=tag)>", re.IGNORECASE
+)
 _FRACTION = re.compile(rf"(?<![\w./-])(?P<score>{NUMBER})\s*(?:/\s*|\bout\s+of\s+)100\b(?!\s*[./]\s*\d)", re.IGNORECASE)
 _AFTER_NUMBER = re.compile(
     rf"[\s\"'*_`]*(?:[(\[]?\s*(?:/|\bout\s+of\b|\bof\b)\s*(?P<of>{NUMBER})|(?P<stars>stars?\b|[★⭐])|"
-    rf"(?P<arrow>->|→|=>)|(?P<or>\bor\b|/|&|\band\b)\s*{NUMBER}|(?P<to>\bto\b|–|-)(?P<gap>\s*)(?P<second>{NUMBER})(?P<rest>\s*\S*)|"
+    rf"(?P<arrow>->|→|=>)|(?P<or>\bor\b|/|&|\band\b)\s*{NUMBER}|"
+    rf"(?P<to>\bto\b|–|-)(?P<gap>\s*)(?P<second>{NUMBER})(?P<rest>\s*\S*)|"
     rf"(?P<scale>[(\[][^)\]]*?\b(?:scale|of|max)\b[^)\]]*?(?P<top>\d+(?:\.\d+)?)\s*[)\]])|\s(?P<next>{NUMBER})(?=\s|\Z))",
     re.IGNORECASE,
 )
@@ -27,8 +30,8 @@ _NOT_A_VERDICT = re.compile(
     re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"\b(?:cannot|can't|not|never|no|nor|if|unless|without|rather than|instead of|than|whether|why|how|deny|denies|denied|"
-    r"refuse[sd]?|example|e\.g\.)\b|n't\b|"
+    r"\b(?:cannot|can't|not|never|no|nor|if|unless|without|rather than|instead of|than|whether|why|how|deny|denies|"
+    r"denied|refuse[sd]?|example|e\.g\.)\b|n't\b|"
     r"\b(?:candidate|answer|response|student|text|it|submission)\s+(?:\w+\s+){0,3}?(?:wrote|writes|says|said|claims?|claimed|"
     r"states|demands?|demanded|asks?|asked|instructs?|contains?|reads|includes?|requests?)\b",
     re.IGNORECASE,
@@ -81,7 +84,7 @@ def _denied(text: str, start: int, after: str) -> bool:
     return bool(_DENIED.search(clause) or _MEANS.match(after))
 
 
-def _valued(spelled: str, after: str) -> float | None | str:
+def _valued(spelled: str, after: str) -> float | str | None:
     """The value of a number in the light of what follows it: `range` where that makes it one."""
     match = _AFTER_NUMBER.match(after)
     if match is None:
@@ -91,7 +94,9 @@ def _valued(spelled: str, after: str) -> float | None | str:
     if match["second"]:
         word = (match["rest"] or "").strip(" .,*_\"'`)")
         descending = float(match["second"]) < float(spelled)
-        return number(spelled) if match["gap"] and descending and word[:1].isalpha() and match["to"] != "to" else "range"
+        return (
+            number(spelled) if match["gap"] and descending and word[:1].isalpha() and match["to"] != "to" else "range"
+        )
     top = match["of"] or match["top"]
     return number(spelled) if top is not None and float(top) == 100 else None
 
@@ -106,11 +111,11 @@ def _unquoted(text: str) -> str:
         r"(?<![\w{,])'(?=[^'\n]*[\s>:])[^'\n]*'(?!\w)",
         r"(?<![\w])‘[^’\n]*’",
     ):
-        text = re.sub(pattern, lambda match: _blank(match, len(text)), text)
+        text = re.sub(pattern, _blank, text)
     return text
 
 
-def _blank(match: re.Match[str], length: int) -> str:
-    whole = match.start() == 0 and match.end() == length
+def _blank(match: re.Match[str]) -> str:
+    whole = match.start() == 0 and match.end() == len(match.string)
     keys = re.match(r"""["'`]?\s*:""", match.string[match.start() + 1 :])
     return match[0] if whole or keys else " " * len(match[0])

@@ -91,7 +91,7 @@ def test_a_number_at_the_end_of_a_cut_reply_may_lack_digits() -> None:
         ("<THINK>hm</THINK>answer", "hm", "answer"),
         ("<think>cut off while", "cut off while", ""),
         ("template opened it</think>answer", "template opened it", "answer"),
-        ("<think>a</think>x<think>b</think>y", "a\nb", "xy"),
+        ("<think>a</think>x<think>b</think>y", "a", "x<think>b</think>y"),
         ("<think></think>answer", "", "answer"),
     ],
 )
@@ -116,7 +116,11 @@ def test_long_reasons_are_clipped() -> None:
     assert len(parsed.reason) == REASON_LENGTH
 
 
-@given(st.floats(0, 100, allow_nan=False), st.text(), st.text(alphabet=st.characters(exclude_characters="{}<>")))
+@given(
+    st.floats(1, 100, exclude_min=True, allow_nan=False),
+    st.text(),
+    st.text(alphabet=st.characters(exclude_characters="{}<>")),
+)
 def test_any_json_verdict_survives_prose_around_it(score: float, reason: str, prose: str) -> None:
     parsed = parse_verdict(f"{prose}{json.dumps({'score': score, 'reason': reason})}{prose}")
     assert parsed is not None

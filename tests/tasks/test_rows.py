@@ -1,0 +1,219 @@
+"""Malformed rows: each refused when its task is bound, in one sentence with set, split, row number, field and value."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks import registry
+from tasks.base import TaskSettings
+from tasks.rows import BadRow
+from tasks.sources import DirectorySource, SourceError
+from tests.tasks.conftest import ROWS, write_rows
+
+LOST: Any = object()
+"""The column is missing."""
+HALF = "half \ud800 a pair"
+
+GLUE_LABELS = [-1, 2, 7, "1", 1.0, None, True, [1], "", LOST]
+CASES: list[tuple[str, str, Any]] = [
+    *(("sst2", "label", value) for value in GLUE_LABELS),
+    *(("mrpc", "label", value) for value in (-1, 7, "1", 1.0, None)),
+    ("mnli", "label", 3),
+    ("mnli", "label", -1),
+    ("cola", "label", False),
+    ("rte", "label", None),
+    ("qnli", "label", "entailment"),
+    ("qqp", "label", 2),
+    *(("sst2", "sentence", value) for value in ("", "   ", None, 5, ["a"], HALF, LOST)),
+    ("sst2", "idx", None),
+    ("sst2", "idx", 1.5),
+    ("rte", "sentence1", ""),
+    ("mrpc", "sentence2", None),
+    ("qqp", "question1", 3),
+    *(("boolq", "answer", value) for value in ("true", 1, 0, None, "yes", LOST)),
+    ("boolq", "passage", ""),
+    ("boolq", "question", None),
+    *(("piqa", "label", value) for value in (-1, 2, "0", 0.0, None)),
+    ("piqa", "sol1", ""),
+    ("piqa", "sol2", {"text": "a"}),
+    ("piqa", "goal", None),
+    *(("hellaswag", "label", value) for value in ("", "4", "-1", -1, 4, None, 1.0, "A", True)),
+    ("hellaswag", "endings", ["a", "b", "c"]),
+    ("hellaswag", "endings", ["a", "b", "c", "a"]),
+    ("hellaswag", "endings", ["a", "b", "c", ""]),
+    ("hellaswag", "endings", [1, 2, 3, 4]),
+    ("hellaswag", "endings", "abcd"),
+    ("hellaswag", "ctx_b", None),
+    ("hellaswag", "ctx_a", ""),
+    *(("arc-c", "answerKey", value) for value in ("Z", "", None, 0, "a", LOST)),
+    ("arc-c", "choices", [{"text": "a", "label": "A"}, {"text": "b", "label": "B"}]),
+    ("arc-c", "choices", None),
+    ("arc-c", "choices", {"text": ["a", "b"]}),
+    ("arc-c", "choices", {"text": ["a", "b"], "label": ["A"]}),
+    ("arc-c", "choices", {"text": ["a", "a"], "label": ["A", "B"]}),
+    ("arc-c", "choices", {"text": ["a", " "], "label": ["A", "B"]}),
+    ("arc-c", "choices", {"text": ["a", None], "label": ["A", "B"]}),
+    ("arc-c", "choices", {"text": [1, 2], "label": ["A", "B"]}),
+    ("arc-c", "choices", {"text": ["a", "b"], "label": ["A", "A"]}),
+    ("arc-c", "choices", {"text": ["a", "b"], "label": [1, 2]}),
+    ("arc-c", "choices", {"text": ["a"], "label": ["A"]}),
+    ("arc-c", "choices", {"text": [str(n) for n in range(12)], "label": list("ABCDEFGHIJKL")}),
+    ("arc-e", "id", None),
+    ("arc-e", "question", ""),
+    *(("medqa", "answer_idx", value) for value in ("E", "", None, 0, "a", LOST)),
+    ("medqa", "answer", "something else"),
+    ("medqa", "options", ["a", "b", "c", "d"]),
+    ("medqa", "options", {"A": "a", "B": "b", "C": "c"}),
+    ("medqa", "options", {"A": "a", "B": "b", "C": "c", "D": "a"}),
+    ("medqa", "options", {"A": "a", "B": "b", "C": "c", "D": ""}),
+    ("medqa", "options", {"A": "a", "B": "b", "C": "c", "D": 4}),
+    ("medqa", "options", {"A": "a", "B": "b", "C": "c", "D": None}),
+    *(("medmcqa", "cop", value) for value in (-1, 4, "1", None, 1.0, True)),
+    ("medmcqa", "opd", ""),
+    ("medmcqa", "opa", None),
+    *(("pubmedqa", "final_decision", value) for value in ("Yes", "", None, True, "unsure")),
+    ("pubmedqa", "context", ["a"]),
+    ("pubmedqa", "context", {"contexts": []}),
+    ("pubmedqa", "context", {"contexts": ["a", ""]}),
+    ("pubmedqa", "pubid", LOST),
+    ("pubmedqa-judged", "long_answer", ""),
+    *(("gsm8k", "answer", value) for value in ("18", "#### ", "#### many", "so\n#### 18 apples", None, 18, "")),
+    ("gsm8k", "question", ""),
+    ("mbpp", "code", "def f(:"),
+    ("mbpp", "test_list", []),
+    ("mbpp", "test_list", ["assert ("]),
+    ("mbpp", "test_list", "assert f()"),
+    ("mbpp", "test_setup_code", None),
+    ("humaneval", "entry_point", "another"),
+    ("humaneval", "entry_point", ""),
+    ("humaneval", "canonical_solution", "  return ("),
+    ("humaneval", "test", "assert True"),
+]
+assert len(CASES) >= 80
+
+ACCEPTED: list[tuple[str, str, Any, str]] = [
+    ("hellaswag", "label", 3, "the authors' own files hold numbers"),
+    ("qqp", "question2", "", "published pairs lack a side"),
+    ("medmcqa", "opb", "same", "21 published rows hold two equal options, and letters are scored"),
+    ("hellaswag", "ctx_b", "", "contexts of one sentence"),
+    ("sst2", "comment", {"any": "thing"}, "further columns are not read"),
+    ("gsm8k", "answer", "so\n#### -1,000.50", "signs, separators and decimals are numbers"),
+    ("mbpp", "challenge_test_list", [], "most rows have none"),
+]
+
+
+def bind_with(tmp_path: Path, name: str, change: Any, *, split: str | None = None) -> Any:
+    """Bind a task to made rows of which the fourth of one split was changed."""
+    card = registry.card(name)
+    splits, make = ROWS[card.set, card.config]
+    chosen = split or card.roles.eval
+    for one in {*splits} & {card.roles.eval, card.roles.dev, card.roles.train}:
+        rows = [copy.deepcopy(make(i)) for i in range(10 * len(one), 10 * len(one) + 8)]
+        if one == chosen:
+            change(rows[3])
+        write_rows(tmp_path / card.set / card.config / f"{one}.jsonl", rows)
+    return registry.create(name).bind(DirectorySource(tmp_path), TaskSettings())
+
+
+def changed(field: str, value: Any) -> Any:
+    def change(row: dict[str, Any]) -> None:
+        if value is LOST:
+            del row[field]
+        else:
+            row[field] = value
+
+    return change
+
+
+@pytest.mark.parametrize(("name", "field", "value"), CASES)
+def test_a_row_that_cannot_be_meant_is_refused_in_one_sentence(
+    name: str, field: str, value: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BadRow) as refused:
+        bind_with(tmp_path, name, changed(field, value))
+    error, card = refused.value, registry.card(name)
+    text = str(error)
+    assert (error.task, error.split, error.number) == (name, card.roles.eval, 4)
+    assert error.dataset == f"{card.set}/{card.config}"
+    assert error.field.partition(".")[0] == field
+    for part in (f"Row 4 of {name}'s split {card.roles.eval}", error.dataset, error.field):
+        assert part in text
+    if value is LOST:
+        assert f"lacks the column '{field}'" in text
+    elif not isinstance(value, list | dict):
+        assert json.dumps(value) in text
+    assert "\n" not in text
+    assert text.endswith(".")
+    assert ": give " in text
+    assert isinstance(error, SourceError)
+
+
+@pytest.mark.parametrize(("name", "field", "value", "reason"), ACCEPTED)
+def test_what_only_looks_wrong_is_accepted(name: str, field: str, value: Any, reason: str, tmp_path: Path) -> None:
+    def change(row: dict[str, Any]) -> None:
+        row[field] = value
+        if value == "same":
+            row["opa"] = value
+
+    bound = bind_with(tmp_path, name, change)
+    for doc in bound.eval_docs():
+        assert bound.requests(doc, 0), reason
+        assert bound.example(doc).target.strip(), reason
+
+
+def test_rows_of_the_training_split_are_checked_too(tmp_path: Path) -> None:
+    with pytest.raises(BadRow, match=r"Row 4 of sst2's split train \(glue/sst2\) in .* has label -1: give 0 or 1\."):
+        bind_with(tmp_path, "sst2", changed("label", -1), split="train")
+
+
+def test_the_hubs_other_layout_of_medqa_is_checked_too(tmp_path: Path) -> None:
+    for number, label in enumerate((4, -1, None, "1", True)):
+        rows = [
+            {"id": str(i), "sent1": f"q{i}", **{f"ending{k}": f"{i} {k}" for k in range(4)}, "label": 1}
+            for i in range(6)
+        ]
+        rows[2]["label"] = label  # type: ignore[assignment]
+        root = tmp_path / str(number)
+        write_rows(root / "medqa" / "4_options" / "test.jsonl", rows)
+        with pytest.raises(BadRow, match="Row 3 of medqa's split test"):
+            registry.create("medqa").bind(DirectorySource(root), TaskSettings())
+
+
+@pytest.mark.parametrize("split", ["test", "train", "validation"])
+def test_an_empty_split_is_refused_and_no_other_takes_its_place(split: str, tmp_path: Path) -> None:
+    for one in ("train", "validation", "test"):
+        rows = [] if one == split else [ROWS["arc", "ARC-Challenge"][1](i) for i in range(8)]
+        write_rows(tmp_path / "arc" / "ARC-Challenge" / f"{one}.jsonl", rows)
+    with pytest.raises(SourceError, match=rf"The split {split} of arc-c in .* is empty"):
+        registry.create("arc-c").bind(DirectorySource(tmp_path), TaskSettings())
+
+
+def test_rows_that_leave_nothing_to_evaluate_are_refused(tmp_path: Path) -> None:
+    rows = [ROWS["boolq", "default"][1](1)]
+    for only in range(40):
+        rows = [ROWS["boolq", "default"][1](only)]
+        write_rows(tmp_path / str(only) / "boolq" / "default" / "validation.jsonl", rows)
+        try:
+            bound = registry.create("boolq").bind(DirectorySource(tmp_path / str(only)), TaskSettings())
+        except SourceError as error:
+            assert "leave none to evaluate" in str(error)
+            return
+        assert bound.eval_docs()
+    pytest.fail("no single row fell into another part")
+
+
+@pytest.mark.parametrize(
+    "line", ['{"a": ' + "9" * 5000 + "}", "[" * 100_000, '{"sentence": "x"', "[1, 2]", '"text"', "\x00", "NaN"]
+)
+def test_lines_that_are_no_rows_are_one_sentence(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "glue" / "sst2" / "validation.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(ROWS["glue", "sst2"][1](1)) + "\n" + line + "\n")
+    with pytest.raises(SourceError, match=r"validation\.jsonl") as refused:
+        registry.create("sst2").bind(DirectorySource(tmp_path), TaskSettings())
+    assert "\n" not in str(refused.value)
