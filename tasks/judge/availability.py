@@ -19,8 +19,8 @@ def check(config: EndpointConfig, *, timeout: float = 10.0) -> None:
     key = api_key(config)
     import openai
 
+    from tasks.judge.transport import LeftAddress, left_address
     from tasks.judge.transport import client as open_client
-    from tasks.judge.transport import left_address
 
     client = open_client(config, key, timeout)
     try:
@@ -28,7 +28,7 @@ def check(config: EndpointConfig, *, timeout: float = 10.0) -> None:
     except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
         hint = f"set {config.api_key_env} to a valid key" if config.api_key_env else "name its variable as api_key_env"
         raise JudgeUnavailable(f"{config.host} refuses the key (HTTP {error.status_code}): {hint}.") from None
-    except openai.APIConnectionError as error:
+    except (openai.APIConnectionError, LeftAddress) as error:
         if left_address(error):
             raise JudgeUnavailable(
                 f"{config.host} redirects to another address, which is not followed: set base_url to the final one."

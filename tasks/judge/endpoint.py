@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from tasks.judge.config import EndpointConfig, api_key
 from tasks.judge.reply import Reply, question_tokens, taken_apart
-from tasks.judge.transport import async_client, left_address
+from tasks.judge.transport import LeftAddress, async_client, left_address
 
 if TYPE_CHECKING:
     from openai import APIStatusError, AsyncOpenAI
@@ -185,7 +185,7 @@ class Endpoint:
         except (TimeoutError, openai.APITimeoutError):
             self.budget.add_lost(messages)
             raise AskError("timeout", f"no reply within {self.config.timeout:g} s", retry=True) from None
-        except openai.APIConnectionError as error:
+        except (openai.APIConnectionError, LeftAddress) as error:
             if left_address(error):
                 where = f"{self.config.host} redirects to another address, which is not followed"
                 raise AskError("refused", f"{where}: set base_url to the final one") from None
