@@ -54,8 +54,8 @@ class CodeBound(LmEvalBound):
         lm: Any,
     ) -> None:
         super().__init__(task, rows, source, settings, chat, lm)
-        names = [f"pass@{k}" for k in PASS_AT if k <= settings.samples]
-        self.metrics = [*(MetricInfo(name) for name in names), *self.metrics[1:]]
+        self._ks = [k for k in PASS_AT if k <= settings.samples]
+        self.metrics = [*(MetricInfo(f"pass@{k}") for k in self._ks), *self.metrics[1:]]
         if settings.chat_template:
             file = task.instruct_file.rpartition("/")[2].removesuffix(".yaml")
             self.deviations = [*rows.deviations, f"Conversations are those of lm-eval's {file}."]
@@ -129,8 +129,7 @@ class CodeBound(LmEvalBound):
     def _item(self, doc: Doc, answers: Sequence[tuple[Program, Verdict]]) -> ScoredItem:
         verdicts = [verdict for _, verdict in answers]
         judged = [verdict.outcome is Outcome.PASSED for verdict in verdicts if verdict.outcome.scored]
-        ks = [int(info.name.removeprefix("pass@")) for info in self.metrics if info.name.startswith("pass@")]
-        metrics = {f"pass@{k}": pass_at_k(len(judged), sum(judged), k) if k <= len(judged) else None for k in ks}
+        metrics = {f"pass@{k}": pass_at_k(len(judged), sum(judged), k) if k <= len(judged) else None for k in self._ks}
         return ScoredItem(
             prediction=answers[0][0].code,
             gold=self.gold_text(doc),

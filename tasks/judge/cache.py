@@ -21,6 +21,7 @@ from diskcache import Cache, JSONDisk, Timeout
 from diskcache.core import MODE_PICKLE
 
 from results.ground.digest import row_digest
+from results.ground.errors import HarnessError
 
 T = TypeVar("T")
 
@@ -31,7 +32,7 @@ _INSIDE = 2**30
 """Bytes up to which a value lies in the database itself, whose rights SQLite gives to all its files."""
 
 
-class CacheUnusable(ValueError):
+class CacheUnusable(HarnessError, ValueError):
     """The folder of replies can be neither read nor written. One sentence that names the mend."""
 
 
