@@ -49,8 +49,8 @@ def test_an_experts_data_with_a_wrong_column(
         stages=tmp_path / "stages",
     )
     assert said == (
-        f"harness: Row 1 of mrpc's split train in directory {data} lacks the column '{column}': give rows with the "
-        "columns sentence1, sentence2, label, idx."
+        f"harness: Row 1 of mrpc's split train (glue/mrpc) in directory {data} lacks the column '{column}': "
+        "give rows with the columns sentence1, sentence2, label, idx."
     )
     assert not (tmp_path / "run").exists()
 

@@ -103,7 +103,7 @@ def test_conversations_take_the_instruct_prompts(written: DirectorySource) -> No
 @pytest.mark.system
 def test_verdicts_become_metrics(written: DirectorySource) -> None:
     task = bound("humaneval", written, samples=4, temperature=0.8)
-    assert [info.name for info in task.metrics] == ["pass@1", "pass@2", "bits_per_byte"]
+    assert [info.name for info in task.metrics] == ["pass@1", "pass@2", "bits_per_byte", "pass@1_unscored_as_0"]
     doc, other = task.eval_docs()[:2]
     (request,) = task.requests(doc, 0)
     assert (request.samples, request.temperature) == (4, 0.8)

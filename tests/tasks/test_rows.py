@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
+from results.ground.digest import unit_interval
 from tasks import registry
 from tasks.base import TaskSettings
+from tasks.parts import ONE_SPLIT
 from tasks.rows import BadRow
 from tasks.sources import DirectorySource, SourceError
+from tasks.wording import normalised
 from tests.tasks.conftest import ROWS, write_rows
 
 LOST: Any = object()
 """The column is missing."""
-TRAINING_ROW = 0
 HALF = "half \ud800 a pair"
 
 GLUE_LABELS = [-1, 2, 7, "1", 1.0, None, True, [1], "", LOST]
@@ -195,8 +197,11 @@ def test_an_empty_split_is_refused_and_no_other_takes_its_place(split: str, tmp_
 
 
 def test_rows_that_leave_nothing_to_evaluate_are_refused(tmp_path: Path) -> None:
-    """A single row of the only split falls into a part by its hash; the second one here falls into a training part."""
-    write_rows(tmp_path / "boolq" / "default" / "validation.jsonl", [ROWS["boolq", "default"][1](TRAINING_ROW)])
+    """A single row of the only split falls into a part by the hash of its input; this one into none that is scored."""
+    inputs, make = registry.card("boolq").inputs, ROWS["boolq", "default"][1]
+    position = lambda row: unit_interval("parts", normalised([row[column] for column in inputs]))  # noqa: E731
+    row = next(row for row in map(make, range(100)) if position(row) < 1 - ONE_SPLIT["eval"])
+    write_rows(tmp_path / "boolq" / "default" / "validation.jsonl", [row])
     with pytest.raises(SourceError, match="leave none to evaluate"):
         registry.create("boolq").bind(DirectorySource(tmp_path), TaskSettings())
 
