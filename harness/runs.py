@@ -91,7 +91,8 @@ class Run(View):
             fetch: whether a bundled model or bundled data that is not in the cache yet may be fetched.
 
         Raises:
-            HarnessError: a mistake in a configuration, or a folder that cannot take this run.
+            HarnessError: a mistake in a configuration, rows that cannot be used and leave nothing to compute, or a
+                folder that cannot take this run.
         """
         models.quiet_libraries()
         for config in {variant.config.model.name: variant.config for variant in variants}.values():
@@ -100,6 +101,8 @@ class Run(View):
         folder = default_folder(resolved) if path is None else path.expanduser()
         run = cls(folder, resolved, arguments=arguments, replace=replace, fetch=fetch)
         _ = run.info
+        if run.faults and all(cell.refusal for plan in run.plans for cell in plan.cells):
+            raise HarnessError(" ".join(run.faults))
         return run
 
     @classmethod
@@ -182,8 +185,16 @@ class Run(View):
         return [job for engine in self.engines for job in engine.backlog.jobs(engine.facts.seconds)]
 
     def tasks(self) -> dict[str, Any]:
-        """The run's tasks, joined with their rows, by display name."""
-        return {task.display: task.bound for plan in self.plans for task in plan.tasks}
+        """The run's tasks, joined with their rows, by display name; those whose rows cannot be used are left out."""
+        return {task.display: task.bound for plan in self.plans for task in plan.tasks if task.refusal is None}
+
+    @cached_property
+    def faults(self) -> dict[str, list[Cell]]:
+        """What is wrong with rows, one sentence each, and the cells that are refused for it."""
+        found: dict[str, list[Cell]] = {}
+        for cell in (cell for plan in self.plans for cell in plan.cells if cell.fault):
+            found.setdefault(str(cell.refusal), []).append(cell)
+        return found
 
     def renewed(self) -> list[PlannedCell]:
         """Cells that take the place of older ones with equal settings: versions or data have moved on."""

@@ -25,7 +25,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -234,6 +234,8 @@ class Task(ABC):
     version: str
     expert: str
     """The expert that serves it (the expert map's default): arc-e and arc-c share `arc`, humaneval takes `mbpp`."""
+    only_evaluated: ClassVar[bool] = False
+    """Whether none of its rows ever trains anything, so that its expert learns from other tasks alone."""
 
     @abstractmethod
     def sources(self) -> Sequence[str]:

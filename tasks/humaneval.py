@@ -16,6 +16,7 @@ from tasks.sources.base import Row
 class HumanEval(CodeTask):
     """HumanEval; the answer continues the prompt, and the prompt's own helpers serve the check."""
 
+    only_evaluated = True
     gold = "{{canonical_solution}}"
     instruct_file = "humaneval/humaneval_instruct.yaml"
 

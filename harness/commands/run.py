@@ -12,6 +12,7 @@ from harness.planning.options import RunOptions, configuration
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.planning.plan import Cell
     from harness.runs import Run
     from results.schema import Record
 
@@ -69,24 +70,35 @@ def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> lis
         return None
     for name, bound in run.tasks().items():
         typer.echo(f"{name}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
+    for sentence, cells in run.faults.items():
+        typer.echo(f"{sentence} Refused for it: {_places(cells)}.", err=True)
     for cell in run.renewed():
         typer.echo(f"{cell.method} on {cell.task}: planned anew, versions or data have changed.", err=True)
     return run.compute(executor, observer=observer)
 
 
 def report_failures(run: Run, records: Sequence[Record]) -> None:
-    """Name failed cells, and refused ones where nothing is done, on standard error; exit code 1 if there are any."""
+    """Name failed cells, those refused for their rows, and all refused ones where nothing is done, on standard error;
+    exit code 1 if there are any."""
     from harness.engine import FAILURES
 
     own = run.own(records)
     nothing = not any(record.status == "done" for record in own)
-    failed = [record for record in own if record.status == "failed"]
+    failed = [record for record in own if record.status == "failed" or record.error in run.faults]
     for record in own if nothing else failed:
         typer.echo(f"{record.status}: {record.spec.method} on {record.spec.task}: {record.error}", err=True)
     if failed and (run.path / FAILURES).exists():
         typer.echo(f"The whole of it is in {run.path / FAILURES}.", err=True)
     if failed or nothing:
         raise typer.Exit(1)
+
+
+def _places(cells: Sequence[Cell]) -> str:
+    """Methods and tasks of cells, each pair once whatever its seeds; of many, the first six."""
+    pairs = dict.fromkeys(f"{cell.spec.method} on {cell.spec.task}" for cell in cells)
+    shown = list(pairs)[:6]
+    rest = len(pairs) - len(shown)
+    return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
 def show_plan(run: Run) -> None:

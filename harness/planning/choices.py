@@ -33,11 +33,15 @@ class MethodChoice:
 
 @dataclass(frozen=True)
 class TaskChoice:
-    """A task as chosen, joined with its data. `own` is the pool's expert for it, or None."""
+    """A task as chosen, joined with its data. `own` is the pool's expert for it, or None.
+
+    `refusal` says why its rows cannot be used, if so; `bound` then only names it (`harness.planning.unread`).
+    """
 
     display: str
     bound: BoundTask
     own: str | None
+    refusal: str | None = None
 
 
 def choose_methods(config: RunConfig) -> list[MethodChoice]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -25,6 +26,27 @@ from pydantic import (
 from harness.planning.plugins import located
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
+
+T = TypeVar("T")
+
+
+def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
+    """At least one, none empty, none twice: a name that is there twice would count twice, or hide what it stands for.
+
+    Raises:
+        ValueError: says which.
+    """
+    if not values:
+        raise ValueError("it is empty: give at least one")
+    for place, value in enumerate(values):
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("one name in it is empty: leave it out")
+        if value in values[:place]:
+            raise ValueError(f"{value} is in it twice: leave one out")
+    return values
+
+
+Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 
 
 class _Section(BaseModel):
@@ -67,7 +89,7 @@ class OptimisationSection(_Section):
 class ExpertsSection(OptimisationSection):
     """The pool and how its experts are trained (stage 1). `seed` null: the run's own, so each seed has its experts."""
 
-    names: tuple[str, ...]
+    names: Names
     paths: dict[str, str] = {}
     seed: int | None = None
     rank: int = Field(gt=0)
@@ -127,11 +149,11 @@ class RunConfig(_Section):
     summary: str = ""
     model: ModelSection
     data: str = "bundled"
-    methods: tuple[str, ...]
-    tasks: tuple[str, ...]
+    methods: Names
+    tasks: Names
     include: tuple[str, ...] = Field(default=(), description="Absolute paths of methods and tasks in files.")
     include_functions: bool = Field(default=False, description="Whether task files of lm-eval may run functions.")
-    seeds: tuple[int, ...]
+    seeds: Annotated[tuple[int, ...], AfterValidator(_distinct)]
     experts: ExpertsSection
     routers: RoutersSection
     eval: EvalSection

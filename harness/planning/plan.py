@@ -6,20 +6,22 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
+from harness.planning.binding import Binder, Bound
+from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
 from harness.planning.config import TRANSFER, OptimisationSection, RunConfig
 from harness.planning.plugins import bring
+from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
-from results.ground.plugins import PluginError, say_once
 from results.schema import CellSpec
-from tasks.base import BoundTask, TaskSettings, TaskUnavailable
+from tasks.base import BoundTask
+from tasks.sources.base import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from methods.base import Budget
+    from methods.base import Budget, Method
     from tasks.sources import Source
 
 
@@ -40,7 +42,8 @@ class ExpertPlan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so.
+    """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so; `fault` whether
+    that is rows that cannot be used, rather than a method that makes no sense here.
 
     `origin` is the cell of another base model whose experts and fit this one takes as they are: `pool` and
     `compose_key` are then that cell's, and only the outputs are its own.
@@ -55,11 +58,26 @@ class Cell:
     compose_key: str
     outputs_key: str
     refusal: str | None = None
+    fault: bool = False
     origin: Cell | None = None
+
+
+@dataclass(frozen=True)
+class _Needs:
+    """What a cell needs beside the base model: experts, routing data by fingerprint, rows of its own; or why not."""
+
+    pool: tuple[ExpertPlan, ...] = ()
+    routing: str | None = None
+    targets: list[BoundTask] | None = None
+    refusal: str | None = None
+    fault: bool = False
 
 
 class Plan:
     """All cells of a run in table order, and the data they share.
+
+    A task whose rows cannot be used, and an expert that would learn from such rows, refuse the cells that need them;
+    the others go on.
 
     Raises (on construction):
         HarnessError: an unknown name or key, a task the source lacks, an expert without data, a pool too small, or
@@ -71,7 +89,7 @@ class Plan:
         config: RunConfig,
         source: Source,
         methods: Sequence[MethodChoice] | None = None,
-        bound: dict[tuple[str, TaskSettings], BoundTask] | None = None,
+        bound: Bound | None = None,
     ) -> None:
         """Args:
         config: of the run.
@@ -89,7 +107,7 @@ class Plan:
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
-        self._bound = {} if bound is None else bound
+        self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()
         self._check_methods()
         self._check_pool()
@@ -106,7 +124,7 @@ class Plan:
         model = self.config.model.model_copy(update={"name": name, "revision": None, "trust_remote_code": False})
         methods = [replace(method, origin=None) for method in self.methods if method.origin == name]
         # A chat template is the model's own.
-        bound = None if model.chat_template else self._bound
+        bound = None if model.chat_template else self._binder.bound
         origin = Plan(self.config.model_copy(update={"model": model}), self.source, methods, bound)
         here = self.config.model.name
         if origin.model_revision == self.model_revision:
@@ -127,86 +145,50 @@ class Plan:
             for seed in self.config.seeds
         ]
 
-    def pool(self, seed: int) -> tuple[ExpertPlan, ...]:
-        """The experts of one seed, in the configuration's order."""
-        return tuple(self._expert(name, seed) for name in self.config.experts.names)
-
-    def expert_tasks(self, expert: str) -> list[BoundTask]:
-        """Bound tasks whose training rows an expert learns from: those of its name in the expert map with data here.
+    def pool(self, seed: int, names: Sequence[str]) -> tuple[ExpertPlan, ...]:
+        """Those experts of one seed that are named, in the configuration's order.
 
         Raises:
-            HarnessError: no registered task is served by that expert, or none has training rows in this source.
+            SourceError: one would learn from rows that cannot be used.
         """
-        from tasks import registry
+        return tuple(self._expert(name, seed) for name in self.config.experts.names if name in names)
 
-        served = [name for name in registry.names() if registry.card(name).expert == expert]
-        if not served:
-            raise HarnessError(
-                f"No task is served by the expert '{expert}': name one of {', '.join(known_experts())}, "
-                f"or give its adapter with --experts {expert}=PATH."
-            )
-        bound = []
-        for name in served:
-            try:
-                candidate = self.bind(name, self.config.eval.shots)
-            except TaskUnavailable:
-                continue
-            except PluginError as error:
-                say_once(f"{str(error).rstrip('.')}, so the task {name} is left out.")
-                continue
-            if candidate.parts["expert-train"]:
-                bound.append(candidate)
-        if not bound:
-            raise HarnessError(
-                f"The source '{self.config.data}' has no training rows for the expert '{expert}': leave it out of "
-                "experts.names, choose another --data, or give its adapter with --experts NAME=PATH."
-            )
-        return bound
+    def expert_tasks(self, expert: str) -> list[BoundTask]:
+        """See `Binder.expert_tasks`."""
+        return self._binder.expert_tasks(expert)
 
-    def bind(self, name: str, shots: int | None) -> BoundTask:
-        """One task joined with its rows; kept, since several stages ask for it."""
-        from tasks import registry
+    def pool_tasks(self) -> dict[str, list[BoundTask]]:
+        """See `Binder.pool_tasks`."""
+        return self._binder.pool_tasks()
 
-        section = self.config.eval
-        card = registry.card(name)
-        limit = section.generative_limit if card.generative and section.generative_limit else section.limit
-        settings = TaskSettings(
-            shots=shots,
-            fewshot=section.fewshot,
-            prompt=section.prompt,
-            chat_template=self.config.model.chat_template,
-            limit=limit,
-            max_new_tokens=section.max_new_tokens,
-            samples=section.samples,
-            temperature=section.temperature,
-        )
-        if (name, settings) not in self._bound:
-            task = registry.create(name)
-            task.check(self.source)
-            self._bound[name, settings] = task.bind(self.source, settings, self._chat)
-        return self._bound[name, settings]
+    def routing_tasks(self) -> list[BoundTask]:
+        """See `Binder.routing_tasks`."""
+        return self._binder.routing_tasks()
 
-    @cached_property
-    def _chat(self) -> Any:
-        from harness import models
-
-        section = self.config.model
-        return (
-            models.chat_template(section.name, section.revision, section.trust_remote_code)
-            if section.chat_template
-            else None
-        )
+    def target_tasks(self, name: str) -> list[BoundTask]:
+        """See `Binder.target_tasks`."""
+        return self._binder.target_tasks(name)
 
     def _choose_tasks(self) -> list[TaskChoice]:
         from tasks import registry
 
-        chosen = []
+        chosen: list[TaskChoice] = []
         for display in self.config.tasks:
             name, shots = registry.parse(display)
-            bound = self.bind(name, shots if shots is not None else self.config.eval.shots)
+            shots = shots if shots is not None else self.config.eval.shots
+            bound: BoundTask
+            refusal = None
+            try:
+                bound = self._binder.bind(name, shots)
+            except SourceError as error:
+                bound, refusal = UnreadTask(name, self.source, self._binder.settings(name, shots), error), str(error)
             identify_scoring(bound, self.config)
+            if twin := next((one for one in chosen if _same(one.bound, bound)), None):
+                also = "" if twin.display == display else f", as {twin.display} too"
+                raise HarnessError(f"The task {display} is chosen twice{also}: leave one out.")
             expert = registry.card(name).expert
-            chosen.append(TaskChoice(display, bound, expert if expert in self.config.experts.names else None))
+            own = expert if expert in self.config.experts.names else None
+            chosen.append(TaskChoice(display, bound, own, refusal))
         return chosen
 
     def _check_methods(self) -> None:
@@ -259,41 +241,6 @@ class Plan:
         identity = {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
         return identity | ({"trust_remote_code": True} if section.trust_remote_code else {})
 
-    def pool_tasks(self) -> dict[str, list[BoundTask]]:
-        """Tasks with training rows by the expert that serves them; experts from outside may have none here.
-
-        Raises:
-            HarnessError: an expert that is trained here has none, or none has any.
-        """
-        bound = {}
-        for name in self.config.experts.names:
-            try:
-                bound[name] = self.expert_tasks(name)
-            except HarnessError:
-                if name not in self.config.experts.paths:
-                    raise
-        if not bound:
-            raise HarnessError("No expert of the pool has routing data in this source: choose another --data.")
-        return bound
-
-    def routing_tasks(self) -> list[BoundTask]:
-        """Tasks whose router-train rows make up the routing data: all that the pool's experts serve."""
-        return [task for tasks in self.pool_tasks().values() for task in tasks]
-
-    def target_tasks(self, name: str) -> list[BoundTask]:
-        """Tasks whose router-train rows stand for one task where a method is fitted for it alone.
-
-        The task itself, or those of its expert in the pool where it has no such rows (humaneval: mbpp's); empty
-        without either.
-        """
-        from tasks import registry
-
-        found = [self.bind(name, self.config.eval.shots)]
-        expert = registry.card(name).expert
-        if not found[0].parts["router-train"] and expert in self.config.experts.names:
-            found = self.pool_tasks().get(expert, [])
-        return [task for task in found if task.parts["router-train"]]
-
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
@@ -312,29 +259,18 @@ class Plan:
         if choice.origin is not None:
             return self._moved_cell(choice, task, seed, self.origins[choice.origin])
         config, method = self.config, choice.method
-        names = method.depends_on(config.experts.names, task.own)
-        refusal = None
-        if not method.serves(config.experts.names, task.own):
-            refusal = f"no expert of the pool serves {task.display}"
-            names = ()
-        trained = method.trains()
-        targets = self.target_tasks(task.bound.name) if method.per_task() and trained else None
-        if refusal is None and targets == []:
-            refusal = f"there are no routing examples of {task.display}"
-            names = ()
-        pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
-        routing = self._routing_identity() if trained else None
+        needs, trained = self._needs(choice.method, task, seed), method.trains()
         training = self._training(method.budgets()) if trained else {}
         section = task.bound.settings
         compose_key = digest(
             {
                 "model": self._model_identity(),
                 "method": [choice.name, method.version, choice.config],
-                "pool": [[expert.name, expert.key] for expert in pool],
-                "routing": routing,
+                "pool": [[expert.name, expert.key] for expert in needs.pool],
+                "routing": needs.routing,
                 "training": training,
-                "seed": seed if pool or trained else None,
-                "task": targets and [_training_identity(target) for target in targets],
+                "seed": seed if needs.pool or trained else None,
+                "task": needs.targets and [_training_identity(target) for target in needs.targets],
             }
         )
         spec = CellSpec(
@@ -346,18 +282,35 @@ class Plan:
             method_name=choice.name,
             method_version=method.version,
             method_config=choice.config,
-            pool={expert.name: expert.key for expert in pool},
+            pool={expert.name: expert.key for expert in needs.pool},
             task=task.display,
             task_name=task.bound.name,
             task_version=task.bound.version,
             task_config=section.model_dump(mode="json") | task.bound.scoring(),
             data_fingerprint=task.bound.fingerprint,
-            routing_fingerprint=routing,
+            routing_fingerprint=needs.routing,
             training=training,
             seed=seed,
         )
         outputs_key = self._outputs_key(task, seed, compose_key)
-        return Cell(spec, digest(spec), choice, task, seed, pool, compose_key, outputs_key, refusal)
+        return Cell(
+            spec, digest(spec), choice, task, seed, needs.pool, compose_key, outputs_key, needs.refusal, needs.fault
+        )
+
+    def _needs(self, method: Method, task: TaskChoice, seed: int) -> _Needs:
+        names = self.config.experts.names
+        if task.refusal is not None:
+            return _Needs(refusal=task.refusal, fault=True)
+        try:
+            routing = self._routing_identity() if method.trains() else None
+            targets = self.target_tasks(task.bound.name) if method.per_task() and method.trains() else None
+            if not method.serves(names, task.own):
+                return _Needs((), routing, targets, f"no expert of the pool serves {task.display}")
+            if targets == []:
+                return _Needs((), routing, targets, f"there are no routing examples of {task.display}")
+            return _Needs(self.pool(seed, method.depends_on(names, task.own)), routing, targets)
+        except SourceError as error:
+            return _Needs(refusal=str(error), fault=True)
 
     def _moved_cell(self, choice: MethodChoice, task: TaskChoice, seed: int, plan: Plan) -> Cell:
         """A cell of another base model's plan, evaluated on this run's model."""
@@ -374,8 +327,8 @@ class Plan:
         )
         outputs_key = self._outputs_key(task, seed, digest([origin.compose_key, self._model_identity()]))
         pool = tuple(replace(expert, origin=choice.origin) for expert in origin.pool)
-        key, refusal = digest(spec), origin.refusal
-        return Cell(spec, key, choice, task, seed, pool, origin.compose_key, outputs_key, refusal, origin)
+        key, refusal, fault = digest(spec), origin.refusal, origin.fault
+        return Cell(spec, key, choice, task, seed, pool, origin.compose_key, outputs_key, refusal, fault, origin)
 
     def _outputs_key(self, task: TaskChoice, seed: int, composed: str) -> str:
         section = task.bound.settings
@@ -394,3 +347,7 @@ class Plan:
 def _training_identity(task: BoundTask) -> list[Any]:
     settings = task.settings
     return [task.name, task.version, task.fingerprint, settings.prompt, settings.chat_template]
+
+
+def _same(one: BoundTask, other: BoundTask) -> bool:
+    return (one.name, one.settings) == (other.name, other.settings)

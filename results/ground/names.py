@@ -49,10 +49,11 @@ def commas(text: str) -> list[str]:
     """Parts between commas that stand outside brackets and quotes: `mixer[a=1,b=[2,3]],mole` has two.
 
     Quotes are YAML's: `'` doubles to stand for itself, `"` takes a backslash before it. Both open only where a value
-    begins, so that `it's` is a word. Parts are stripped and empty ones fall away.
+    begins, so that `it's` is a word. Parts are stripped; after a last comma nothing needs to stand.
 
     Raises:
-        ListError: a bracket or a quote is not closed, or a bracket is closed that is not open.
+        ListError: a bracket or a quote is not closed, a bracket is closed that is not open, or nothing stands before a
+            comma.
     """
     parts: list[str] = []
     open_: list[str] = []
@@ -77,8 +78,10 @@ def commas(text: str) -> list[str]:
         raise ListError(f"In '{text}' the quote {quote} is not closed: close it.")
     if open_:
         raise ListError(f"In '{text}' the bracket {open_[-1]} is not closed: add {_CLOSING[open_[-1]]}.")
-    parts.append(text[start:])
-    return [part for part in (part.strip() for part in parts) if part]
+    stripped = [part.strip() for part in (*parts, text[start:])]
+    if "" in stripped[:-1]:
+        raise ListError(f"In '{text}' nothing stands before a comma: give a name there, or take the comma away.")
+    return stripped if stripped[-1] else stripped[:-1]
 
 
 def _begins(before: str) -> bool:

@@ -36,6 +36,9 @@ def test_commas_inside_brackets_and_quotes_do_not_split(text: str, parts: list[s
         ("mixer],mole", r"the bracket \] closes none that is open"),
         ("mixer[a={1]}", r"the bracket \] closes none"),
         ('mixer[a="x],mole', 'the quote " is not closed: close it'),
+        ("sst2,,mrpc", "nothing stands before a comma: give a name there"),
+        (",sst2", "nothing stands before a comma"),
+        (" , ", "nothing stands before a comma"),
     ],
 )
 def test_what_is_left_open_is_one_sentence(text: str, mend: str) -> None:
