@@ -262,3 +262,11 @@ class Task(ABC):
             TaskUnavailable: the source lacks it; the message names the sources that have it.
             tasks.sources.SourceError: rows that should be there cannot be read.
         """
+
+    def bind_for_training(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> BoundTask:
+        """`bind` for whoever needs the training parts alone: damaged rows that are only evaluated may be left out.
+
+        Raises:
+            tasks.sources.SourceError: rows that train cannot be used.
+        """
+        return self.bind(source, settings, chat)

@@ -169,6 +169,7 @@ class IncludedTask(LmEvalTask):
     """The task of one task file, over the rows that it names."""
 
     bound_class = IncludedBound
+    only_evaluated = True
 
     def __init__(self, card: TaskCard, path: Path, config: Mapping[str, Any], identity: str) -> None:
         super().__init__(card)

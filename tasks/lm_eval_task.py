@@ -255,6 +255,13 @@ class LmEvalTask(RowTask):
         source = source_of(source, self.card.dataset)
         return self.join(self.load(source), source.kind, settings, chat)
 
+    def bind_for_training(
+        self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None
+    ) -> LmEvalBound:
+        """See `Task.bind_for_training`."""
+        source = source_of(source, self.card.dataset)
+        return self.join(self.load_for_training(source), source.kind, settings, chat)
+
     def join(
         self, rows: LoadedRows, source: str, settings: TaskSettings, chat: ChatTemplate | None = None
     ) -> LmEvalBound:

@@ -39,7 +39,7 @@ def make_parts(splits: Mapping[str, Sequence[KeyedDoc]], roles: Roles) -> tuple[
     """Divide the splits that are there into parts.
 
     Args:
-        splits: rows by official split; at least one.
+        splits: rows by official split; at least one. One that holds none is still there: no other takes its place.
         roles: which split is meant for what.
 
     Returns:
@@ -69,7 +69,7 @@ def _choose(
     splits: Mapping[str, Sequence[KeyedDoc]], roles: Roles, notes: list[str]
 ) -> tuple[str, str | None, str | None]:
     """Names of the splits that serve as eval, dev and train; None where there is none."""
-    there = [name for name in (roles.eval, roles.dev, roles.train) if name is not None and splits.get(name)]
+    there = [name for name in (roles.eval, roles.dev, roles.train) if name is not None and name in splits]
     evaluation, rest = there[0], there[1:]
     if evaluation != roles.eval:
         notes.append(f"Without the {roles.eval} split, {evaluation} rows are evaluated.")

@@ -17,7 +17,7 @@ from tasks.card import TaskCard
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_file import read_row_file, suffix_of
 from tasks.row_task import LoadedRows
-from tasks.sources.base import DatasetRef, Kind, Row, Source, SourceError, View
+from tasks.sources.base import DatasetRef, Kind, Row, Source, View
 
 SPLIT = "rows"
 STOPS = ("\n", "\n\n", "\nQuestion:")
@@ -76,22 +76,18 @@ class RowFileTask(LmEvalTask):
         """It needs no source."""
 
     def load(self, source: Source) -> LoadedRows:
-        """The file's rows, divided.
-
-        Raises:
-            SourceError: so few rows that none is left to evaluate.
-        """
-        rows = super().load(self.file)
-        if not rows.parts["eval"]:
-            raise SourceError(
-                f"None of the {self.card.splits[SPLIT]} rows of {self.file.path} falls into the part that is evaluated "
-                "(two fifths of a large file): add rows."
-            )
-        return rows
+        """The file's rows, divided."""
+        return super().load(self.file)
 
     def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> LmEvalBound:
         """See `Task.bind`; the source is the file."""
         return self.join(self.load(source), self.file.kind, settings, chat)
+
+    def bind_for_training(
+        self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None
+    ) -> LmEvalBound:
+        """The same: a file is one split."""
+        return self.bind(source, settings, chat)
 
     def options(self, view: View) -> tuple[str, list[str]]:
         """Question and choices."""

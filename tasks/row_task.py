@@ -11,7 +11,7 @@ from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
 from tasks.card import TaskCard
 from tasks.parts import KeyedDoc, make_parts
 from tasks.rows import BadRow, Fault, column_fault
-from tasks.sources.base import Row, Source, SourceError
+from tasks.sources.base import DatasetRef, Row, Source, SourceError
 from tasks.sources.mixed import source_of
 from tasks.wording import normalised
 
@@ -103,23 +103,40 @@ class RowTask(Task):
             SourceError: rows cannot be read, a split is empty, or nothing is left to evaluate.
             BadRow: a row lacks a column or holds a value that cannot be meant.
         """
+        return self._loaded(source, None)
+
+    def load_for_training(self, source: Source) -> LoadedRows:
+        """`load`, but what cannot be used of the evaluated split is left out where other splits train.
+
+        Nothing learns from these rows, so damage in them is no reason not to train for other tasks' sake.
+
+        Raises:
+            SourceError: see `load`, of the splits that train.
+        """
+        return self._loaded(source, self.card.roles.eval)
+
+    def _loaded(self, source: Source, spared: str | None) -> LoadedRows:
         source = source_of(source, self.card.dataset)
         self.check(source)
+        if spared is not None and len(self._available(source)) > 1:
+            source = _Sparing(source, spared)
         splits: dict[str, list[KeyedDoc]] = {}
         deviations: list[str] = []
         seen: dict[str, int] = {}
-        for split, rows in self.read_splits(source).items():
-            if not rows:
+        read = self.read_splits(source)
+        for split, rows in read.items():
+            spare = split == spared and len(read) > 1
+            if not rows and not spare:
                 # Another split in its place would be another benchmark under this one's name.
                 raise SourceError(
                     f"The split {split} of {self.name} in {source.describe()} is empty: give its rows, or take it away."
                 )
-            splits[split] = list(self._keyed(rows, split, seen, source))
+            splits[split] = list(self._keyed(rows, split, seen, source, spare=spare))
             official = self.card.splits.get(split)
             if official is not None and official != len(rows):
                 deviations.append(f"{split}: {len(rows)} of {official} official rows.")
         parts, notes = self.divide(splits)
-        if not parts["eval"]:
+        if not parts["eval"] and (spared is None or not parts["expert-train"]):
             raise SourceError(f"The rows of {self.name} in {source.describe()} leave none to evaluate: give more rows.")
         return LoadedRows(
             parts=parts,
@@ -142,10 +159,14 @@ class RowTask(Task):
         names = [name for name in (roles.eval, roles.dev, roles.train) if name is not None]
         return [name for name in names if source.has(self.card.dataset, name)]
 
-    def _keyed(self, rows: Sequence[Row], split: str, seen: dict[str, int], source: Source) -> Iterator[KeyedDoc]:
+    def _keyed(
+        self, rows: Sequence[Row], split: str, seen: dict[str, int], source: Source, *, spare: bool
+    ) -> Iterator[KeyedDoc]:
         dataset, where = f"{self.card.set}/{self.card.config}", source.describe()
         for number, raw in enumerate(rows, start=1):
             row, fault = self._checked(raw)
+            if fault is not None and spare:
+                continue
             if fault is not None:
                 raise BadRow(self.name, dataset, split, number, where, fault)
             name = self.item_id(row, row_digest({column: row[column] for column in self.card.columns}))
@@ -153,6 +174,22 @@ class RowTask(Task):
             if seen[name] > 1:
                 name = f"{name}~{seen[name]}"
             yield KeyedDoc(Doc(name, row), self.input_text(row))
+
+
+class _Sparing:
+    """A source of which one split counts as empty where it cannot be read."""
+
+    def __init__(self, source: Source, split: str) -> None:
+        self.kind, self.split, self._source = source.kind, split, source
+        self.describe, self.has, self.origin = source.describe, source.has, source.origin
+
+    def rows(self, dataset: DatasetRef, split: str) -> list[Row]:
+        try:
+            return self._source.rows(dataset, split)
+        except SourceError:
+            if split != self.split:
+                raise
+            return []
 
 
 def _unreadable(raw: Row, error: Exception) -> Fault:

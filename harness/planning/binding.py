@@ -35,6 +35,7 @@ class Binder:
         self.config = config
         self.source = source
         self.bound = bound
+        self._training: Bound = {}
 
     def settings(self, name: str, shots: int | None) -> TaskSettings:
         """What the configuration chooses about a task."""
@@ -62,17 +63,33 @@ class Binder:
             TaskUnavailable: the source lacks it.
             SourceError: its rows cannot be used.
         """
+        return self._kept(name, shots, training=False)
+
+    def bind_for_training(self, name: str) -> BoundTask:
+        """One task's rows to train on: as `bind`, but what is only evaluated may be damaged.
+
+        Raises:
+            TaskUnavailable: the source lacks it.
+            SourceError: rows that train cannot be used.
+        """
+        try:
+            return self.bind(name, self.config.eval.shots)
+        except SourceError:
+            return self._kept(name, self.config.eval.shots, training=True)
+
+    def _kept(self, name: str, shots: int | None, *, training: bool) -> BoundTask:
         from tasks import registry
 
-        key = name, self.settings(name, shots)
-        if key not in self.bound:
+        key, known = (name, self.settings(name, shots)), self._training if training else self.bound
+        if key not in known:
             task = registry.create(name)
             task.check(self.source)
+            join = task.bind_for_training if training else task.bind
             try:
-                self.bound[key] = task.bind(self.source, key[1], self._chat)
+                known[key] = join(self.source, key[1], self._chat)
             except SourceError as error:
-                self.bound[key] = error
-        found = self.bound[key]
+                known[key] = error
+        found = known[key]
         if isinstance(found, SourceError):
             raise found
         return found
@@ -108,7 +125,7 @@ class Binder:
             try:
                 if registry.create(name).only_evaluated:
                     continue
-                candidate = self.bind(name, self.config.eval.shots)
+                candidate = self.bind_for_training(name)
             except TaskUnavailable:
                 continue
             except PluginError as error:

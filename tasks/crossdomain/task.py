@@ -18,6 +18,7 @@ class CrossDomain(JudgedTask):
     """Questions that need two domains. All of a set is evaluated; no expert is trained on it."""
 
     rubric: ClassVar[str] = "cross-domain"
+    only_evaluated = True
 
     def sources(self) -> Sequence[str]:
         """A data directory with a made set, and the command that makes one."""

@@ -59,7 +59,8 @@ def said(function: Callable[..., object], *arguments: Any) -> str:
 def test_check_and_run_say_the_same_sentence(
     name: str, field: str, value: Any, tmp_path: Path, tiny_model: Path
 ) -> None:
-    """Alone the task ends the plan; beside another it refuses its own cells, and those that need its expert."""
+    """Alone the task ends the plan; beside another it refuses its own cells, and where its only split is damaged,
+    whose rows also train, those that need its expert."""
     other, third = [sound for sound in SOUND if sound != name][:2]
     for sound in (other, third, *(["mbpp"] if name == "humaneval" else [])):
         write_sound(tmp_path, sound)
@@ -69,7 +70,9 @@ def test_check_and_run_say_the_same_sentence(
     assert said(planned, tiny_model, tmp_path, [name], ["base", "mixer"]) == sentence
 
     run = planned(tiny_model, tmp_path, [name, other], ["base", "lora", "uniform", "mixer"])
-    spoilt = None if registry.create(name).only_evaluated else sentence
+    card = registry.card(name)
+    alone = len(ROWS[card.set, card.config][0]) == 1 and not registry.create(name).only_evaluated
+    spoilt = sentence if alone else None
     assert refusals(run) == {
         **{(method, name): sentence for method in ("base", "lora", "uniform", "mixer")},
         ("base", other): None,
@@ -80,6 +83,28 @@ def test_check_and_run_say_the_same_sentence(
     assert list(run.tasks()) == [other]
     assert list(run.faults) == [sentence]
     assert not run.path.exists()
+
+
+@pytest.mark.parametrize("name", ["sst2", "boolq", "arc-c", "medqa", "mbpp", "gsm8k", "pubmedqa", "hellaswag"])
+def test_rows_that_train_refuse_what_needs_their_expert(name: str, tmp_path: Path, tiny_model: Path) -> None:
+    """And nothing else: neither the base model on any task nor an expert of another's rows needs them."""
+    field, value = next((field, value) for task, field, value in CASES if task == name)
+    for sound in SOUND:
+        write_sound(tmp_path, sound)
+    write_with(tmp_path, name, changed(field, value), split=registry.card(name).roles.train)
+    sentence = said(check_command, name, str(tmp_path))
+    assert f"Row 4 of {name}'s split {registry.card(name).roles.train}" in sentence
+    run = planned(tiny_model, tmp_path, ["mrpc"], ["base", "lora", "uniform", "mixer"], experts=pool_of(name))
+    assert refusals(run) == {
+        ("base", "mrpc"): None,
+        ("lora", "mrpc"): None,
+        ("uniform", "mrpc"): sentence,
+        ("mixer", "mrpc"): sentence,
+    }
+
+
+def pool_of(name: str) -> dict[str, list[str]]:
+    return {"names": [registry.card(name).expert, *SOUND]}
 
 
 LINES = ["", "no json", "[1, 2]", "{", '"text"', '{"sentence": "cut', "\x00\x01", '{"label": 1}']
@@ -93,14 +118,19 @@ def test_files_that_hold_no_rows_are_one_sentence_too(line: str, split: str, tmp
     (tmp_path / "glue" / "sst2" / f"{split}.jsonl").write_text(line + "\n" if line else "")
     sentence = said(check_command, "sst2", str(tmp_path))
     assert split in sentence
-    run = planned(tiny_model, tmp_path, ["sst2", "mrpc"], ["base"])
-    assert refusals(run) == {("base", "sst2"): sentence, ("base", "mrpc"): None}
+    run = planned(tiny_model, tmp_path, ["sst2", "mrpc"], ["base", "uniform"])
+    assert refusals(run) == {
+        ("base", "sst2"): sentence,
+        ("base", "mrpc"): None,
+        ("uniform", "sst2"): sentence,
+        ("uniform", "mrpc"): sentence if split == "train" else None,
+    }
 
 
 def damaged(root: Path, *names: str, **settings: str) -> None:
     """Sound rows of two tasks, and rows of others with one label that is none."""
-    write_sound(root, "mrpc")
-    write_sound(root, "qnli")
+    for name in SOUND:
+        write_sound(root, name)
     for name in names:
         write_with(root, name, changed("label", 7), **settings)
 
@@ -143,6 +173,20 @@ def test_every_task_that_is_damaged_is_named_where_nothing_is_left(tmp_path: Pat
     sentence = said(planned, tiny_model, tmp_path, ["sst2", "rte"], ["base", "uniform"])
     for name in ("sst2", "rte"):
         assert f"Row 4 of {name}'s split validation" in sentence
+
+
+def test_damage_in_what_is_evaluated_changes_the_expert_that_is_trained_beside_it(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    """Its training rows were held apart from the evaluated ones that could be read; mended, there is one more."""
+    damaged(tmp_path, "sst2")
+    before = planned(tiny_model, tmp_path, ["mrpc"], ["uniform"], experts=pool_of("sst2") | {"seed": 1})
+    write_sound(tmp_path, "sst2")
+    after = planned(tiny_model, tmp_path, ["mrpc"], ["uniform"], experts=pool_of("sst2") | {"seed": 1})
+    pools = [{expert.name: expert.key for expert in run.plans[0].cells[0].pool} for run in (before, after)]
+    assert pools[0].keys() == pools[1].keys()
+    assert pools[0]["sst2"] != pools[1]["sst2"]
+    assert pools[0]["mrpc"] == pools[1]["mrpc"]
 
 
 def test_mended_rows_make_another_cell_and_others_stay(tmp_path: Path, tiny_model: Path) -> None:
@@ -223,7 +267,7 @@ def test_one_task_under_two_names_is_refused(tmp_path: Path, tiny_model: Path) -
 
 
 def test_many_refused_cells_are_counted(tmp_path: Path, tiny_model: Path) -> None:
-    damaged(tmp_path, "sst2")
+    damaged(tmp_path, "sst2", split="train")
     run = planned(tiny_model, tmp_path, ["sst2", "mrpc"], ["base", "lora", "uniform", "mixer", "mole", "lorahub"])
     (cells,) = run.faults.values()
     assert _places(cells).startswith("base on sst2, lora on sst2, uniform on sst2, uniform on mrpc, ")
