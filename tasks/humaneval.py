@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
-from tasks.base import PARTS, Doc, Part
+from tasks.base import Doc
 from tasks.code_task import CodeTask
 from tasks.mbpp import is_python
-from tasks.parts import KeyedDoc
 from tasks.rows import Fault
 from tasks.sandbox import Program
 from tasks.sources.base import Row
@@ -16,15 +13,9 @@ from tasks.sources.base import Row
 class HumanEval(CodeTask):
     """HumanEval; the answer continues the prompt, and the prompt's own helpers serve the check."""
 
-    only_evaluated = True
+    only_evaluated = True  # its expert learns from mbpp
     gold = "{{canonical_solution}}"
     instruct_file = "humaneval/humaneval_instruct.yaml"
-
-    def divide(self, splits: Mapping[str, Sequence[KeyedDoc]]) -> tuple[dict[Part, list[Doc]], list[str]]:
-        """Every row is evaluated: the expert that serves this task trains on another."""
-        parts: dict[Part, list[Doc]] = {part: [] for part in PARTS}
-        parts["eval"] = [row.doc for rows in splits.values() for row in rows]
-        return parts, []
 
     def fault(self, row: Row) -> Fault | None:
         """The reference solution completes the prompt to a function of the entry point's name, and the check parses."""

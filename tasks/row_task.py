@@ -93,6 +93,9 @@ class RowTask(Task):
 
     def divide(self, splits: Mapping[str, Sequence[KeyedDoc]]) -> tuple[dict[Part, list[Doc]], list[str]]:
         """The four parts, and sentences about what the official splits did not give."""
+        if self.only_evaluated:
+            every = [keyed.doc for rows in splits.values() for keyed in rows]
+            return {part: every if part == "eval" else [] for part in PARTS}, []
         return make_parts(splits, self.card.roles)
 
     def load(self, source: Source) -> LoadedRows:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from tasks.base import PARTS, Doc, Part, TaskSettings
+from tasks.base import TaskSettings
 from tasks.judged import JudgedTask
-from tasks.parts import KeyedDoc
 from tasks.row_task import LoadedRows
 from tasks.sources import DirectorySource, Source, source_of
 from tasks.sources.base import Row
@@ -37,12 +36,6 @@ class CrossDomain(JudgedTask):
         models = ", ".join(sorted({str(doc.row["model"]) for doc in rows.parts["eval"]}))
         note = f"The questions were written by {models}; the paper's own set is not published."
         return dataclasses.replace(rows, deviations=(*rows.deviations, note))
-
-    def divide(self, splits: Mapping[str, Sequence[KeyedDoc]]) -> tuple[dict[Part, list[Doc]], list[str]]:
-        """Everything is evaluated."""
-        parts: dict[Part, list[Doc]] = {part: [] for part in PARTS}
-        parts["eval"] = [keyed.doc for rows in splits.values() for keyed in rows]
-        return parts, []
 
     def prompt_file(self, settings: TaskSettings) -> dict[str, Any]:
         """Question and answer, as in lm-eval's own open question tasks."""

@@ -235,31 +235,6 @@ def test_a_run_computes_what_it_can_and_ends_with_code_1(
     assert "base on sst2: planned anew" in ran.stderr
 
 
-@pytest.mark.parametrize(
-    ("values", "words"),
-    [
-        ({"tasks": ["sst2", "sst2"]}, "tasks is wrong .*sst2 is in it twice: leave one out"),
-        ({"tasks": ["sst2", ""]}, "tasks is wrong .*one name in it is empty: leave it out"),
-        ({"tasks": []}, "tasks is wrong .*it is empty: give at least one"),
-        ({"seeds": [1, 2, 1]}, "seeds is wrong .*1 is in it twice: leave one out"),
-        ({"seeds": []}, "seeds is wrong .*it is empty"),
-        ({"methods": []}, "methods is wrong .*it is empty"),
-        ({"experts": {"names": ["sst2", "mrpc", "sst2"]}}, "experts.names is wrong .*sst2 is in it twice"),
-        ({"experts": {"names": [" "]}}, "experts.names is wrong .*one name in it is empty"),
-    ],
-)
-def test_a_list_with_a_name_twice_or_an_empty_one_is_refused(values: dict[str, Any], words: str) -> None:
-    with pytest.raises(HarnessError, match=words):
-        resolve("smoke", values)
-
-
-@pytest.mark.parametrize("pool", ["sst2=a,sst2=b", "sst2,=b", "sst2,,mrpc", "sst2,sst2"])
-def test_a_pool_with_a_name_twice_or_an_empty_one_is_refused(
-    pool: str, tmp_path: Path, refusal: Callable[..., str]
-) -> None:
-    refusal("run", "--preset", "smoke", "--experts", pool, "--output", str(tmp_path / "run"), stages=tmp_path)
-
-
 def test_one_task_under_two_names_is_refused(tmp_path: Path, tiny_model: Path) -> None:
     write_sound(tmp_path, "sst2")
     with pytest.raises(HarnessError, match=r"The task sst2@0-shot is chosen twice, as sst2 too: leave one out\."):
@@ -272,3 +247,32 @@ def test_many_refused_cells_are_counted(tmp_path: Path, tiny_model: Path) -> Non
     (cells,) = run.faults.values()
     assert _places(cells).startswith("base on sst2, lora on sst2, uniform on sst2, uniform on mrpc, ")
     assert _places(cells).endswith(" and 4 more")
+
+
+def test_a_gold_answer_longer_than_the_context_ends_its_own_cells_alone(
+    tmp_path: Path, tiny_model: Path, harness: Callable[..., Any]
+) -> None:
+    """It is a good row, which only a model's context makes too long: the cell fails when it is evaluated."""
+    write_sound(tmp_path, "mrpc")
+    write_with(tmp_path, "gsm8k", changed("answer", f"{'so ' * 4000}\n#### 5"))
+    line = [
+        "run",
+        "--preset",
+        "smoke",
+        "--tasks",
+        "gsm8k,mrpc",
+        "--methods",
+        "base",
+        "--experts",
+        "mrpc",
+        "--limit",
+        "8",
+    ]
+    places = ["--model", str(tiny_model), "--data", str(tmp_path), "--output", str(tmp_path / "run")]
+    ran = harness(*line, *places, "--set", "eval.max_new_tokens=2", stages=tmp_path / "stages")
+    assert ran.returncode == 1, ran.stderr
+    assert "failed: base on gsm8k: " in ran.stderr
+    assert "exceeds the model's 2048: shorten it" in ran.stderr
+    assert "Traceback" not in ran.stderr
+    records = [json.loads(file.read_text()) for file in (tmp_path / "run").glob("cells/*/record.json")]
+    assert {(one["spec"]["task"], one["status"]) for one in records} == {("gsm8k", "failed"), ("mrpc", "done")}
