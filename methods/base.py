@@ -152,9 +152,12 @@ class Session(Protocol):
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
 
-        `data` is `routing`, or `task:NAME` for the router-train examples of one task (of its expert's tasks, where it
-        has none itself).
+        `data` is `routing`, `task:NAME` for the router-train examples of one task (of its expert's tasks, where it has
+        none itself), or `dev:NAME` for its development examples, on which nothing is trained.
         """
+
+    def dev_tasks(self) -> tuple[str, ...]:
+        """Names of the pool's tasks that have development examples; at least one."""
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """Add JSON data to the log of the fit, for methods that do not learn by optimiser steps."""

@@ -13,6 +13,7 @@ from harness.training.experts import pad_token
 from harness.training.forward import is_seq2seq, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train
 from results.ground.digest import seed_from
+from results.ground.errors import HarnessError
 from tasks.base import Part
 
 if TYPE_CHECKING:
@@ -32,17 +33,19 @@ class TrainingData:
         self._encoded: dict[tuple[str, Part, int], list[Pending]] = {}
 
     def pools(self, data: str, max_length: int) -> dict[str, list[Pending]]:
-        """Rows by task for `routing`, `dev`, `expert:NAME`, `own:NAME` or `task:NAME`.
+        """Rows by task for `routing`, `dev`, `dev:NAME`, `expert:NAME`, `own:NAME` or `task:NAME`.
 
-        `expert:NAME` and `task:NAME` are router-train rows; `own:NAME` are expert-train rows; `dev` is for tuning
-        alone.
+        `expert:NAME` and `task:NAME` are router-train rows; `own:NAME` are expert-train rows; `dev`, of all tasks or of
+        one, is for choices alone.
 
         Raises:
             KeyError: a name that is none of these.
         """
         kind, _, name = data.partition(":")
         part: Part = "dev" if kind == "dev" else "expert-train" if kind == "own" else "router-train"
-        if kind in ("routing", "dev"):
+        if kind == "dev" and name:
+            tasks = [task for task in self.plan.routing_tasks() if task.name == name] or self.plan.target_tasks(name)
+        elif kind in ("routing", "dev"):
             tasks = self.plan.routing_tasks()
         elif kind in ("expert", "own"):
             tasks = self.plan.expert_tasks(name)
@@ -151,10 +154,27 @@ class EngineSession:
         """Add an entry to the record's training log."""
         self.log.append(dict(entry))
 
+    def dev_tasks(self) -> tuple[str, ...]:
+        """Tasks of the pool that have development rows.
+
+        Raises:
+            HarnessError: none has any.
+        """
+        found = tuple(task.name for task in self.plan.routing_tasks() if task.parts["dev"])
+        if not found:
+            raise HarnessError("No task of the pool has development rows in this source: choose another --data.")
+        return found
+
     @torch.no_grad()
     def loss(self, composed: Composed, data: str, n: int) -> float:
-        """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`."""
+        """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`.
+
+        Raises:
+            HarnessError: there are none.
+        """
         rows = self.rows(data, "router")[:n]
+        if not rows:
+            raise HarnessError(f"There are no rows of {data} in this source: choose another --data.")
         total, count = 0.0, 0
         device = next(composed.model.parameters()).device
         size = self.plan.config.routers.micro_batch_size

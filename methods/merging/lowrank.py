@@ -25,10 +25,36 @@ def truncate_factors(A: Tensor, B: Tensor, rank: int) -> SiteFactors:
 
     The rank of the result is at most that of the factors' shapes.
     """
+    U, S, Vh = svd_of_factors(A, B)
+    return _split(U[:, :rank], S[:rank], Vh[:rank])
+
+
+def svd_of_factors(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Thin SVD of `B A` without forming it: U `[d_out, m]`, values `[m]`, Vh `[m, d_in]`; m is at most the rank."""
     Q_out, R_out = torch.linalg.qr(B)
     Q_in, R_in = torch.linalg.qr(A.T)
     U, S, Vh = torch.linalg.svd(R_out @ R_in.T, full_matrices=False)
-    return _split(Q_out @ U[:, :rank], S[:rank], Vh[:rank] @ Q_in.T)
+    return Q_out @ U, S, Vh @ Q_in.T
+
+
+def supported(S: Tensor, size: int) -> Tensor:
+    """Which singular values are more than rounding, as 0 and 1 in their type.
+
+    Directions of the others are arbitrary, so that nothing may be made of them.
+
+    Args:
+        S: `[m]`, descending.
+        size: the larger side of the matrix that was decomposed.
+    """
+    if S.is_meta or not len(S):  # only shapes exist there
+        return torch.ones_like(S)
+    rounding = S[0] * size * torch.finfo(S.dtype).eps
+    return (S > rounding).to(S.dtype)
+
+
+def rank_of(support: Tensor) -> int:
+    """How many of `supported`'s are 1; all of them where only shapes exist."""
+    return support.numel() if support.is_meta else int(support.sum())
 
 
 def truncate_dense(delta: Tensor, rank: int) -> SiteFactors:

@@ -142,6 +142,10 @@ class TinySession:
         """See `Session.note`."""
         self.notes.append(entry)
 
+    def dev_tasks(self) -> tuple[str, ...]:
+        """See `Session.dev_tasks`."""
+        return ("a", "b")
+
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """See `Session.loss`."""
         batch = self._batch(composed, data, 0)[:n]

@@ -78,6 +78,13 @@ def test_exact_merges_are_the_mean(
     assert gap(ours("svd", {"rank": 12}, experts), peft_update(kind, **options)) < 1e-5
 
 
+def test_task_arithmetic_is_a_concatenation(
+    experts: list[Expert], peft_update: Callable[..., dict[str, Tensor]]
+) -> None:
+    mine = ours("task-arithmetic", {"scaling": 0.4}, experts)
+    assert gap(mine, peft_update("cat", (0.4, 0.4, 0.4))) < 1e-5
+
+
 def test_truncated_svd_agrees(experts: list[Expert], peft_update: Callable[..., dict[str, Tensor]]) -> None:
     assert gap(ours("svd", {"rank": 4}, experts), peft_update("svd", svd_rank=4)) < 1e-5
     weights = (0.7, -0.2, 0.1)
