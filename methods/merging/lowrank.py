@@ -49,7 +49,7 @@ def supported(S: Tensor, size: int) -> Tensor:
     if S.is_meta or not len(S):  # only shapes exist there
         return torch.ones_like(S)
     rounding = S[0] * size * torch.finfo(S.dtype).eps
-    return (S > rounding).to(S.dtype)
+    return (rounding < S).to(S.dtype)
 
 
 def rank_of(support: Tensor) -> int:
