@@ -43,6 +43,20 @@ class MethodConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    later: ClassVar[frozenset[str]] = frozenset()
+    """Keys that a class got after results were stored under its name."""
+
+    def identity(self) -> dict[str, Any]:
+        """All values as JSON data, for hashes and records; keys of `later` only where they deviate, so that a new key
+        leaves the name of what it does not change."""
+        values = self.model_dump(mode="json")
+        unsaid = {key for key in self.later if getattr(self, key) == _default(self, key)}
+        return {key: value for key, value in values.items() if key not in unsaid}
+
+
+def _default(config: BaseModel, key: str) -> Any:
+    return type(config).model_fields[key].get_default(call_default_factory=True)
+
 
 @dataclass(frozen=True)
 class SiteFactors:

@@ -80,7 +80,7 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         display = registry.display(name, shown if origin is None else {**shown, TRANSFER: origin})
         if any(other.display == display for other in chosen):
             raise HarnessError(f"The method {display} is chosen twice: leave one out.")
-        resolved = method.config.model_dump(mode="json") | registry.identity(name)
+        resolved = method.config.identity() | registry.identity(name)
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
     return chosen
 

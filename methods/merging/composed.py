@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from methods.base import Composed, Expert, SiteFactors
 from methods.merging.lowrank import truncate_dense
-from methods.merging.updates import dense, wide_type
+from methods.merging.updates import dense, narrow_factors, wide_type
 from methods.routing.context import RoutingContext
 from methods.routing.inject import Injection
 
@@ -18,21 +18,16 @@ Update = SiteFactors | Tensor
 """What a merge makes of one site: factors, or a dense `[d_out, d_in]` matrix."""
 
 
-class MergedLinear(nn.Module):
-    """A linear layer with an update. Shapes: input `[..., d_in]`, output `[..., d_out]`.
+class BesideLinear(nn.Module):
+    """What stands in the place of a linear layer and looks like it.
 
     Attributes:
         base: the frozen layer, untouched: taking this module out restores it to the bit.
-        fold: whether the update is added to a copy of the weight, which costs nothing per token and rounds once to the
-            weight's type; else it stays beside the weight, and costs two products of its rank.
     """
 
-    def __init__(self, base: nn.Linear, fold: bool) -> None:
+    def __init__(self, base: nn.Linear) -> None:
         super().__init__()
         self.base = base
-        self.fold = fold
-        self._folded: Tensor | None = None
-        self._factors: tuple[Tensor, Tensor] | None = None
         self.train(base.training)
 
     @property
@@ -55,6 +50,21 @@ class MergedLinear(nn.Module):
         """Width of the output."""
         return self.base.out_features
 
+
+class MergedLinear(BesideLinear):
+    """A linear layer with an update. Shapes: input `[..., d_in]`, output `[..., d_out]`.
+
+    Attributes:
+        fold: whether the update is added to a copy of the weight, which costs nothing per token and rounds once to the
+            weight's type; else it stays beside the weight, and costs two products of its rank.
+    """
+
+    def __init__(self, base: nn.Linear, fold: bool) -> None:
+        super().__init__(base)
+        self.fold = fold
+        self._folded: Tensor | None = None
+        self._factors: tuple[Tensor, Tensor] | None = None
+
     @torch.no_grad()
     def set(self, update: Update) -> None:
         """Replace the update; computed in float32 at least."""
@@ -64,8 +74,7 @@ class MergedLinear(nn.Module):
             self._folded = (weight.to(wide_type(weight.dtype)) + delta).to(weight.dtype)
             return
         assert isinstance(update, SiteFactors)
-        scaled = update.scale * update.B.to(weight.device, wide_type(weight.dtype))
-        self._factors = update.A.to(weight.device, weight.dtype), scaled.to(weight.dtype)
+        self._factors = narrow_factors(update, weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the updated layer."""

@@ -36,3 +36,9 @@ def dense(factors: SiteFactors, like: Tensor) -> Tensor:
     """The update `scale * B A`, `[d_out, d_in]`, in the wide type on the device of `like`."""
     dtype = wide_type(like.dtype)
     return factors.scale * (factors.B.to(like.device, dtype) @ factors.A.to(like.device, dtype))
+
+
+def narrow_factors(factors: SiteFactors, like: Tensor) -> tuple[Tensor, Tensor]:
+    """A and B on the device and in the type of a weight, with the scale folded into B before it is rounded."""
+    B = factors.scale * factors.B.to(like.device, wide_type(like.dtype))
+    return factors.A.to(like.device, like.dtype), B.to(like.dtype)
