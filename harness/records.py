@@ -59,6 +59,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
             "cost": Cost(
                 seconds=seconds,
                 tokens=tokens,
+                passes=outputs.get("passes", 1),
                 peak_memory_bytes=outputs["peak_memory_bytes"],
                 peak_memory={phase: peak for phase, peak in peaks.items() if peak is not None},
             ),

@@ -110,11 +110,12 @@ class TrainingPhase:
     Attributes:
         name: names the phase in logs and seeds.
         data: `routing` (mixed router-train examples of all pool tasks), `expert:NAME` (that expert's own router-train
-            examples), `stage1` (mixed expert-train examples of all pool tasks), or `stage1+routing` (both).
+            examples), `dev` (mixed development examples of all pool tasks, for a handful of weights alone), `stage1`
+            (mixed expert-train examples of all pool tasks), or `stage1+routing` (both).
         groups: parameter groups (of `Composed.groups`) that are trained; everything else stays frozen.
         lr: learning rate by group; a missing group takes the budget's rate for its kind.
-        budget: which section of the comparison's settings (rate, batch, schedule) holds. `routing` and `expert:NAME`
-            have the tokens of `router`, `stage1` those of `expert` times the number of experts.
+        budget: which section of the comparison's settings (rate, batch, schedule) holds. `routing`, `dev` and
+            `expert:NAME` have the tokens of `router`, `stage1` those of `expert` times the number of experts.
         weight_decay: for all groups of the phase.
         max_steps: a method's own limit on optimiser steps (PHATGOOSE: 100); the budget still holds.
     """
@@ -191,6 +192,9 @@ class Composed:
     whole_prompts: bool = False
     """Whether weights are fixed on a prompt and kept for what follows. Where True, a prompt is passed whole and marked
     in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
+
+    passes: int = 1
+    """Passes of the base model behind every pass of this one: what a token costs, in tokens of the base."""
 
     stats_scope: str | None = None
     """Where balance statistics come from (`microbatch`, `ema`, `accum`); None without such losses. Under `accum` the

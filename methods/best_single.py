@@ -111,4 +111,4 @@ class BestSingle(Method):
     def notes(self, composed: Composed) -> list[str]:
         """Which expert was chosen."""
         assert isinstance(composed, Single)
-        return [f"the expert {composed.experts[composed.chosen]}, chosen on development rows."]
+        return [f"{self.name}: the expert {composed.experts[composed.chosen]}, chosen on development rows."]

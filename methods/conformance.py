@@ -159,7 +159,9 @@ def is_counted_without_weights(subject: Subject) -> None:
         raise AssertionError(f"{subject}: composing looks at values of tensors, so it cannot be counted.") from error
     composed = subject.install()
     groups = {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()}
-    assert count == Count(groups, composed.stored()), f"{subject}: it is counted as {count} without weights."
+    assert count == Count(groups, composed.stored(), passes=composed.passes), (
+        f"{subject}: it is counted as {count} without weights."
+    )
 
 
 def starts_from_the_seed(subject: Subject) -> None:

@@ -26,11 +26,13 @@ class Count:
         trainable: trained by gradient, by group.
         stored: kept without being trained by gradient, by group.
         refusal: why the method cannot be used here; then both are empty.
+        passes: of the base model behind every pass of the composed one.
     """
 
     trainable: Mapping[str, int] = field(default_factory=dict)
     stored: Mapping[str, int] = field(default_factory=dict)
     refusal: str | None = None
+    passes: int = 1
 
     @property
     def total_trainable(self) -> int:
@@ -115,8 +117,8 @@ class Skeleton:
         except Unsupported as error:
             return Count(refusal=str(error))
         try:
-            groups = composed.groups().items()
-            return Count({name: sum(p.numel() for p in group.values()) for name, group in groups}, composed.stored())
+            groups = {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()}
+            return Count(groups, composed.stored(), passes=composed.passes)
         finally:
             composed.uninstall()
 

@@ -55,11 +55,10 @@ class Ensemble(Method):
             session.train(composed, TrainingPhase("weights", "dev", ("weights",), lr={"weights": self.config.lr}))
 
     def notes(self, composed: Composed) -> list[str]:
-        """What a token costs, and the weights that were trained."""
+        """The weights that were trained."""
         assert isinstance(composed, Mixture)
-        said = [f"every token passes the model {composed.passes} times, once with each expert."]
-        if composed.weights is not None:
-            weights = composed.weights.detach().softmax(-1).tolist()
-            shares = ", ".join(f"{name} {w:.2f}" for name, w in zip(composed.experts, weights, strict=True))
-            said.append(f"weights of the experts: {shares}.")
-        return said
+        if composed.weights is None:
+            return []
+        weights = composed.weights.detach().softmax(-1).tolist()
+        shares = ", ".join(f"{name} {w:.2f}" for name, w in zip(composed.experts, weights, strict=True))
+        return [f"{self.name}: weights of the experts {shares}."]

@@ -36,7 +36,7 @@ class Replaced:
         def forward(*args: Any, **kwargs: Any) -> Any:
             return call(dict(zip(names, args, strict=False)) | kwargs)
 
-        module.forward = forward  # type: ignore[method-assign]
+        module.forward = forward
 
     def undo(self) -> None:
         """Give the module back what it had."""
@@ -52,7 +52,6 @@ class Mixture(InTurn):
     `for_expert(n)` of its own is asked for them.
 
     Attributes:
-        passes: N, the passes of the model behind every pass of this one.
         weights: logarithms of the weights before they are normalised, `[N]`; None for equal ones.
     """
 
@@ -157,7 +156,9 @@ class Mixture(InTurn):
         if not hasattr(cache, _OTHERS):
             used = cache.has_previous_state() if self._state_space else cache.get_seq_length()
             if used:
-                raise RuntimeError("A cache that was filled without the method cannot be continued with it: pass the text.")
+                raise RuntimeError(
+                    "A cache that was filled without the method cannot be continued with it: pass the text."
+                )
             _carry(cache, [copy.deepcopy(cache) for _ in range(self.passes - 1)])
         return [cache, *getattr(cache, _OTHERS)]
 
@@ -201,4 +202,5 @@ def _carry(cache: Any, others: Sequence[Any]) -> None:
 
 
 def _all(calls: Sequence[Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
-    return [call(*args, **kwargs) for call in calls][0]
+    first, *_ = [call(*args, **kwargs) for call in calls]
+    return first

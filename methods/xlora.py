@@ -145,6 +145,8 @@ class XloraComposed(RoutedComposed):
         self.scalings, self.of_encoder = scalings, of_encoder
         self.fixed = scope == "prompt_fixed"
         self.kv_cache = self.whole_prompts = self.fixed
+        # With fixed scalings the first pass is the prompts' alone.
+        self.passes = 1 if self.fixed else 2
         self._initial = {name: p.detach().clone() for name, p in classifier.named_parameters()}
         classifier.train(self.model.training)
         self.model.add_module("xlora_classifier", classifier)

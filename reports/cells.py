@@ -62,7 +62,7 @@ def cost_cells(scores: Sequence[Scores], footnotes: Footnotes | None = None) -> 
     A row that trains nothing itself gets a footnote with the size of its experts, which stage 1 trained.
 
     Fitting is a stage of its own whose seconds are stored with it: equal numbers in several tasks' records are the
-    same stage and count once.
+    same stage and count once. Rows whose tokens cost several passes of the base model say so at their seconds.
     """
     if not scores:
         return {name: Cell() for name in (PARAMETERS, TRAINING, EVALUATION)}
@@ -74,8 +74,10 @@ def cost_cells(scores: Sequence[Scores], footnotes: Footnotes | None = None) -> 
     trained = max(sum(record.parameters.trainable.values()) for record in records)
     experts = max(record.parameters.stored.get("experts", 0) for record in records)
     keys = (footnotes.key(notes.frozen_sentence(experts)),) if footnotes and experts and not trained else ()
+    passes = max(record.cost.passes for record in records)
+    several = (footnotes.key(notes.passes_sentence(passes)),) if footnotes and passes > 1 else ()
     return {
         PARAMETERS: Cell(float(trained), runs=runs, footnotes=keys),
         TRAINING: Cell(sum(seconds for _, seconds in fits) / seeds, runs=runs, seeds=seeds),
-        EVALUATION: Cell(evaluation / seeds, runs=runs, seeds=seeds),
+        EVALUATION: Cell(evaluation / seeds, runs=runs, seeds=seeds, footnotes=several),
     }

@@ -168,6 +168,11 @@ def frozen_sentence(experts: int) -> str:
     return f"Nothing is trained in composing: the {experts:,} parameters of its experts were trained before."
 
 
+def passes_sentence(passes: int) -> str:
+    """What a row's tokens cost where it is more than one pass of the base model."""
+    return f"Every token costs {passes} passes of the base model."
+
+
 def data_sentence(record: Record) -> str:
     """Source and origin of a task's rows."""
     return f"{record.data.source} ({record.data.origin})"

@@ -95,6 +95,7 @@ class Cost(_Model):
 
     seconds: dict[str, float] = Field(description="Wall seconds by phase: experts, fit, evaluate, score.")
     tokens: dict[str, int] = Field(default={}, description="Tokens processed by phase, no padding.")
+    passes: int = Field(default=1, description="Passes of the base model behind every pass of the composed one.")
     peak_memory_bytes: int | None = Field(
         default=None, description="Peak resident (CPU) or allocated (GPU) memory of the process so far."
     )

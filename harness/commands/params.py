@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +121,7 @@ def _table(
 
 def _row(display: str, count: Count, base: int, paper: float | None, footnotes: Footnotes) -> Row:
     from methods.counting import shares
-    from reports.notes import frozen_sentence
+    from reports.notes import frozen_sentence, passes_sentence
     from reports.tables import Cell, Row
 
     cells: dict[str, Cell] = {}
@@ -133,6 +134,9 @@ def _row(display: str, count: Count, base: int, paper: float | None, footnotes: 
             if key == "trained" and not total and (experts := count.stored.get("experts", 0)):
                 cells[key] = Cell(0.0, footnotes=(footnotes.key(frozen_sentence(experts)),))
             cells[f"{key} of base"], cells[f"{key} of all"] = Cell(share.of_base), Cell(share.of_all)
+        if count.passes > 1:
+            note = footnotes.key(passes_sentence(count.passes))
+            cells["trained"] = replace(cells["trained"], footnotes=(*cells["trained"].footnotes, note))
         cells["groups"] = Cell(text=", ".join(f"{name} {size:,}" for name, size in count.trainable.items()))
     if paper is not None:
         cells["paper"] = Cell(paper)

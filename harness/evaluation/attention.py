@@ -86,6 +86,7 @@ class Pass:
         mask: `[n, 1, t - trunk, L]`, added to the scores that the columns after the trunk have with own keys.
         packing: None where the model's batch is the batch of rows.
         past: tokens before this pass (prefix and own), as the model is told.
+        shift: added to the model's number of a layer, where several experts have layers of their own one after another.
     """
 
     own: Own
@@ -94,20 +95,34 @@ class Pass:
     mask: Tensor | None = None
     packing: Packing | None = None
     past: int = 0
+    shift: int = 0
 
 
 class PassCache(Cache):
-    """The cache that transformers' layers talk to during one `Pass`."""
+    """The cache that transformers' layers talk to during one `Pass`.
 
-    def __init__(self, current: Pass) -> None:
+    Args:
+        current: the pass.
+        layers: of the model.
+        expert: whose keys and values they are, where several experts take the pass one after another.
+    """
+
+    def __init__(self, current: Pass, layers: int, expert: int = 0) -> None:
         super().__init__(layers=[])
         self.current = current
+        self.n_layers = layers
+        self.shift = expert * layers
+
+    def for_expert(self, index: int) -> PassCache:
+        """The same pass for the n-th of several experts, with keys and values of its own."""
+        return PassCache(self.current, self.n_layers, index)
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Hand keys and values to the pass."""
-        return self.current.own.update(layer_idx, key_states, value_states)
+        self.current.shift = self.shift
+        return self.current.own.update(layer_idx + self.shift, key_states, value_states)
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens before this pass."""
@@ -223,7 +238,8 @@ def shared_prefix_attention(
         out, lse = _attend_own(unpack(query), unpack(key), unpack(value), current, scale)
         out, lse = pack(out), pack(lse)
     if current.prefix:
-        prefix_keys, prefix_values = current.prefix[module.layer_idx]  # type: ignore[index]
+        layer: Any = module.layer_idx
+        prefix_keys, prefix_values = current.prefix[layer + current.shift]
         above, above_lse = _attend_prefix(query, prefix_keys, prefix_values, scale)
         share = torch.sigmoid(above_lse - lse).unsqueeze(-1).to(out.dtype)
         out = torch.lerp(out, above, share)

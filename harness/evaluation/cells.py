@@ -28,6 +28,7 @@ class Evaluator:
             batch_tokens=batch_tokens,
             kv_cache=composed.kv_cache,
             whole_prompts=composed.whole_prompts,
+            passes=composed.passes,
             context=composed.context,
             on_progress=lambda done, of: self.on_done(done, of),
             seed=seed,
@@ -43,8 +44,8 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         on_done: called with (requests done, requests in all).
 
     Returns:
-        JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `tokens`, `truncated`, `path`
-        (`shared` or `plain`, with the reason), the method's `notes`, `peak_memory_bytes`.
+        JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `passes`, `tokens`, `truncated`,
+        `path` (`shared` or `plain`, with the reason), the method's `notes`, `peak_memory_bytes`.
     """
     bound = cell.task.bound
     docs = bound.eval_docs()
@@ -72,6 +73,7 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
             "trainable": {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()},
             "stored": composed.stored(),
         },
+        "passes": composed.passes,
         "tokens": {kind: count - tokens[kind] for kind, count in lm.tokens.items()},
         "truncated": lm.truncated - truncated,
         "path": lm.path,

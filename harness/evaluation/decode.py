@@ -144,7 +144,7 @@ class Decoder:
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         size = torch.finfo(self.passes.dtype).bits // 8
-        row = 2 * config.num_hidden_layers * heads * width * longest * size
+        row = 2 * self.passes.passes * config.num_hidden_layers * heads * width * longest * size
         return max(1, min(self.rows, members, self.cache_bytes // row))
 
     def _admit(

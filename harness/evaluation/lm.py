@@ -39,6 +39,7 @@ class EvaluationLM(TemplateLM):
         batch_rows: most rows decoded at once.
         kv_cache: False where weights depend on whole sequences (`Composed.kv_cache`): nothing is shared or kept then.
         whole_prompts: True where weights are fixed on a prompt (`Composed.whole_prompts`): no prefix is shared then.
+        passes: of the base model behind each of the model's (`Composed.passes`).
         path: `shared` and `plain` force a path; `auto` takes `shared` where it computes what the model does.
         context: the routed layers' context: told which tokens are prompt, and silent while the path is chosen.
         on_progress: called with (requests done, requests in all) of the current call.
@@ -52,8 +53,8 @@ class EvaluationLM(TemplateLM):
         path: the path taken; decided when it is first needed.
         reason: why `path` is `plain`; empty otherwise.
         truncated: requests so far whose context was cut on the left.
-        tokens: tokens so far: `evaluation_input` as asked, `evaluation_computed` in forward passes over prompts and
-            continuations and in decoding steps, `evaluation_generated`.
+        tokens: tokens so far: `evaluation_input` as asked, `evaluation_computed` in the base model's forward
+            passes over prompts and continuations and in decoding steps, `evaluation_generated`.
     """
 
     backend: Literal["causal", "seq2seq"]
@@ -67,6 +68,7 @@ class EvaluationLM(TemplateLM):
         batch_rows: int = 64,
         kv_cache: bool = True,
         whole_prompts: bool = False,
+        passes: int = 1,
         path: Literal["auto", "shared", "plain"] = "auto",
         context: RoutingContext | None = None,
         on_progress: Callable[[int, int], None] | None = None,
@@ -96,6 +98,7 @@ class EvaluationLM(TemplateLM):
             Limits.of(self._device, batch_tokens, batch_rows, cache_bytes),
             kv_cache=kv_cache,
             whole_prompts=whole_prompts,
+            passes=passes,
             asked=path,
             context=context,
             progress=self._progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,13 +19,15 @@ class SharedPasses:
 
     Args:
         model: a transformers causal model, possibly with routed layers.
+        passes: of the base model behind each of the model's, each with keys and values of its own.
 
     Attributes:
-        tokens: tokens computed so far; there is no padding.
+        tokens: tokens computed so far, in all passes; there is no padding.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, passes: int = 1) -> None:
         self.model = model
+        self.passes = passes
         self.device = next(model.parameters()).device
         self.dtype = next(model.parameters()).dtype
         self.tokens = 0
@@ -44,6 +47,8 @@ class SharedPasses:
         Returns:
             Logits `[m, vocabulary]`, in row-major order.
         """
+        config: Any = self.model.config
+        layers = config.get_text_config(decoder=True).num_hidden_layers
         with shared_attention(self._configs, current):
             logits, _ = logits_at(
                 self.model,
@@ -51,10 +56,10 @@ class SharedPasses:
                 input_ids=ids,
                 attention_mask=real.long(),
                 position_ids=positions,
-                past_key_values=PassCache(current),
+                past_key_values=PassCache(current, layers),
                 use_cache=True,
             )
-        self.tokens += ids.numel()
+        self.tokens += ids.numel() * self.passes
         return logits
 
     def rows(self, rows: Sequence[Row], prefix: KeysValues) -> tuple[Tensor, Pass]:

@@ -33,6 +33,7 @@ class PlainRunner:
         rows: most rows generated at once.
         batch_tokens: most tokens of one forward pass, padding counted.
         kv_cache: whether generation may keep keys and values; where not, every step computes the whole sequence.
+        passes: of the base model behind each of the model's, for the count of tokens.
         context: told which tokens are prompt, for methods that fix their weights on it.
     """
 
@@ -45,6 +46,7 @@ class PlainRunner:
         rows: int,
         batch_tokens: int,
         kv_cache: bool,
+        passes: int = 1,
         context: RoutingContext | None = None,
     ) -> None:
         self.model = model
@@ -53,6 +55,7 @@ class PlainRunner:
         self.rows = rows
         self.batch_tokens = batch_tokens
         self.kv_cache = kv_cache
+        self.passes = passes
         self.context = context
         self.device = next(model.parameters()).device
         self.seq2seq = bool(model.config.is_encoder_decoder)  # type: ignore[union-attr]
@@ -146,7 +149,8 @@ class PlainRunner:
         made = [self._until_finished(row, job) for row, job in zip(rows, jobs, strict=True)]
         for row, job in zip(made, jobs, strict=True):
             # A step computes one token, or the whole sequence again where nothing is kept.
-            self.tokens += sum(1 if self.kv_cache else len(job.prompt) + step for step in range(1, len(row)))
+            steps = sum(1 if self.kv_cache else len(job.prompt) + step for step in range(1, len(row)))
+            self.tokens += steps * self.passes
         return made
 
     def _until_finished(self, row: list[int], job: Generation) -> list[int]:
@@ -165,7 +169,7 @@ class PlainRunner:
             columns = slice(length - len(row), length) if left else slice(0, len(row))
             ids[i, columns] = torch.tensor(row)
             real[i, columns] = True
-            self.tokens += len(row)
+            self.tokens += len(row) * self.passes
         return ids.to(self.device), real.to(self.device)
 
     @contextmanager

@@ -64,6 +64,7 @@ class Runner:
         limits: of batches.
         kv_cache: False where weights depend on whole sequences: the plain path without a cache.
         whole_prompts: True where weights depend on whole prompts: the plain path.
+        passes: of the base model behind each of the model's (`Composed.passes`).
         asked: `shared` and `plain` force a path; `auto` decides.
         context: see `EvaluationLM`.
         progress: told of finished items.
@@ -78,6 +79,7 @@ class Runner:
         *,
         kv_cache: bool,
         whole_prompts: bool,
+        passes: int,
         asked: Literal["auto", "shared", "plain"],
         context: RoutingContext | None,
         progress: Progress,
@@ -91,7 +93,7 @@ class Runner:
         self.context = context
         self.progress = progress
         self.stops = Stops(tokenizer, _end_tokens(model))
-        self.passes = SharedPasses(model)
+        self.passes = SharedPasses(model, passes)
         self.plain = PlainRunner(
             model,
             pad_token,
@@ -99,6 +101,7 @@ class Runner:
             rows=limits.batch_rows,
             batch_tokens=limits.batch_tokens,
             kv_cache=kv_cache,
+            passes=passes,
             context=context,
         )
         self.longest_shared: int | None = None

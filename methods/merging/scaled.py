@@ -160,6 +160,7 @@ class ScaledMerge(Merge):
         if self.config.scaling is not None:
             return []
         assert isinstance(composed, Scaled)
-        grid = sorted(self.config.grid)
-        edge = "; it is the grid's edge" if composed.scaling in (grid[0], grid[-1]) and len(grid) > 1 else ""
-        return [f"lambda = {composed.scaling:g}, chosen on development rows from {grid[0]:g} to {grid[-1]:g}{edge}."]
+        low, high = min(self.config.grid), max(self.config.grid)
+        edge = "; it is the grid's edge" if composed.scaling in (low, high) and low < high else ""
+        tried = f"chosen on development rows from {low:g} to {high:g}{edge}"
+        return [f"{self.name}: lambda = {composed.scaling:g}, {tried}."]

@@ -95,7 +95,7 @@ def test_the_lowest_mean_over_tasks_is_chosen(mode: str, task: str | None, best:
     assert session.asked == [(f"dev:{one}", 16) for _ in NAMES for one in tasks]
     assert composed.chosen == best
     assert method.uses_task_identity == (mode == "per_task")
-    assert method.notes(composed) == [f"the expert {NAMES[best]}, chosen on development rows."]
+    assert method.notes(composed) == [f"best-single: the expert {NAMES[best]}, chosen on development rows."]
     assert torch.allclose(logits(composed), alone(experts[best]), atol=1e-12)
     assert session.notes[-1] == {"phase": "found", "expert": NAMES[best], "dev_loss": session.notes[best]["dev_loss"]}
 

@@ -36,6 +36,7 @@ def test_methods_evaluate_alike_by_both_paths(name: str, tokenizer: Any) -> None
                 tokenizer,
                 path=path,  # type: ignore[arg-type]
                 kv_cache=composed.kv_cache,
+                passes=composed.passes,
                 context=composed.context,
             )
             found[path] = lm._runner.score(items), lm._runner.generate(jobs)

@@ -52,7 +52,7 @@ def test_the_grid_is_tried_on_development_rows(name: str) -> None:
     assert [entry["scaling"] for entry in tried] == list(GRID)
     assert found["phase"] == "found"
     assert found["scaling"] == 0.3
-    assert method.notes(composed) == ["lambda = 0.3, chosen on development rows from 0.1 to 1."]
+    assert method.notes(composed) == [f"{name}: lambda = 0.3, chosen on development rows from 0.1 to 1."]
 
 
 def test_the_edge_of_the_grid_is_said() -> None:
