@@ -194,7 +194,7 @@ class Composed:
     in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
 
     passes: int = 1
-    """Passes of the base model behind every pass of this one: what a token costs, in tokens of the base."""
+    """Passes of the base model behind every pass of this one (`Method.passes`): what a token costs."""
 
     stats_scope: str | None = None
     """Where balance statistics come from (`microbatch`, `ema`, `accum`); None without such losses. Under `accum` the
@@ -320,6 +320,10 @@ class Method(ABC):
     def has_learning_rate(self) -> bool:
         """Whether `fit` takes optimiser steps, so that tuning has rates to try; without, it is fitted once."""
         return self.trains()
+
+    def passes(self, n_experts: int) -> int:
+        """Passes of the base model behind every pass of the composed one, from a pool of that size."""
+        return 1
 
     def budgets(self) -> tuple[Budget, ...]:
         """Which of the comparison's budgets `fit` spends; the cell depends on their settings."""

@@ -130,6 +130,8 @@ def card_agrees(subject: Subject) -> None:
 def runs_and_reports_sizes(subject: Subject) -> None:
     """Composes, gives finite logits, and counts its parameters once each."""
     composed = subject.install()
+    passes = subject.method().passes(len(composed.experts))
+    assert passes == composed.passes, f"{subject}: the method says {passes} passes, the model {composed.passes}."
     out = logits(composed)
     assert bool(out.isfinite().all()), f"{subject}: logits are not finite."
     if composed.experts:

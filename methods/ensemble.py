@@ -34,6 +34,10 @@ class Ensemble(Method):
         """See `Method.trains`."""
         return self.config.weights == "dev"
 
+    def passes(self, n_experts: int) -> int:
+        """See `Method.passes`: one with each expert."""
+        return n_experts
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)

@@ -145,7 +145,6 @@ class XloraComposed(RoutedComposed):
         self.scalings, self.of_encoder = scalings, of_encoder
         self.fixed = scope == "prompt_fixed"
         self.kv_cache = self.whole_prompts = self.fixed
-        # With fixed scalings the first pass is the prompts' alone.
         self.passes = 1 if self.fixed else 2
         self._initial = {name: p.detach().clone() for name, p in classifier.named_parameters()}
         classifier.train(self.model.training)
@@ -243,6 +242,10 @@ class Xlora(RoutedMethod):
 
     Config: ClassVar[type[MethodConfig]] = XloraConfig
     config: XloraConfig
+
+    def passes(self, n_experts: int) -> int:
+        """See `Method.passes`: a first one without experts, which with fixed scalings is the prompts' alone."""
+        return 2 if self.config.scope == "token" else 1
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> XloraComposed:
         """See `Method.install`."""

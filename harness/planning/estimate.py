@@ -57,11 +57,12 @@ def fit_work(plan: Plan, method: Method) -> Work:
         trained += min(available, section.tokens or available)
     if "expert" in method.budgets():
         trained += sum(expert_work(plan, tasks).trained for tasks in plan.pool_tasks().values())
-    return Work(trained=trained * max(1, len(trial_scales(plan.config, method))))
+    passes = method.passes(len(plan.config.experts.names))
+    return Work(trained=trained * passes * max(1, len(trial_scales(plan.config, method))))
 
 
 def evaluation_work(cell: Cell) -> Work:
-    """Evaluation of one cell: one sampled item's requests times the number of items."""
+    """Evaluation of one cell: one sampled item's requests times the number of items, and the passes that each takes."""
     bound = cell.task.bound
     docs = bound.eval_docs()
     sample = docs[:: max(1, len(docs) // 8)][:8]
@@ -73,7 +74,8 @@ def evaluation_work(cell: Cell) -> Work:
         generated += sum(request.max_new_tokens * request.samples for request in requests)
     scale = len(docs) / max(len(sample), 1)
     prefix = len(bound.requests(docs[0], cell.seed)[0].prefix) / BYTES_PER_TOKEN
-    return Work(forward=forward * scale + prefix, generated=generated * scale)
+    passes = cell.method.method.passes(len(cell.pool))
+    return Work(forward=passes * (forward * scale + prefix), generated=passes * generated * scale)
 
 
 def tokens_per_second(parameters: int, device: str) -> float:

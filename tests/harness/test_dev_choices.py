@@ -67,7 +67,7 @@ def test_the_best_expert_is_chosen_once_or_for_each_task(records: Records) -> No
 def test_lambda_is_chosen_from_the_grid(records: Records) -> None:
     for method, grid in (
         ("task-arithmetic[grid=[0.2,0.5]]", [0.2, 0.5]),
-        ("core-space[merge=ties,grid=[0.5,1.0]]", [0.5, 1.0]),
+        ("core-space[grid=[0.5,1.0],merge=ties]", [0.5, 1.0]),
     ):
         *tried, found = records[method, "rte"].training_log
         assert [entry["scaling"] for entry in tried] == grid

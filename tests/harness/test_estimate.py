@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.planning.config import resolve
-from harness.planning.estimate import fit_work
+from harness.planning.estimate import evaluation_work, fit_work
 from harness.planning.plan import Plan
 from harness.planning.sources import open_source
 from methods import registry
@@ -26,6 +26,13 @@ def test_a_number_of_examples_bounds_a_fit(tiny_model: Path) -> None:
     assert more == pytest.approx(2 * few)
     assert more < everything
     assert trained(tiny_model, "routers.tokens=null", "routers.examples=1000000") == everything
+
+
+def test_an_ensemble_is_as_many_evaluations_as_it_has_experts(tiny_model: Path) -> None:
+    asked = {"model": {"name": str(tiny_model)}, "methods": ["uniform", "ensemble"], "tasks": ["sst2"]}
+    cells = Plan(resolve("smoke", asked, ("experts.names=[sst2,mrpc,arc]",)), open_source("bundled")).cells
+    one, three = (evaluation_work(cell) for cell in cells)
+    assert (one.forward > 0, three.forward) == (True, pytest.approx(3 * one.forward))
 
 
 def test_tokens_bound_a_fit(tiny_model: Path) -> None:
