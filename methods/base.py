@@ -167,8 +167,9 @@ class Session(Protocol):
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
 
-        `data` is `routing`, `task:NAME` for the router-train examples of one task (of its expert's tasks, where it has
-        none itself), or `dev:NAME` for its development examples, on which nothing is trained.
+        `data` is `routing`, `expert:NAME` (as in phases), `task:NAME` for the router-train examples of one task (of its
+        expert's tasks, where it has none itself), or `dev:NAME` for its development examples, on which nothing is
+        trained.
         """
 
     def dev_tasks(self) -> tuple[str, ...]:

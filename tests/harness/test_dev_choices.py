@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.assets, pytest.mark.model]
 ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = (
     "uniform,lora[expert=arc],best-single,best-single[mode=per_task],task-arithmetic[grid=[0.2,0.5]],tsv,"
-    "core-space[merge=ties,grid=[0.5,1.0]],ensemble,ensemble-dev"
+    "core-space[merge=ties,grid=[0.5,1.0]],ensemble,ensemble-dev,regmean"
 )
 Records = dict[tuple[str, str], Record]
 
@@ -41,7 +41,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Recor
 
 
 def test_every_cell_is_computed(records: Records) -> None:
-    assert len(records) == 27
+    assert len(records) == 30
     assert {record.status for record in records.values()} == {"done"}, [record.error for record in records.values()]
 
 

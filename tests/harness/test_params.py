@@ -75,3 +75,9 @@ def test_mistakes_are_one_sentence(arguments: tuple[str, ...], message: str) -> 
     result = CliRunner().invoke(app, ["params", "--methods", "base", *arguments])
     assert isinstance(result.exception, HarnessError)
     assert message in str(result.exception)
+
+
+def test_rows_whose_tokens_cost_several_passes_say_so() -> None:
+    text = printed("--methods", "uniform,ensemble,xlora", "--experts", "5")
+    assert text.count("Every token costs 5 passes of the base model.") == 1
+    assert text.count("Every token costs 2 passes of the base model.") == 1

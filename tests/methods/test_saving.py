@@ -23,7 +23,7 @@ WHOLE_PROMPTS: list[tuple[str, dict[str, Any]]] = [
     ("mole", {"gate.scope": "prompt_mean"}),
 ]
 STATIC = ["lora", "uniform", "lorahub", "lego", "ties", "dare", "svd", "cat-soup", "multitask-lora", "lora-router-data"]
-STATIC += ["task-arithmetic", "iso-c", "tsv", "knots", "core-space", "best-single"]
+STATIC += ["task-arithmetic", "iso-c", "tsv", "knots", "core-space", "best-single", "regmean"]
 ALL: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in registry.names()] + WHOLE_PROMPTS
 
 

@@ -255,6 +255,18 @@ def test_a_row_without_trained_parameters_says_where_its_experts_come_from(facto
     assert table.cell("mixer", PARAMETERS).footnotes == ()
 
 
+def test_a_row_whose_tokens_cost_several_passes_says_so_at_its_seconds(factory: ModuleType) -> None:
+    records, items = factory.make_grid(n=50)
+    records = [
+        r.model_copy(update={"cost": r.cost.model_copy(update={"passes": 4})}) if r.spec.method == "uniform" else r
+        for r in records
+    ]
+    table = comparison(records, items, options=Options(cost=True))
+    (key,) = table.cell("uniform", EVALUATION).footnotes
+    assert table.footnotes[key] == "Every token costs 4 passes of the base model."
+    assert table.cell("mixer", EVALUATION).footnotes == ()
+
+
 def test_the_detectable_difference_covers_every_column_and_the_mean(factory: ModuleType) -> None:
     records, items = factory.make_grid(n=50)
     (power,) = [note for note in comparison(records, items).notes if "80 % power" in note]
