@@ -16,7 +16,7 @@ from methods.merging.composed import Merged, Update
 from methods.merging.lowrank import truncate_factors
 from methods.merging.method import Merge, MergeConfig
 from methods.merging.rules import Part
-from methods.merging.updates import balanced, present
+from methods.merging.updates import balanced, present, wide_type
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -121,10 +121,15 @@ class ScaledMerge(Merge):
 
     def _merger(self, experts: Sequence[Expert], seed: int) -> Callable[[str, Tensor], SiteFactors]:
         def merge(site: str, like: Tensor) -> SiteFactors:
-            parts = {name: balanced(factors, like) for name, factors in present(experts, site)}
+            # In float64, since what trims at a threshold would fall on other sides of it on other machines.
+            parts = {}
+            for name, factors in present(experts, site):
+                A, B = balanced(factors, like)
+                parts[name] = A.double(), B.double()
             A, B = self.rule(parts, len(experts), site, seed)
-            rank = self.config.cut()
-            return SiteFactors(A, B, 1.0) if rank is None else truncate_factors(A, B, rank)
+            rank, kept = self.config.cut(), wide_type(like.dtype)
+            found = SiteFactors(A, B, 1.0) if rank is None else truncate_factors(A, B, rank)
+            return SiteFactors(found.A.to(kept), found.B.to(kept), found.scale)
 
         return merge
 

@@ -275,3 +275,16 @@ def test_a_flat_spectrum_cannot_be_cut() -> None:
     for name, overrides in (("iso-c", {"rank": 2}), ("core-space", {"merge": "iso-c", "rank": 2})):
         with pytest.raises(ValueError, match=r"leave rank out|no configuration key 'rank'"):
             registry.create(name, overrides)
+
+
+@pytest.mark.parametrize(("name", "overrides"), RULES, ids=IDS)
+def test_a_model_s_type_decides_no_trimming(
+    name: str, overrides: dict[str, Any], factors: Callable[..., SiteFactors]
+) -> None:
+    """A threshold is crossed or not: one entry on its other side would show in float32, so all is done in float64."""
+    large = {expert: factors(200, 150, 8, seed=i) for i, expert in enumerate("abc")}
+    wide, narrow = (
+        merged(name, overrides, large, torch.empty(150, 200, dtype=t)) for t in (torch.float64, torch.float32)
+    )
+    assert narrow.dtype == torch.float32
+    assert float((narrow - wide).norm() / wide.norm()) < 1e-6
