@@ -13,6 +13,7 @@ from methods.routing import (
     LinearRoutingConfig,
     LossConfig,
     MethodConfig,
+    OverRouters,
     RouteConfig,
     RouterLosses,
     Sparsifier,
@@ -46,6 +47,9 @@ class DsMoeRouteConfig(RouteConfig):
 class DsMoeLossConfig(StatisticsConfig):
     """L_MI = -H(pbar) + E[H(p)], between -ln N and 0."""
 
+    over_routers: OverRouters = Field(
+        default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
     mi: TermConfig = TermConfig(coef=2e-4)
 
 
@@ -60,6 +64,7 @@ class DsMoe(LinearlyRouted):
     """LoRA-Mixer's layer trained densely with DS-MoE's mutual-information loss."""
 
     Config: ClassVar[type[MethodConfig]] = DsMoeConfig
+    version: ClassVar[int] = 2  # 1 averaged the loss over routers
     config: DsMoeConfig
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> RouterLosses:
