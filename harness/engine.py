@@ -245,6 +245,7 @@ class Engine:
                 "peak_memory": peak.bytes,
                 "tokens": session.tokens,
                 "log": session.log,
+                "phases": session.phases,
                 "method": cell.spec.method,
             }
             with self.stages.create(COMPOSED, cell.compose_key) as folder:

@@ -103,6 +103,8 @@ class TrainingPhase:
             have the tokens of `router`, `stage1` those of `expert` times the number of experts.
         weight_decay: for all groups of the phase.
         max_steps: a method's own limit on optimiser steps (PHATGOOSE: 100); the budget still holds.
+        reach: whether a fit whose task loss reaches none of its `routers` is refused; False where the method says
+            itself which of them it does not reach.
     """
 
     name: str
@@ -112,6 +114,7 @@ class TrainingPhase:
     budget: Budget = "router"
     weight_decay: float = 0.0
     max_steps: int | None = None
+    reach: bool = True
 
 
 @dataclass

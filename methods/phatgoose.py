@@ -170,6 +170,7 @@ class Phatgoose(RoutedMethod):
                 lr={"routers": gate.lr},
                 weight_decay=gate.weight_decay,
                 max_steps=gate.max_steps,
+                reach=False,  # a gate of an expert that does nothing stays zero, which `notes` says
             )
             session.train(composed, phase)
         for note in self.notes(composed):

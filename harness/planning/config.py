@@ -96,6 +96,9 @@ class RoutersSection(OptimisationSection):
     examples: int | None = Field(default=None, gt=0)
     lr_experts: float = Field(default=1e-5, gt=0)
     mixture: Literal["uniform_by_task", "proportional"] = "uniform_by_task"
+    weigh: Literal["tokens", "examples", "tasks"] = Field(
+        default="examples", description="What counts alike in the task loss: target tokens, examples, or tasks."
+    )
     tuning_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
 
 

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring, known_experts
-from harness.planning.config import TRANSFER, OptimisationSection, RunConfig
+from harness.planning.config import TRANSFER, RunConfig
 from harness.planning.plugins import bring
+from harness.planning.training import training_settings
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
@@ -19,7 +20,6 @@ from tasks.base import BoundTask, TaskSettings, TaskUnavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from methods.base import Budget
     from tasks.sources import Source
 
 
@@ -297,17 +297,6 @@ class Plan:
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
-    def _training(self, budgets: Sequence[Budget]) -> dict[str, Any]:
-        section = self.config.routers.model_dump(mode="json")
-        scales = section.pop("tuning_scales")
-        settings = {"trainer": TRAINER_VERSION, "tuning_scales": scales if self.config.tune else []}
-        if "router" in budgets:
-            settings |= section
-        if "expert" in budgets:
-            decisive = {*OptimisationSection.model_fields, "seed"}
-            settings["experts"] = self.config.experts.model_dump(mode="json", include=decisive)
-        return settings
-
     def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
         if choice.origin is not None:
             return self._moved_cell(choice, task, seed, self.origins[choice.origin])
@@ -324,7 +313,7 @@ class Plan:
             names = ()
         pool = tuple(expert for expert in self.pool(seed) if expert.name in names) if names else ()
         routing = self._routing_identity() if trained else None
-        training = self._training(method.budgets()) if trained else {}
+        training = training_settings(config, method) if trained else {}
         section = task.bound.settings
         compose_key = digest(
             {

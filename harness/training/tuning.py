@@ -39,8 +39,8 @@ def tuned_fit(
         session: makes a fresh session with a given scale.
 
     Returns:
-        The best trial's session, and all trials: scale, mean dev cross-entropy in nats per answer token, tokens
-        trained on.
+        The best trial's session, and all trials: scale, dev cross-entropy (`EngineSession.dev_loss`), tokens trained
+        on.
     """
     start = composed.state()
     trials: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def tuned_fit(
         composed.load_state(start)
         current = session(scale)
         method.fit(composed, current)
-        loss = current.loss(composed, "dev", DEV_ROWS)
+        loss = current.dev_loss(composed, DEV_ROWS)
         trials.append({"scale": scale, "dev_loss": loss, "tokens": current.tokens})
         if best is None or loss < best[0]:
             best = loss, composed.state(), current

@@ -32,6 +32,9 @@ class Scaled(TinySession):
         self.scale = scale
         self.tokens = 100
 
+    def dev_loss(self, composed: Composed, n: int) -> float:
+        return self.loss(composed, "dev", n)
+
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         super().train(composed, replace(phase, lr={name: self.scale * rate for name, rate in phase.lr.items()}))
 
