@@ -14,9 +14,9 @@ from results.schema import Track
 
 Layout = Literal[
     "grid", "series", "alpha-lambda", "sizes", "latency", "training-time", "memory", "parameters", "facts", "load",
-    "load-by-task", "top-k", "balance",
+    "load-by-task", "top-k", "balance", "specialisation",
 ]  # fmt: skip
-FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance")
+FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance", "specialisation")
 
 JOINT = ("mixlora", "mixer-joint", "hydralora", "loramoe", "multitask-lora")
 """Methods that train experts; everything else keeps them frozen."""
