@@ -6,6 +6,7 @@ import math
 import statistics as st
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from reports import collapse
 from reports.ranking import MEAN, Family
 from reports.scores import Scores
 from reports.statistics import MIN_SEEDS, detectable_by
@@ -26,6 +27,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
         f"Budget: {budget_sentence(records)}.",
         *tuning_sentences(records),
+        *collapse.sentences(records),
         Note(f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}."),
         Note(f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}."),
     ]
