@@ -33,6 +33,7 @@ class Axis(_Data):
     """A setting that a table or plot varies.
 
     `key` is the run's key; `where` is the place in a record's specification that shows its value, where there is one.
+    `cap` is the key of a limit in tokens that may not bind below a value that counts examples.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Axis(_Data):
     paper: tuple[int, ...]
     scaled: tuple[int, ...]
     where: str = ""
+    cap: str = ""
 
 
 class Entry(_Data):
