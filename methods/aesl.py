@@ -199,6 +199,7 @@ class Aesl(LinearlyRouted):
     """LoRA-Mixer's layer with AESL's balance, orthogonality and variance losses."""
 
     Config: ClassVar[type[MethodConfig]] = AeslConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 1e-4}
     version: ClassVar[int] = 2  # 1 averaged the losses over routers
     config: AeslConfig
 

@@ -268,6 +268,8 @@ class Method(ABC):
     version: ClassVar[int] = 1
     """Raised when a change of the code changes results; part of every hash."""
     track: ClassVar[Track] = "compose"
+    source_rates: ClassVar[Mapping[str, float]] = {}
+    """Learning rates that the method was published with, by key of its configuration; empty where none is given."""
 
     def __init__(self, config: MethodConfig | None = None, *, name: str | None = None) -> None:
         self.config = config if config is not None else self.Config()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -64,6 +65,7 @@ class DsMoe(LinearlyRouted):
     """LoRA-Mixer's layer trained densely with DS-MoE's mutual-information loss."""
 
     Config: ClassVar[type[MethodConfig]] = DsMoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 3e-4}
     version: ClassVar[int] = 2  # 1 averaged the loss over routers
     config: DsMoeConfig
 

@@ -149,6 +149,7 @@ class Gmoe(LinearlyRouted):
     """LoRA-Mixer's layer with GMoE's Poisson and normal losses."""
 
     Config: ClassVar[type[MethodConfig]] = GmoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 2e-4}
     config: GmoeConfig
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:

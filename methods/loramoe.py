@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -127,6 +127,7 @@ class LoraMoe(JointMethod):
     """Softmax over all experts on every linear layer of the feed-forward blocks."""
 
     Config: ClassVar[type[MethodConfig]] = LoraMoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: LoraMoeConfig
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:

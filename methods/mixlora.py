@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
@@ -164,6 +164,7 @@ class MixLora(BlockMethod):
     """Top-2 routing of feed-forward LoRA experts with a balance loss per layer."""
 
     Config: ClassVar[type[MethodConfig]] = MixLoraConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: MixLoraConfig
 
     def provider(self, name: str, linear: nn.Linear, seed: int) -> LinearRouter:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def training_settings(config: RunConfig, method: Method) -> dict[str, Any]:
     """Settings of a method's fit. What was so before there was a name for it is left out, so that hashes stay."""
-    section, budgets = config.routers.model_dump(mode="json"), method.budgets()
+    # Rates of a source stand in the method's own configuration.
+    section, budgets = config.routers.model_dump(mode="json", exclude={"rates"}), method.budgets()
     scales, weigh = section.pop("tuning_scales"), section.pop("weigh")
     settings: dict[str, Any] = {"trainer": TRAINER_VERSION, "tuning_scales": scales if config.tune else []}
     if config.tune and method.has_learning_rate():

@@ -174,8 +174,18 @@ class EngineSession:
     @torch.no_grad()
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`."""
-        losses = self._row_losses(composed, self.rows(data, "router")[:n])
+        rows = self.rows(data, "router")[:n]
+        self._searched(data, rows)
+        losses = self._row_losses(composed, rows)
         return sum(total for _, total, _ in losses) / sum(count for *_, count in losses)
+
+    def _searched(self, data: str, rows: Sequence[Encoded]) -> None:
+        """Keep what a search without optimiser steps has looked at."""
+        name = f"search on {data}"
+        if not self.phases or self.phases[-1]["phase"] != name:
+            size = {"examples": len(rows), "tokens": sum(map(len, rows))}
+            self.phases.append({"phase": name, "steps": 0, "evaluations": 0, **size, "lr": {}})
+        self.phases[-1]["evaluations"] += 1
 
     @torch.no_grad()
     def dev_loss(self, composed: Composed, n: int) -> float:

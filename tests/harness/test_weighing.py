@@ -149,8 +149,9 @@ def test_weighing_changes_what_is_learned() -> None:
 def test_tuning_chooses_by_examples_and_then_tasks() -> None:
     """The dev loss is the mean over tasks of the mean over examples of each one's mean over tokens."""
     composed = put()
-    session = EngineSession.__new__(EngineSession)
-    session.plan = SimpleNamespace(config=SimpleNamespace(routers=SimpleNamespace(micro_batch_size=3)))  # type: ignore[assignment]
+    plan: Any = SimpleNamespace(config=SimpleNamespace(routers=SimpleNamespace(micro_batch_size=3)))
+    nothing: Any = None
+    session = EngineSession(plan, nothing, nothing, seed=0)
     session.rows = lambda data, budget: draw(  # type: ignore[method-assign]
         {"all": rows()}, tokens=None, examples=None, mixture="proportional", seed=0
     )
@@ -163,6 +164,8 @@ def test_tuning_chooses_by_examples_and_then_tasks() -> None:
     expected = sum(sum(values) / len(values) for values in each.values()) / len(each)
     assert session.dev_loss(composed, 64) == pytest.approx(expected, rel=1e-12)
     assert session.loss(composed, "routing", 64) != pytest.approx(expected, rel=1e-3)
+    looked_at = {"examples": 8, "tokens": sum(map(len, rows())), "lr": {}}
+    assert session.phases == [{"phase": "search on routing", "steps": 0, "evaluations": 1, **looked_at}]
 
 
 TOP_1 = {"route.train_k": 1, "route.eval_k": 1}
