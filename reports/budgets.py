@@ -72,7 +72,8 @@ def _shares(fits: Mapping[str, Mapping[str, Sequence[Phase]]]) -> list[str]:
         methods.setdefault(f"weighed by {mixed[0]['weigh']}: {listed}", []).append(method)
     single = len(methods) == 1
     return [
-        Note(f"Shares of the task loss{'' if single else ' of ' + ', '.join(of)}, {text}.") for text, of in methods.items()
+        Note(f"Shares of the task loss{'' if single else ' of ' + ', '.join(of)}, {text}.")
+        for text, of in methods.items()
     ]
 
 

@@ -26,8 +26,14 @@ def sentences(records: Sequence[Record]) -> list[str]:
         if record.routing is not None:
             runs.setdefault((record.spec.method, record.spec.seed), []).append((record, record.routing))
     kinds: tuple[tuple[Callable[[Found], str | None], str], ...] = (
-        (_collapsed, f"Collapsed routers (mean H(p)/ln N below {COLLAPSED:g}; each token goes to hardly more than one expert)"),
-        (_alike, "Routing that does not tell tasks apart (own-expert mass, or every expert's load, equal on all tasks)"),
+        (
+            _collapsed,
+            f"Collapsed routers (mean H(p)/ln N below {COLLAPSED:g}; each token goes to hardly more than one expert)",
+        ),
+        (
+            _alike,
+            "Routing that does not tell tasks apart (own-expert mass, or every expert's load, equal on all tasks)",
+        ),
         (_still, "Routers that their fit did not move (what they do is their initial values')"),
     )
     found = []

@@ -44,8 +44,9 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     """The run's methods with their typed configurations.
 
     Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them) and from the preset
-    (`method_defaults`, applied where a method has the key), neither shown in the display name, and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except
-    `transfer.from`, which does nothing for a method without experts and fit.
+    (`method_defaults`, applied where a method has the key), neither shown in the display name,
+    and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except `transfer.from`,
+    which does nothing for a method without experts and fit.
 
     Raises:
         HarnessError: unknown method or key, a value of the wrong type, or two equal choices.

@@ -2,7 +2,8 @@
 
 Every loss is a sum over the optimiser step's whole window divided by the window's own count, so the gradient does not
 depend on how the window is cut into micro-batches: cross-entropy by target tokens, examples or tasks
-(`harness.training.weighing`), auxiliary losses by counted tokens, data-independent terms by the number of micro-batches.
+(`harness.training.weighing`), auxiliary losses by counted tokens, data-independent terms by the number of
+micro-batches.
 """
 
 from __future__ import annotations

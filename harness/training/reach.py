@@ -1,7 +1,7 @@
 """Whether the task loss has a gradient at any router: one that it does not reach learns nothing about the task.
 
-Top-1 weights that are divided by themselves are 1 whatever the router says, and so are the weights of a pool of one. Such a
-fit would end without a word, with routers as they began or as the auxiliary losses alone made them.
+Top-1 weights that are divided by themselves are 1 whatever the router says, and so are the weights of a pool of one.
+Such a fit would end without a word, with routers as they began or as the auxiliary losses alone made them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How much each example counts in the task loss of a fit: `routers.weigh`.
 
-Targets of some tasks are a hundred tokens and those of others one, so a mean over tokens of a mixed window is nearly a mean
-over one task. Every reading is a sum over the window's rows of `weight * summed cross-entropy of the row`, with weights that
-depend on the window alone: the gradient is the same however the window is cut into micro-batches.
+Targets of some tasks are a hundred tokens and those of others one, so a mean over tokens of a mixed window is nearly a
+mean over one task. Every reading is a sum over the window's rows of `weight * summed cross-entropy of the row`, with
+weights that depend on the window alone: the gradient is the same however the window is cut into micro-batches.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class Weighing:
             return [[1 / total if count else 0.0 for count in part] for part in scored]
         rows = sum(count > 0 for part in scored for count in part)
         return [
-            [self.factors.get(row.task, 1.0) / (rows * count) if count else 0.0 for row, count in zip(*both, strict=True)]
+            [
+                self.factors.get(row.task, 1.0) / (rows * count) if count else 0.0
+                for row, count in zip(*both, strict=True)
+            ]
             for both in zip(parts, scored, strict=True)
         ]
 

@@ -79,8 +79,8 @@ def summary(
         f"Error bars: 95 % intervals over {len(seeds)} seeds."
         if len(seeds) > 1
         else f"One seed ({seeds[0]}): no interval over seeds exists.",
-        "Figure 4 of the paper has no numbers: it shows loads near an even share over all tasks, and on single tasks one "
-        "expert ahead of the others with RSL where the plain loss leaves them alike.",
+        "Figure 4 of the paper has no numbers: it shows loads near an even share over all tasks, and on single tasks "
+        "one expert ahead of the others with RSL where the plain loss leaves them alike.",
     ]
     return Figure(name, "Routing by method", axes, tuple(notes))
 

@@ -50,7 +50,11 @@ def test_a_setting_makes_one_configuration_for_each_value() -> None:
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("data-size", {"routers.tokens": 100}, "routers.tokens=100 can end before 32 of them: leave routers.tokens out"),
+        (
+            "data-size",
+            {"routers.tokens": 100},
+            "routers.tokens=100 can end before 32 of them: leave routers.tokens out",
+        ),
         ("data-size", {"routers.tokens": 100_000}, "routers.tokens=100000 can end before 128 of them"),
         ("data-size", {"routers.examples": 100}, "data-size varies routers.examples itself: leave it out of --set"),
         ("t9", {"routers.examples": 64}, "t9 varies routers.examples itself"),

@@ -92,11 +92,13 @@ def test_every_card_names_its_sources_learning_rate(name: str) -> None:
     assert "**Source's learning rate**" in says
     for key, rate in registry.method_class(name).source_rates.items():
         assert key in registry.config_keys(name)
-        assert any(f"{rate:.0e}".replace("e-0", "e-") in line for line in says.splitlines() if "learning rate**" in line)
+        assert any(
+            f"{rate:.0e}".replace("e-0", "e-") in line for line in says.splitlines() if "learning rate**" in line
+        )
 
 
 def test_a_fit_is_named_by_how_its_loss_is_weighed_and_no_others_are() -> None:
-    """By tokens, as it was before there was a choice, a fit keeps its name; a search and what is not fitted always do."""
+    """By tokens, as it was before there was a choice, a fit keeps its name; a search always does."""
     mixer, hub = registry.create("mixer"), registry.create("lorahub")
     settings = {by: resolve("quick", {}, [f"routers.weigh={by}"]) for by in ("tokens", "examples", "tasks")}
     found = {by: training_settings(one, mixer) for by, one in settings.items()}

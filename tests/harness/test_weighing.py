@@ -103,7 +103,7 @@ def test_weights_by_tokens_are_the_plain_mean() -> None:
 
 
 def test_shares_say_whose_loss_it_is() -> None:
-    """By tokens the task with long answers has most of the loss, by examples its share of the rows, by tasks a third."""
+    """By tokens the task with long answers has most of it, by examples its share of the rows, by tasks a third."""
     plan = [rows()]
     by = {name: Weighing.of(name, rows()).shares(plan) for name in WEIGHINGS}
     assert by["tokens"] == pytest.approx({"a": 4 / 26, "b": 4 / 26, "c": 18 / 26})

@@ -241,4 +241,6 @@ def test_calibration_belongs_to_the_state() -> None:
 
 def test_uncalibrated_coefficients_are_used_as_they_are() -> None:
     terms = training_pass(compose({"loss.calibrate": False, "loss.aux.coef": 0.0, "loss.variance.coef": 0.3}))
-    assert {name: term.coefficient / 8 for name, term in terms.items()} == pytest.approx({"ortho": 1e-3, "variance": 0.3})
+    assert {name: term.coefficient / 8 for name, term in terms.items()} == pytest.approx(
+        {"ortho": 1e-3, "variance": 0.3}
+    )

@@ -22,7 +22,9 @@ def fitted(factory: ModuleType, method: str, phases: list[dict[str, Any]], seed:
 
 def test_each_row_says_its_steps_examples_tokens_and_rate(factory: ModuleType) -> None:
     gates = [
-        phase(f"gates of {n}", steps=steps, examples=4 * steps, tokens=100 * steps, lr={"routers": 0.005}, shares={n: 1.0})
+        phase(
+            f"gates of {n}", steps=steps, examples=4 * steps, tokens=100 * steps, lr={"routers": 0.005}, shares={n: 1.0}
+        )
         for n, steps in (("sst2", 15), ("arc", 9), ("gsm8k", 3))
     ]
     search = [{"phase": "search on task:sst2", "steps": 0, "evaluations": 40, "examples": 5, "tokens": 311, "lr": {}}]
@@ -66,5 +68,7 @@ def test_a_cap_in_tokens_stands_beside_one_in_examples(factory: ModuleType) -> N
     record = factory.make_record()
     both = record.budget.model_copy(update={"router_examples": 2000, "router_tokens": 909})
     only = record.budget.model_copy(update={"router_examples": 2000, "router_tokens": 0})
-    assert ", 2,000 examples within 909 tokens for routers," in budget_sentence([record.model_copy(update={"budget": both})])
+    assert ", 2,000 examples within 909 tokens for routers," in budget_sentence(
+        [record.model_copy(update={"budget": both})]
+    )
     assert ", 2,000 examples for routers," in budget_sentence([record.model_copy(update={"budget": only})])

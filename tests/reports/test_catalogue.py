@@ -242,7 +242,9 @@ def test_specialisation_stands_beside_the_paper(factory: ModuleType) -> None:
     routing = [r.routing for r in records if r.spec.method == one.methods[1]]
     assert entropy.series[0].x == one.methods[:3]
     assert entropy.series[0].y[1] == pytest.approx(np.mean([d.entropy for d in routing]))
-    assert (entropy.references[0].value, entropy.references[0].high) == pytest.approx((1.2 / np.log2(6), 1.9 / np.log2(6)))
+    assert (entropy.references[0].value, entropy.references[0].high) == pytest.approx(
+        (1.2 / np.log2(6), 1.9 / np.log2(6))
+    )
     least, most = (series.y[1] for series in load.series)
     shares = np.mean([np.array(d.load) / sum(d.load) for d in routing], axis=0)
     assert least <= 100 * shares.min() + 1e-9

@@ -53,7 +53,7 @@ def test_topk_of_everything_is_refused(name: str, overrides: dict[str, Any], poo
     "overrides", [{"route.renorm": "none"}, {"route.dense": True}, {"route.dense_train": True}], ids=str
 )
 def test_a_straight_through_gradient_needs_a_division_to_replace(overrides: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="leave route.straight_through out"):
+    with pytest.raises(ValueError, match=r"leave route\.straight_through out"):
         registry.create("mixer", {"route.straight_through": True, **overrides})
 
 
