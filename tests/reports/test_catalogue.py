@@ -251,7 +251,7 @@ def test_specialisation_stands_beside_the_paper(factory: ModuleType) -> None:
     assert most >= 100 * shares.max() - 1e-9
     masses = [d.own_expert_mass for d in routing if d.own_expert_mass is not None]
     assert own.series[0].y[1] == pytest.approx(100 * np.mean(masses))
-    assert "Figure 4 of the paper" in " ".join(figure.notes)
+    assert "(Figure 4)" in " ".join(figure.notes)
     assert build(one, [], items).empty()
 
 
