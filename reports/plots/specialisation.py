@@ -79,8 +79,8 @@ def summary(
         f"Error bars: 95 % intervals over {len(seeds)} seeds."
         if len(seeds) > 1
         else f"One seed ({seeds[0]}): no interval over seeds exists.",
-        "The paper says of its figures that experts carry 15 to 18 % each over all tasks (Figure 3, six experts), and that "
-        "on certain tasks some have higher loads than others (Figure 4); neither is published as numbers by task.",
+        "The paper says of its figures that experts carry 15 to 18 % each over all tasks (Figure 3, six experts), and "
+        "that on certain tasks some have higher loads than others (Figure 4); neither is published as numbers by task.",
     ]
     return Figure(name, "Routing by method", axes, tuple(notes))
 
