@@ -21,6 +21,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.training.data import Encoded, collate, micro_batches, windows
 from harness.training.forward import is_seq2seq, target_count, target_counts, target_cross_entropy, target_logits
+from harness.training.health import Health
 from harness.training.packing import packed_backward, packed_batches
 from harness.training.reach import Reach
 from harness.training.weighing import Weigh, Weighing
@@ -36,7 +37,7 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisation settings of one phase. `lr` is by parameter group."""
+    """Optimisation settings of one phase. `lr` is by parameter group; `rates` names the configuration key of each."""
 
     lr: Mapping[str, float]
     epochs: int
@@ -48,10 +49,11 @@ class Recipe:
     seed: int
     max_steps: int | None = None
     weigh: Weigh = "tokens"
+    rates: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, section: OptimisationSection, lr: Mapping[str, float], seed: int, **changes: Any) -> Recipe:
-        """A budget's settings with rates by group; `changes` are fields that a phase sets itself."""
+        """A budget's settings with learning rates by group; `changes` are fields that a phase sets itself."""
         shared = ("epochs", "batch_size", "micro_batch_size", "weight_decay", "scheduler", "warmup_ratio")
         return cls(**{**{name: getattr(section, name) for name in shared}, **changes}, lr=lr, seed=seed)
 
@@ -95,6 +97,7 @@ def train(
         KeyError: a group that the method does not have.
         ValueError: no rows, or packed ones in another weighing than by tokens.
         Unsupported: the task loss reaches no router.
+        NotFinite: a loss, a gradient or a trained weight is not finite.
     """
     if not rows:
         raise ValueError("no training rows")
@@ -118,6 +121,8 @@ def train(
         target_tokens=sum(row.n_target for window in plan for row in window),
         examples=sum(len(window) for window in plan),
     )
+    rates = {recipe.rates.get(name, f"the learning rate of {name}"): recipe.lr[name] for name in groups}
+    health = Health(rates, len(plan))
     device = next(model.parameters()).device
     with tempfile.TemporaryDirectory(prefix="harness-trainer-") as scratch:
         arguments = TrainingArguments(
@@ -142,6 +147,7 @@ def train(
             on_step=on_step,
             packing=packing,
             reach=Reach.of(available, groups) if reach else None,
+            health=health,
             model=model,
             args=arguments,
             train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
@@ -150,6 +156,7 @@ def train(
         trainer.pop_callback(PrinterCallback)
         try:
             trainer.train()
+            health.parameters(parameter for group in chosen.values() for parameter in group.values())
         finally:
             composed.context.training = False
             model.eval()
@@ -206,6 +213,7 @@ class _Trainer(Trainer):
         on_step: Callable[[int, int], None] | None,
         packing: SharedPasses | None,
         reach: Reach | None,
+        health: Health,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=_only, **kwargs)
@@ -214,6 +222,7 @@ class _Trainer(Trainer):
         self.on_step = on_step
         self.packing = packing
         self.reach = reach
+        self.health = health
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -239,12 +248,18 @@ class _Trainer(Trainer):
             )
             if self.reach is not None:
                 self.reach.require(step)
+        self.health.loss(step + 1, terms)
         self.composed.on_window_end()
         rates = [group["lr"] for group in self.optimizer.param_groups] if self.optimizer else []
         self.log_.steps.append({"step": step, "lr": rates, **terms})
         if self.on_step is not None:
             self.on_step(step + 1, steps)
         return torch.tensor(terms["loss"], device=self.args.device)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self.health.gradient(self.state.global_step + 1, float(norm))
+        return norm
 
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:

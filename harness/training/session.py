@@ -111,10 +111,14 @@ class EngineSession:
         section = self._section(phase.budget)
         rows = self.rows(phase.data, phase.budget)
         routers = self.plan.config.routers
-        rates = {}
+        rates, named = {}, {}
         for group in phase.groups:
-            default = routers.lr_experts if group == "experts" and phase.budget == "router" else section.lr
+            with_routers = group == "experts" and phase.budget == "router"
+            default = routers.lr_experts if with_routers else section.lr
             rates[group] = self.lr_scale * phase.lr.get(group, default)
+            if group not in phase.lr:
+                key = "lr_experts" if with_routers else "lr"
+                named[group] = f"{'experts' if phase.budget == 'expert' else 'routers'}.{key}"
         seed = seed_from("order", phase.data, self.seed)
         recipe = Recipe.of(
             section,
@@ -123,6 +127,7 @@ class EngineSession:
             weight_decay=phase.weight_decay,
             max_steps=phase.max_steps,
             weigh=routers.weigh,
+            rates=named,
         )
         pad = pad_token(self.base.tokenizer)
         log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step, reach=phase.reach)
