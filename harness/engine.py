@@ -118,7 +118,7 @@ class Engine:
                     on_step=on_step,
                 )
                 meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
-                (folder / "meta.json").write_text(json.dumps(meta))
+                (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
         self.observer.expert(meta)
 
     def fit_origin(self, cell: Cell, progress: Progress) -> None:
@@ -245,11 +245,12 @@ class Engine:
                 "peak_memory": peak.bytes,
                 "tokens": session.tokens,
                 "log": session.log,
+                "phases": session.phases,
                 "method": cell.spec.method,
             }
             with self.stages.create(COMPOSED, cell.compose_key) as folder:
                 composed.save(folder)
-                (folder / "meta.json").write_text(json.dumps(meta))
+                (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
         task = cell.task.bound.name if cell.method.method.per_task() else None
         self.observer.fit(cell.spec.method, cell.seed, session.log, task)
 
@@ -263,7 +264,7 @@ class Engine:
                 outputs = evaluate(evaluator, cell, on_done)
             outputs |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes}
             with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
-                (folder / "outputs.json").write_text(json.dumps(outputs))
+                (folder / "outputs.json").write_text(json.dumps(outputs, allow_nan=False))
 
     def score(self, cell: Cell) -> Record:
         """Score a cell's stored outputs and write its record; needs no model.

@@ -49,7 +49,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
     # Stages of earlier versions were stored without it.
     peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
     unscored = sum(item.metrics.get(bound.primary) is None for item in items)
-    extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], **bound.record_extra()}
+    extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], "fit": fit["phases"], **bound.record_extra()}
     record = _record(facts, cell).model_copy(
         update={
             "metrics": aggregates,

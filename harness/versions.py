@@ -6,3 +6,5 @@ TRAINER_VERSION = 1
 """The training loop."""
 EVALUATION_VERSION = 1
 """The evaluation model: outputs for the same requests."""
+TUNING_VERSION = 2
+"""How tuning chooses; 1 took a mean over answer tokens, nearly all of which were one task's."""

@@ -16,6 +16,7 @@ from methods.routing import (
     LinearRoutingConfig,
     LossTerm,
     MethodConfig,
+    OverRouters,
     RoutedLinear,
     Routing,
     RoutingBatch,
@@ -24,6 +25,7 @@ from methods.routing import (
     TermConfig,
     WeightSource,
     expand_at,
+    layer_of,
     losses,
     reads_encoder,
     stacked_B,
@@ -37,6 +39,9 @@ _NAMES = ("aux", "ortho", "variance")
 class AeslLossConfig(StatisticsConfig):
     """`aux` balances, `ortho` keeps the outputs of a token's experts apart, `variance` spreads weights over tokens."""
 
+    over_routers: OverRouters = Field(
+        default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
     aux: TermConfig = TermConfig(coef=1e-3)
     ortho: TermConfig = TermConfig(coef=1e-3)
     variance: TermConfig = TermConfig(coef=1e-3)
@@ -60,6 +65,7 @@ class Overlaps:
 
     Attributes:
         encoder: whether the sites read the encoder's tokens of an encoder-decoder model.
+        layers: the layer of each site.
         latest: L_o of each token at each site, `[b, t, G]`, of the latest training pass.
     """
 
@@ -70,6 +76,7 @@ class Overlaps:
         self.context = context
         self.weighted = weighted
         self.encoder = reads_encoder(sites[0].name)
+        self.layers = [layer_of(site.name) for site in sites]
         self.latest: Tensor | None = None
         rank, n_experts = max(site.rank for site in sites), len(sites[0].factors)
         each = [wide(stacked_B(site.factors, rank, site.weight)) for site in sites]
@@ -106,7 +113,8 @@ class AeslLosses(AuxiliaryLoss):
     """`aux` N sum pbar_i fbar_i with f the share of picks, `ortho` L_o, `variance` L_v = -sum_i Var(s_i) over tokens.
 
     With calibration a term's coefficient is the power of ten that brings its size in the first window of training
-    nearest to `coef`; it is 0 in that window, in which running means have no history either.
+    nearest to `coef`; it is 0 in that window, in which running means have no history either. The size is that at one
+    router, a mean over them, whatever they add up to.
     """
 
     config: AeslLossConfig
@@ -127,39 +135,42 @@ class AeslLosses(AuxiliaryLoss):
 
     def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
         """See `AuxiliaryLoss.terms`."""
-        values = torch.stack([self.aux(batch), self.ortho(batch), self.variance(batch)])
+        overlaps = [overlap for overlap in self.overlaps if overlap.latest is not None]
+        sites = [layer for overlap in overlaps for layer in overlap.layers]
+        values = {"aux": self.aux(batch), "ortho": self.ortho(batch), "variance": self.variance(batch)}
         wanted = [getattr(self.config, name).coef for name in _NAMES]
         if self.config.calibrate:
             if not self._coefficients.any():
                 tokens = int(batch.tokens)
-                self._sizes += values.detach().double().cpu() * tokens
+                sizes = torch.stack([values[name].mean() for name in _NAMES])
+                self._sizes += sizes.detach().double().cpu() * tokens
                 self._tokens += tokens
             used = self._coefficients.tolist()
         else:
             used = wanted
         return {
-            name: self.term(value, now)
-            for name, value, now, coef in zip(_NAMES, values, used, wanted, strict=True)
+            name: self.term(values[name], now, sites if name == "ortho" else None)
+            for name, now, coef in zip(_NAMES, used, wanted, strict=True)
             if coef != 0
         }
 
     def aux(self, batch: RoutingBatch) -> Tensor:
-        """N sum_i pbar_i fbar_i, averaged over routers."""
+        """N sum_i pbar_i fbar_i of each router, `[G]`."""
         _, point = self.statistics.point()
         load = batch.fbar(self.f_mode).detach() if point is None else point
-        return self.n_experts * losses.balance(batch.pbar, load).mean()
+        return self.n_experts * losses.balance(batch.pbar, load)
 
     def ortho(self, batch: RoutingBatch) -> Tensor:
-        """L_o, averaged over tokens and sites."""
+        """L_o of each site, averaged over tokens: `[sites]`."""
         parts = [(overlap.latest, overlap.encoder) for overlap in self.overlaps if overlap.latest is not None]
-        return batch.average(parts).mean()
+        return batch.average(parts)
 
     def variance(self, batch: RoutingBatch) -> Tensor:
-        """-sum_i Var(s_i) over tokens of the weights s, averaged over routers."""
+        """-sum_i Var(s_i) over tokens of each router's weights s, `[G]`."""
         point, _ = self.statistics.point()
         squares = batch.mean(lambda record: (record.w / record.w.sum(-1, keepdim=True)).square().sum(-1))
         of_mean = expand_at(lambda mean: mean.square().sum(-1), batch.fbar("topk_score"), point)
-        return (of_mean - squares).mean()
+        return of_mean - squares
 
     def end_window(self) -> None:
         """See `AuxiliaryLoss.end_window`; the first one calibrates."""
@@ -188,6 +199,8 @@ class Aesl(LinearlyRouted):
     """LoRA-Mixer's layer with AESL's balance, orthogonality and variance losses."""
 
     Config: ClassVar[type[MethodConfig]] = AeslConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 1e-4}
+    version: ClassVar[int] = 2  # 1 averaged the losses over routers
     config: AeslConfig
 
     def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:

@@ -118,6 +118,8 @@ class TrainingPhase:
             `expert:NAME` have the tokens of `router`, `stage1` those of `expert` times the number of experts.
         weight_decay: for all groups of the phase.
         max_steps: a method's own limit on optimiser steps (PHATGOOSE: 100); the budget still holds.
+        reach: whether a fit whose task loss reaches none of its `routers` is refused; False where the method says
+            itself which of them it does not reach.
     """
 
     name: str
@@ -127,6 +129,7 @@ class TrainingPhase:
     budget: Budget = "router"
     weight_decay: float = 0.0
     max_steps: int | None = None
+    reach: bool = True
 
 
 @dataclass
@@ -287,6 +290,8 @@ class Method(ABC):
     version: ClassVar[int] = 1
     """Raised when a change of the code changes results; part of every hash."""
     track: ClassVar[Track] = "compose"
+    source_rates: ClassVar[Mapping[str, float]] = {}
+    """Learning rates that the method was published with, by key of its configuration; empty where none is given."""
 
     def __init__(self, config: MethodConfig | None = None, *, name: str | None = None) -> None:
         self.config = config if config is not None else self.Config()

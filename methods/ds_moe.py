@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -13,6 +14,7 @@ from methods.routing import (
     LinearRoutingConfig,
     LossConfig,
     MethodConfig,
+    OverRouters,
     RouteConfig,
     RouterLosses,
     Sparsifier,
@@ -46,6 +48,9 @@ class DsMoeRouteConfig(RouteConfig):
 class DsMoeLossConfig(StatisticsConfig):
     """L_MI = -H(pbar) + E[H(p)], between -ln N and 0."""
 
+    over_routers: OverRouters = Field(
+        default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
     mi: TermConfig = TermConfig(coef=2e-4)
 
 
@@ -60,6 +65,8 @@ class DsMoe(LinearlyRouted):
     """LoRA-Mixer's layer trained densely with DS-MoE's mutual-information loss."""
 
     Config: ClassVar[type[MethodConfig]] = DsMoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 3e-4}
+    version: ClassVar[int] = 2  # 1 averaged the loss over routers
     config: DsMoeConfig
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> RouterLosses:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from methods.base import MethodConfig
@@ -17,4 +18,5 @@ class DsMoeDense(JointMethod, DsMoe):
     """`ds-moe` with experts that are trained from scratch under its loss."""
 
     Config: ClassVar[type[MethodConfig]] = DsMoeDenseConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 3e-4, "router.lr": 3e-4}
     config: DsMoeDenseConfig

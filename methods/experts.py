@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from methods.adapters import AdapterError, adapter_digest, read_config, weight_file
 from methods.base import Expert, SiteFactors
 from methods.seeding import generator
+from results.ground.errors import NotFinite
 from results.ground.files import make_folder
 
 _KEY = re.compile(r"(?:base_model\.model\.)?(?P<site>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
@@ -27,6 +28,7 @@ def load_expert(name: str, folder: Path) -> Expert:
     Raises:
         AdapterError: not plain LoRA on linear layers (DoRA, biases, saved modules, embeddings, other PEFT types), or
             files that contradict each other.
+        NotFinite: a factor is not finite.
     """
     config = read_config(folder)
     halves: dict[str, dict[str, Tensor]] = {}
@@ -37,6 +39,8 @@ def load_expert(name: str, folder: Path) -> Expert:
                 f"The adapter at {folder} holds {key} of shape {tuple(tensor.shape)}, which is not LoRA on a linear "
                 "layer: leave it out of the expert's training."
             )
+        if not bool(tensor.isfinite().all()):
+            raise NotFinite(f"The adapter at {folder} holds {key} with elements that are not finite: train it again.")
         halves.setdefault(match["site"], {})[match["side"]] = tensor
     sites = {}
     for site, half in sorted(halves.items()):

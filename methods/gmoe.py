@@ -71,7 +71,7 @@ class GmoeLosses(AuxiliaryLoss):
             "poisson": (self.config.poisson.coef, self.poisson),
             "normal": (self.config.normal.coef, self.normal),
         }
-        return {name: self.term(of(batch).mean(), coef) for name, (coef, of) in available.items() if coef != 0}
+        return {name: self.term(of(batch), coef) for name, (coef, of) in available.items() if coef != 0}
 
     def poisson(self, batch: RoutingBatch) -> Tensor:
         """L_P of each router, `[G]`; a mean over tokens."""
@@ -116,8 +116,8 @@ class ReleasedGmoeLosses(GmoeLosses):
         poisson = self.distinction(whole, absolute_divergence)
         normal = absolute_divergence(losses.normal_shape(self.width, self.n_experts), load.clamp(min=1e-6).log())
         return {
-            "poisson": self.term(poisson.mean(), self.config.poisson.coef),
-            "normal": self.term(normal.mean(), self.config.normal.coef),
+            "poisson": self.term(poisson, self.config.poisson.coef),
+            "normal": self.term(normal, self.config.normal.coef),
         }
 
     def state(self) -> dict[str, Tensor]:
@@ -149,6 +149,7 @@ class Gmoe(LinearlyRouted):
     """LoRA-Mixer's layer with GMoE's Poisson and normal losses."""
 
     Config: ClassVar[type[MethodConfig]] = GmoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 2e-4}
     config: GmoeConfig
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:

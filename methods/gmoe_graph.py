@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -101,6 +102,7 @@ class GmoeGraph(BlockMethod):
     """MixLoRA's places and forward, a graph router per block, Poisson and normal losses."""
 
     Config: ClassVar[type[MethodConfig]] = GmoeGraphConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: GmoeGraphConfig
 
     def provider(self, name: str, linear: nn.Linear, seed: int) -> Provider:

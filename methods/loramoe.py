@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import torch
@@ -20,6 +20,7 @@ from methods.routing import (
     LossTerm,
     MakeLoss,
     MethodConfig,
+    OverRouters,
     RoutedLinear,
     RouterConfig,
     Routing,
@@ -40,6 +41,9 @@ class LocalizedConfig(MethodConfig):
         default=(), description="Pool's names whose tasks are of the first type, that of the first half of the experts."
     )
     stats_tokens: CountedTokens = Field(default="all_nonpad", description="Tokens that are counted.")
+    over_routers: OverRouters = Field(
+        default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
 
 
 class LoraMoeConfig(ExpertsConfig):
@@ -85,7 +89,8 @@ class LocalizedBalance(AuxiliaryLoss):
         first: domains of the first type.
         context: says which domain each sequence belongs to.
         """
-        super().__init__(n_routers, n_experts, StatisticsConfig(stats_tokens=config.stats_tokens), like)
+        shared = StatisticsConfig(stats_tokens=config.stats_tokens, over_routers=config.over_routers)
+        super().__init__(n_routers, n_experts, shared, like)
         self.localized = config
         self.first = tuple(first)
         self.context = context
@@ -107,7 +112,7 @@ class LocalizedBalance(AuxiliaryLoss):
         tokens = mask.sum(1)
         mean = torch.einsum("bt,btgn->bgn", mask, p) / tokens.clamp(min=1)[:, None, None]
         each = losses.squared_cv(self.importance(self.context.domain).to(mean).unsqueeze(1) * mean)
-        value = (tokens / tokens.sum().clamp(min=1)) @ each.mean(-1)
+        value = (tokens / tokens.sum().clamp(min=1)) @ each
         return {"localized": self.term(value, self.localized.coef)}
 
     def importance(self, domain: Tensor) -> Tensor:
@@ -122,6 +127,7 @@ class LoraMoe(JointMethod):
     """Softmax over all experts on every linear layer of the feed-forward blocks."""
 
     Config: ClassVar[type[MethodConfig]] = LoraMoeConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: LoraMoeConfig
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ class Mixer(LinearlyRouted):
     """Linear routers per projection, softmax, top-k, renormalised; the plug-and-play regime (experts frozen)."""
 
     Config: ClassVar[type[MethodConfig]] = MixerConfig
+    version: ClassVar[int] = 2  # 1 averaged the losses over routers
     config: MixerConfig
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> RouterLosses:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field
@@ -71,6 +71,7 @@ class MixerJoint(Mixer):
 
     track: ClassVar[Track] = "joint"
     Config: ClassVar[type[MethodConfig]] = MixerJointConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"experts.lr": 1e-5}
     config: MixerJointConfig
 
     def within(self, comparison: Comparison) -> Self:

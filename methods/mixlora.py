@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from methods.joint import ExpertsConfig, JointMethod, has_gated_blocks
@@ -28,6 +28,7 @@ from methods.routing import (
     Unsupported,
     install_blocks,
     losses,
+    refuse_over_routers,
 )
 
 
@@ -55,6 +56,12 @@ class MixLoraLossConfig(StatisticsConfig):
     """Auxiliary loss of the routers."""
 
     aux: BlockAuxConfig = BlockAuxConfig()
+
+    @model_validator(mode="after")
+    def _one_balance_is_no_sum(self) -> Self:
+        if self.aux.concat_layers:
+            refuse_over_routers(self, "loss.aux.concat_layers=true takes one balance over all layers")
+        return self
 
 
 class BlockConfig(ExpertsConfig):
@@ -150,13 +157,14 @@ class BlockBalance(AuxiliaryLoss):
         if self.config.aux.concat_layers:
             p, f = p.mean(0), f.mean(0)
         value = self.k * self.n_experts * losses.balance(p, f)
-        return {"aux": self.term(value.mean(), self.config.aux.coef)}
+        return {"aux": self.term(value, self.config.aux.coef)}
 
 
 class MixLora(BlockMethod):
     """Top-2 routing of feed-forward LoRA experts with a balance loss per layer."""
 
     Config: ClassVar[type[MethodConfig]] = MixLoraConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: MixLoraConfig
 
     def provider(self, name: str, linear: nn.Linear, seed: int) -> LinearRouter:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from methods.routing import (
@@ -31,6 +31,7 @@ from methods.routing import (
     expand_at,
     generator,
     negative_log_product,
+    refuse_over_routers,
     wide,
     wide_linear,
     wide_parameter,
@@ -57,7 +58,13 @@ class MoleLossConfig(StatisticsConfig):
     """L_bal = -sum_i log q_i, q_i the mean weight of expert i."""
 
     balance: float = Field(default=0.5, ge=0, description="Coefficient of L_bal.")
-    per_gate: bool = Field(default=False, description="One q per gate, averaged, instead of one q over all gates.")
+    per_gate: bool = Field(default=False, description="One q per gate, instead of one q over all gates.")
+
+    @model_validator(mode="after")
+    def _one_q_is_no_sum(self) -> Self:
+        if not self.per_gate:
+            refuse_over_routers(self, "loss.per_gate=false takes one q over all gates")
+        return self
 
 
 class MoleConfig(MethodConfig):
@@ -241,7 +248,7 @@ class MoleBalance(AuxiliaryLoss):
         if not self.config.per_gate:
             q = q.mean(0)
             point = None if point is None else point.mean(0)
-        return {"balance": self.term(expand_at(negative_log_product, q, point).mean(), self.config.balance)}
+        return {"balance": self.term(expand_at(negative_log_product, q, point), self.config.balance)}
 
 
 class Mole(RoutedMethod):

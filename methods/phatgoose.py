@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -137,6 +137,7 @@ class Phatgoose(RoutedMethod):
     """A gate for each expert and projection, trained with that expert alone on its own examples; top-2 of all."""
 
     Config: ClassVar[type[MethodConfig]] = PhatgooseConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"gate.lr": 5e-3}
     version: ClassVar[int] = 2  # 1 trained one gate for all experts on float32 models
     config: PhatgooseConfig
 
@@ -170,6 +171,7 @@ class Phatgoose(RoutedMethod):
                 lr={"routers": gate.lr},
                 weight_decay=gate.weight_decay,
                 max_steps=gate.max_steps,
+                reach=False,  # a gate of an expert that does nothing stays zero, which `notes` says
             )
             session.train(composed, phase)
         for note in self.notes(composed):

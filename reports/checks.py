@@ -126,9 +126,10 @@ def _load(evidence: Evidence) -> Claim:
 def _sharp(evidence: Evidence) -> Claim:
     claim = Claim("own-expert", "RSL gives a task's own expert more weight than the plain loss", "Figure 4")
     one = entry("f4")
-    rsl, plain = one.methods
+    rsl, plain = one.methods[:2]
     masses: dict[str, dict[int, list[float]]] = {rsl: {}, plain: {}}
-    own = [r for r in evidence.of(one) if r.routing is not None and r.routing.own_expert_mass is not None]
+    routed = [r for r in evidence.of(one) if r.spec.method in masses and r.routing is not None]
+    own = [r for r in routed if r.routing is not None and r.routing.own_expert_mass is not None]
     for record in own:
         assert record.routing is not None
         mass = record.routing.own_expert_mass

@@ -6,6 +6,7 @@ import math
 import statistics as st
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from reports import budgets, collapse
 from reports.ranking import MEAN, Family
 from reports.scores import Scores
 from reports.statistics import MIN_SEEDS, detectable_by
@@ -25,7 +26,9 @@ def provenance(records: Sequence[Record]) -> list[str]:
     notes = [
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
         f"Budget: {budget_sentence(records)}.",
+        *budgets.sentences(records),
         *tuning_sentences(records),
+        *collapse.sentences(records),
         Note(f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}."),
         Note(f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}."),
     ]
@@ -117,14 +120,16 @@ def budget_sentence(records: Sequence[Record]) -> str:
 
 
 def _budget(preset: str, records: Sequence[Record]) -> str:
-    budgets = [record.budget for record in records]
-    experts = _joined((b.expert_tokens for b in budgets), "training tokens", "all training rows")
-    examples = [b.router_examples for b in budgets if b.router_examples]
-    routers = _joined(examples, "examples", "") if examples else ""
-    if len(examples) < len(budgets):
-        tokens = _joined((b.router_tokens for b in budgets if not b.router_examples), "tokens", "all rows")
+    allowed = [record.budget for record in records]
+    experts = _joined((b.expert_tokens for b in allowed), "training tokens", "all training rows")
+    by_examples = [b for b in allowed if b.router_examples]
+    routers = _joined((b.router_examples or 0 for b in by_examples), "examples", "")
+    if capped := [b.router_tokens for b in by_examples if b.router_tokens]:
+        routers += f" within {_joined(capped, 'tokens', '')}"
+    if len(by_examples) < len(allowed):
+        tokens = _joined((b.router_tokens for b in allowed if not b.router_examples), "tokens", "all rows")
         routers = " or ".join(filter(None, (routers, tokens)))
-    new = _joined((b.max_new_tokens for b in budgets), "new tokens", "")
+    new = _joined((b.max_new_tokens for b in allowed), "new tokens", "")
     return f"preset {preset}: {experts} an expert, {routers} for routers, {_items(records)}, at most {new}"
 
 

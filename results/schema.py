@@ -20,7 +20,7 @@ Track = Literal["compose", "joint", "reference"]
 
 class _Model(BaseModel):
     # Log-likelihoods can be -inf: they are written as such and not as null.
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants")
 
 
 class DataProvenance(_Model):

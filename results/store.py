@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -218,11 +219,16 @@ def _disagreeing(record: Record, items: Iterable[Item]) -> list[str]:
 
 
 def dump_items(items: Iterable[Item]) -> bytes:
-    """Gzipped JSON lines, equal bytes for equal items."""
+    """Gzipped JSON lines, equal bytes for equal items.
+
+    Raises:
+        ValueError: a float is infinite or NaN.
+    """
     buffer = io.BytesIO()
     with gzip.GzipFile(filename="", mode="wb", fileobj=buffer, mtime=0) as stream:
         for item in items:
-            stream.write(item.model_dump_json().encode() + b"\n")
+            text = json.dumps(item.model_dump(mode="json"), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            stream.write(text.encode() + b"\n")
     return buffer.getvalue()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.provenance import peak_memory
+from results.ground.errors import NotFinite
 
 if TYPE_CHECKING:
     from harness.models import BaseModel
@@ -46,6 +48,9 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
     Returns:
         JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `passes`, `tokens`, `truncated`,
         `path` (`shared` or `plain`, with the reason), the method's `notes`, `peak_memory_bytes`.
+
+    Raises:
+        NotFinite: a likelihood, or a next token's probability, is not finite.
     """
     bound = cell.task.bound
     docs = bound.eval_docs()
@@ -59,10 +64,13 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
     with composed.task(bound.name, cell.task.own):
         outputs = iter(lm.score([request for own in requests for request in own]))
         grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
+        scored = [own for own, asked_for in zip(grouped, requests, strict=True) if asked_for[0].kind == "loglikelihood"]
+        _require_finite([[value for value, _ in own] for own in scored])
         routing = composed.diagnostics()
         evaluator.on_done = lambda done, of: on_done(n_requests + done, n_requests + of)
         likelihoods = iter(lm.score(asked)) if asked else iter(())
         golds = [None if request is None else float(next(likelihoods)[0]) for request in gold]
+        _require_finite([[value] for value in golds if value is not None])
     return {
         "items": [
             {"id": doc.id, "outputs": outs, "gold_loglikelihood": likelihood}
@@ -81,6 +89,15 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         "notes": cell.method.method.notes(composed),
         "peak_memory_bytes": peak_memory(str(next(composed.model.parameters()).device)),
     }
+
+
+def _require_finite(likelihoods: Sequence[Sequence[float]]) -> None:
+    bad = sum(not all(map(math.isfinite, own)) for own in likelihoods)
+    if bad:
+        raise NotFinite(
+            f"{bad} of {len(likelihoods)} items have a likelihood that is not finite: weights or activations "
+            "overflow, so lower the learning rates that made them, or compute in another model.dtype."
+        )
 
 
 def _of_one_item(requests: Sequence[Request], outputs: Sequence[Any]) -> list[Any]:

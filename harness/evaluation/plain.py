@@ -14,7 +14,7 @@ from harness.evaluation.batching import batches
 from harness.evaluation.decode import Generation
 from harness.evaluation.encode import Scored
 from harness.evaluation.likelihood import Likelihood, Sums
-from harness.evaluation.sampling import next_tokens
+from harness.evaluation.sampling import likeliest, next_tokens
 from harness.evaluation.stopping import Stops
 from harness.training.forward import logits_at
 from methods.routing.mamba import is_state_space
@@ -207,6 +207,7 @@ class _Draws(LogitsProcessor):
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         if not any(self.sampling):
+            likeliest(scores)  # says so if there is none
             return scores
         step = input_ids.shape[1] - self.start
         chosen = next_tokens(scores, self.sampling, [step] * len(self.sampling))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from results.ground.errors import NotFinite
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -24,13 +26,33 @@ class Sampling:
 
 
 def next_tokens(logits: Tensor, sampling: Sequence[Sampling | None], steps: Sequence[int]) -> list[int]:
-    """One token per row of `logits` `[n, vocabulary]`; None is greedy; `steps` counts each row's earlier tokens."""
-    chosen: list[int] = logits.argmax(-1).tolist()
+    """One token per row of `logits` `[n, vocabulary]`; None is greedy; `steps` counts each row's earlier tokens.
+
+    Raises:
+        NotFinite: a row's largest logit is not finite.
+    """
+    chosen = likeliest(logits)
     for i, how in enumerate(sampling):
         if how is not None:
             uniform = float(np.random.default_rng([how.seed, steps[i]]).random())
             chosen[i] = _draw(logits[i], how, uniform)
     return chosen
+
+
+def likeliest(logits: Tensor) -> list[int]:
+    """The most likely token of each row of `[n, vocabulary]`.
+
+    Raises:
+        NotFinite: a row's largest logit is not finite: any token would come first.
+    """
+    largest, chosen = logits.max(-1)
+    if bad := int((~largest.isfinite()).sum()):
+        raise NotFinite(
+            f"The next token of {bad} of {len(logits)} texts has no finite probability: weights or activations "
+            "overflow, so lower the learning rates that made them, or compute in another model.dtype."
+        )
+    found: list[int] = chosen.tolist()
+    return found
 
 
 def _draw(logits: Tensor, how: Sampling, uniform: float) -> int:

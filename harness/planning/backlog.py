@@ -122,7 +122,7 @@ def costs(stages: Stages, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
             meta = stages.meta(EXPERT, expert.key)
             experts["seconds"] += meta["seconds"]
             experts["tokens"] += meta["tokens"]
-    fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": []}
+    fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": [], "phases": []}
     if stages.find(COMPOSED, cell.compose_key):
         fit |= stages.meta(COMPOSED, cell.compose_key)
     return experts, fit

@@ -47,9 +47,10 @@ class TaskChoice:
 def choose_methods(config: RunConfig) -> list[MethodChoice]:
     """The run's methods with their typed configurations.
 
-    Overrides come from the preset (`method_defaults`, applied where a method has the key, not shown in the display
-    name) and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except
-    `transfer.from`, which does nothing for a method without experts and fit.
+    Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them) and from the preset
+    (`method_defaults`, applied where a method has the key), neither shown in the display name,
+    and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except `transfer.from`,
+    which does nothing for a method without experts and fit.
 
     Raises:
         HarnessError: unknown method or key, a value of the wrong type, or two equal choices.
@@ -68,7 +69,8 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         for key in shown:
             if key not in keys:
                 raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
-        silent = {key: value for key, value in config.method_defaults.items() if key in keys}
+        silent = dict(registry.method_class(name).source_rates) if config.routers.rates == "source" else {}
+        silent |= {key: value for key, value in config.method_defaults.items() if key in keys}
         try:
             method = registry.create(name, {**silent, **shown}).within(comparison(config))
         except ValueError as error:

@@ -116,8 +116,14 @@ class RoutersSection(OptimisationSection):
     """How routers, gates and merge weights are trained (stage 2); the same for every method of a comparison."""
 
     examples: int | None = Field(default=None, gt=0)
+    rates: Literal["shared", "source"] = Field(
+        default="shared", description="Learning rates: these for all, or each method's source's where it gives one."
+    )
     lr_experts: float = Field(default=1e-5, gt=0)
     mixture: Literal["uniform_by_task", "proportional"] = "uniform_by_task"
+    weigh: Literal["tokens", "examples", "tasks"] = Field(
+        default="examples", description="What counts alike in the task loss: target tokens, examples, or tasks."
+    )
     tuning_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
 
 

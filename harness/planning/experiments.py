@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from harness.planning.config import RunConfig, deep_merge, dotted_keys, load_preset, nest, resolve
 from harness.planning.options import RunOptions, method_settings, overrides
 from harness.planning.variants import Variant
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from reports.catalogue import Context, Entry, Need
+    from reports.catalogue.model import Axis
 
 ALL = "all"
 
@@ -33,12 +35,42 @@ def chosen_entries(name: str, options: RunOptions) -> list[Entry]:
 
 
 def variants(one: Entry, preset: str, options: RunOptions, here: Context) -> list[Variant]:
-    """What an entry needs of what is at hand: one configuration for each value that it varies."""
+    """What an entry needs of what is at hand: one configuration for each value that it varies.
+
+    Raises:
+        HarnessError: settings that fix what it varies, or cap it below a value, so that configurations would be equal.
+    """
     from reports import catalogue
 
     missing = catalogue.availability(one, here).missing
     scaled = load_preset(preset)["experts"].get("tokens") is not None
-    return [Variant(_config(need, missing, preset, options), need.variant) for need in one.needs(scaled=scaled)]
+    found = []
+    for need in one.needs(scaled=scaled):
+        config = _config(need, missing, preset, options)
+        if one.axis is not None:
+            _check_axis(one.name, one.axis, need.settings[one.axis.key], config)
+        found.append(Variant(config, need.variant))
+    return found
+
+
+def _check_axis(name: str, axis: Axis, value: int, config: RunConfig) -> None:
+    """See that a configuration varies what it says: `value` is what the axis wants there."""
+    if _at(config, axis.key) != value:
+        raise HarnessError(f"{name} varies {axis.key} itself: leave it out of --set.")
+    cap = _at(config, axis.cap) if axis.cap else None
+    if cap is not None and cap < value * config.routers.max_length:
+        raise HarnessError(
+            f"{name} varies the number of {axis.label}, and {axis.cap}={cap} can end before "
+            f"{value:,} of them: leave {axis.cap} out of --set, or set it to null."
+        )
+
+
+def _at(config: RunConfig, key: str) -> Any:
+    """The value of a dotted key."""
+    found: Any = config
+    for part in key.split("."):
+        found = getattr(found, part)
+    return found
 
 
 def context(data: str, model: str, transfer_from: str = "") -> Context:

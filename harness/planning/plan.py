@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
-from harness.planning.config import TRANSFER, OptimisationSection, RunConfig
+from harness.planning.config import TRANSFER, RunConfig
 from harness.planning.plugins import bring
+from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.ground.digest import digest
@@ -21,7 +22,7 @@ from tasks.sources.base import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from methods.base import Budget, Method
+    from methods.base import Method
     from tasks.sources import Source
 
 
@@ -244,23 +245,12 @@ class Plan:
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
-    def _training(self, budgets: Sequence[Budget]) -> dict[str, Any]:
-        section = self.config.routers.model_dump(mode="json")
-        scales = section.pop("tuning_scales")
-        settings = {"trainer": TRAINER_VERSION, "tuning_scales": scales if self.config.tune else []}
-        if "router" in budgets:
-            settings |= section
-        if "expert" in budgets:
-            decisive = {*OptimisationSection.model_fields, "seed"}
-            settings["experts"] = self.config.experts.model_dump(mode="json", include=decisive)
-        return settings
-
     def _cell(self, choice: MethodChoice, task: TaskChoice, seed: int) -> Cell:
         if choice.origin is not None:
             return self._moved_cell(choice, task, seed, self.origins[choice.origin])
         config, method = self.config, choice.method
         needs, trained = self._needs(choice.method, task, seed), method.trains()
-        training = self._training(method.budgets()) if trained else {}
+        training = training_settings(config, method) if trained else {}
         section = task.bound.settings
         compose_key = digest(
             {

@@ -86,7 +86,8 @@ def train_expert(
     # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
     packing = None if section.lora_dropout else packing_passes(base, rows)
     with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
-        recipe = Recipe.of(section, {"experts": section.lr}, seed_from("expert", name, "order", seed))
+        order = seed_from("expert", name, "order", seed)
+        recipe = Recipe.of(section, {"experts": section.lr}, order, rates={"experts": "experts.lr"})
         log = train(
             composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step, packing=packing
         )

@@ -70,12 +70,22 @@ def target_logits(forward: nn.Module, model: Any, part: Mapping[str, Tensor]) ->
 
 def target_count(model: nn.Module, part: Mapping[str, Tensor]) -> int:
     """Targets of a collated micro-batch that `target_logits` scores."""
+    return int(target_counts(model, part).sum())
+
+
+def target_counts(model: nn.Module, part: Mapping[str, Tensor]) -> Tensor:
+    """The same by row, `[b]`."""
     labels = part["labels"] if is_seq2seq(model) else part["labels"][:, 1:]
-    return int((labels != -100).sum())
+    return (labels != -100).sum(1)
 
 
-def target_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy in nats of `[m, vocabulary]` logits against `[m]` targets, computed in at least float32."""
+def target_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Summed cross-entropy in nats of `[m, vocabulary]` logits against `[m]` targets, computed in at least float32.
+
+    `weights` `[m]` multiply the summands.
+    """
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
-    return nn.functional.cross_entropy(logits, targets, reduction="sum")
+    if weights is None:
+        return nn.functional.cross_entropy(logits, targets, reduction="sum")
+    return nn.functional.cross_entropy(logits, targets, reduction="none") @ weights.to(logits)

@@ -1,8 +1,9 @@
 """One optimisation of a composed model: the transformers Trainer with losses that are right under accumulation.
 
 Every loss is a sum over the optimiser step's whole window divided by the window's own count, so the gradient does not
-depend on how the window is cut into micro-batches: cross-entropy by target tokens, auxiliary losses by counted tokens,
-data-independent terms by the number of micro-batches.
+depend on how the window is cut into micro-batches: cross-entropy by target tokens, examples or tasks
+(`harness.training.weighing`), auxiliary losses by counted tokens, data-independent terms by the number of
+micro-batches.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.training.data import Encoded, collate, micro_batches, windows
-from harness.training.forward import is_seq2seq, target_count, target_cross_entropy, target_logits
+from harness.training.forward import is_seq2seq, target_count, target_counts, target_cross_entropy, target_logits
+from harness.training.health import Health
 from harness.training.packing import packed_backward, packed_batches
+from harness.training.reach import Reach
+from harness.training.weighing import Weigh, Weighing
 
 if TYPE_CHECKING:
     from harness.evaluation.passes import SharedPasses
@@ -33,7 +37,7 @@ MAX_GRAD_NORM = 1.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimisation settings of one phase. `lr` is by parameter group."""
+    """Optimisation settings of one phase. `lr` is by parameter group; `rates` names the configuration key of each."""
 
     lr: Mapping[str, float]
     epochs: int
@@ -44,22 +48,25 @@ class Recipe:
     warmup_ratio: float
     seed: int
     max_steps: int | None = None
+    weigh: Weigh = "tokens"
+    rates: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, section: OptimisationSection, lr: Mapping[str, float], seed: int, **changes: Any) -> Recipe:
-        """A budget's settings with rates by group; `changes` are fields that a phase sets itself."""
+        """A budget's settings with learning rates by group; `changes` are fields that a phase sets itself."""
         shared = ("epochs", "batch_size", "micro_batch_size", "weight_decay", "scheduler", "warmup_ratio")
         return cls(**{**{name: getattr(section, name) for name in shared}, **changes}, lr=lr, seed=seed)
 
 
 @dataclass
 class TrainingLog:
-    """What one phase did: per step the loss terms (raw, un-scaled), and totals."""
+    """What one phase did: per step the loss terms (raw, un-scaled), totals, and each task's share of the task loss."""
 
     steps: list[dict[str, Any]] = field(default_factory=list)
     tokens: int = 0
     target_tokens: int = 0
     examples: int = 0
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 def train(
@@ -71,6 +78,7 @@ def train(
     pad_id: int,
     on_step: Callable[[int, int], None] | None = None,
     packing: SharedPasses | None = None,
+    reach: bool = False,
 ) -> TrainingLog:
     """Train the named groups of a composed model on encoded rows; everything else stays frozen.
 
@@ -83,13 +91,18 @@ def train(
         on_step: called with (steps done, steps in all) after each optimiser step.
         packing: from `packing_passes`, lays rows end to end; for models without auxiliary losses or anything else that
             reads the context of a pass.
+        reach: whether the task loss must have a gradient at some router.
 
     Raises:
         KeyError: a group that the method does not have.
-        ValueError: no rows.
+        ValueError: no rows, or packed ones in another weighing than by tokens.
+        Unsupported: the task loss reaches no router.
+        NotFinite: a loss, a gradient or a trained weight is not finite.
     """
     if not rows:
         raise ValueError("no training rows")
+    if packing is not None and recipe.weigh != "tokens":
+        raise ValueError("packed rows are weighed by tokens")
     available = composed.groups()
     chosen = {name: available[name] for name in groups}
     plan = windows(rows, recipe.batch_size, recipe.epochs, recipe.seed)[: recipe.max_steps]
@@ -101,11 +114,15 @@ def train(
     for group in chosen.values():
         for parameter in group.values():
             parameter.requires_grad_(True)
+    weighing = Weighing.of(recipe.weigh, rows, seq2seq=is_seq2seq(model))
     log = TrainingLog(
+        shares=weighing.shares(plan),
         tokens=sum(len(row) for window in plan for row in window),
         target_tokens=sum(row.n_target for window in plan for row in window),
         examples=sum(len(window) for window in plan),
     )
+    rates = {recipe.rates.get(name, f"the learning rate of {name}"): recipe.lr[name] for name in groups}
+    health = Health(rates, len(plan))
     device = next(model.parameters()).device
     with tempfile.TemporaryDirectory(prefix="harness-trainer-") as scratch:
         arguments = TrainingArguments(
@@ -129,16 +146,17 @@ def train(
             log=log,
             on_step=on_step,
             packing=packing,
+            reach=Reach.of(available, groups) if reach else None,
+            health=health,
             model=model,
             args=arguments,
-            train_dataset=_Windows(
-                plan, recipe.micro_batch_size, None if packing else pad_id, by_length, is_seq2seq(model)
-            ),
+            train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
             optimizers=(_optimizer(chosen, recipe), None),
         )
         trainer.pop_callback(PrinterCallback)
         try:
             trainer.train()
+            health.parameters(parameter for group in chosen.values() for parameter in group.values())
         finally:
             composed.context.training = False
             model.eval()
@@ -163,13 +181,13 @@ class _Windows(Dataset[dict[str, Any]]):
     """One item is one optimiser step: its micro-batches, collated, or as rows where there is no `pad_id`."""
 
     def __init__(
-        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int | None, by_length: bool, seq2seq: bool
+        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int | None, by_length: bool, weighing: Weighing
     ) -> None:
         self.plan = plan
         self.size = size
         self.pad_id = pad_id
         self.by_length = by_length
-        self.seq2seq = seq2seq
+        self.weighing = weighing
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -178,7 +196,10 @@ class _Windows(Dataset[dict[str, Any]]):
         if self.pad_id is None:
             return {"micro_batches": packed_batches(self.plan[index], self.size)}
         parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
-        return {"micro_batches": [collate(part, self.pad_id, seq2seq=self.seq2seq) for part in parts]}
+        return {
+            "micro_batches": [collate(part, self.pad_id, seq2seq=self.weighing.seq2seq) for part in parts],
+            "weights": None if self.weighing.by == "tokens" else self.weighing.window(parts),
+        }
 
 
 class _Trainer(Trainer):
@@ -191,6 +212,8 @@ class _Trainer(Trainer):
         log: TrainingLog,
         on_step: Callable[[int, int], None] | None,
         packing: SharedPasses | None,
+        reach: Reach | None,
+        health: Health,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=_only, **kwargs)
@@ -198,6 +221,8 @@ class _Trainer(Trainer):
         self.log_ = log
         self.on_step = on_step
         self.packing = packing
+        self.reach = reach
+        self.health = health
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -217,13 +242,24 @@ class _Trainer(Trainer):
             terms = packed_backward(self.packing, inputs["micro_batches"], self.accelerator.backward)
         else:
             window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]
-            terms = window_backward(self.composed, model, window, self.accelerator.backward)
+            watch = None if self.reach is None else self.reach.watch(step)
+            terms = window_backward(
+                self.composed, model, window, self.accelerator.backward, weights=inputs["weights"], watch=watch
+            )
+            if self.reach is not None:
+                self.reach.require(step)
+        self.health.loss(step + 1, terms)
         self.composed.on_window_end()
         rates = [group["lr"] for group in self.optimizer.param_groups] if self.optimizer else []
         self.log_.steps.append({"step": step, "lr": rates, **terms})
         if self.on_step is not None:
             self.on_step(step + 1, steps)
         return torch.tensor(terms["loss"], device=self.args.device)
+
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self.health.gradient(self.state.global_step + 1, float(norm))
+        return norm
 
 
 def _only(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -236,6 +272,9 @@ def window_backward(
     model: nn.Module,
     window: Sequence[Mapping[str, Tensor]],
     backward: Callable[[Tensor], None],
+    *,
+    weights: Sequence[Sequence[float]] | None = None,
+    watch: Callable[[Tensor], None] | None = None,
 ) -> dict[str, float]:
     """Accumulate the gradient of one optimiser step over its micro-batches.
 
@@ -244,9 +283,11 @@ def window_backward(
         model: the module whose forward is called (the composed model, possibly wrapped for several devices).
         window: collated micro-batches.
         backward: called with each micro-batch's share of the loss.
+        weights: of each row's summed cross-entropy, by micro-batch (`Weighing.window`); None for a mean over tokens.
+        watch: called with each micro-batch's share of the task loss alone, before its backward pass.
 
     Returns:
-        The window's cross-entropy per target token (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
+        The window's cross-entropy as it is weighed (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
     """
     targets = sum(target_count(composed.model, part) for part in window)
     terms: dict[str, float] = {"task": 0.0, "loss": 0.0}
@@ -256,10 +297,18 @@ def window_backward(
         context.window = sum(int(part["attention_mask"].sum()) for part in window), targets
     if composed.stats_scope == "accum":
         _statistics_pass(composed, model, window)
-    for part in window:
+    for index, part in enumerate(window):
         context.training, context.domain, context.label_mask = True, part["domain"], part["labels"] != -100
         logits, wanted = target_logits(model, composed.model, part)
-        task_loss = target_cross_entropy(logits, wanted) / targets
+        if weights is None:
+            task_loss = target_cross_entropy(logits, wanted) / targets
+        else:
+            precision = torch.float64 if logits.dtype == torch.float64 else torch.float32
+            by_row = torch.tensor(weights[index], dtype=precision, device=logits.device)
+            by_token = by_row.repeat_interleave(target_counts(composed.model, part))
+            task_loss = target_cross_entropy(logits, wanted, by_token)
+        if watch is not None:
+            watch(task_loss)
         loss = task_loss
         terms["task"] += task_loss.item()
         for name, term in composed.losses().items():

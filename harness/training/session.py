@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from harness.planning.config import OptimisationSection
 from harness.training.data import Encoded, Pending, collate, draw, encode
 from harness.training.experts import pad_token
-from harness.training.forward import is_seq2seq, target_cross_entropy, target_logits
+from harness.training.forward import is_seq2seq, target_counts, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
@@ -101,6 +102,7 @@ class EngineSession:
         self.task = task
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
+        self.phases: list[dict[str, Any]] = []
 
     @property
     def sequences(self) -> int:
@@ -112,16 +114,39 @@ class EngineSession:
         section = self._section(phase.budget)
         rows = self.rows(phase.data, phase.budget)
         routers = self.plan.config.routers
-        rates = {}
+        rates, named = {}, {}
         for group in phase.groups:
-            default = routers.lr_experts if group == "experts" and phase.budget == "router" else section.lr
+            with_routers = group == "experts" and phase.budget == "router"
+            default = routers.lr_experts if with_routers else section.lr
             rates[group] = self.lr_scale * phase.lr.get(group, default)
+            if group not in phase.lr:
+                key = "lr_experts" if with_routers else "lr"
+                named[group] = f"{'experts' if phase.budget == 'expert' else 'routers'}.{key}"
         seed = seed_from("order", phase.data, self.seed)
-        recipe = Recipe.of(section, rates, seed, weight_decay=phase.weight_decay, max_steps=phase.max_steps)
+        recipe = Recipe.of(
+            section,
+            rates,
+            seed,
+            weight_decay=phase.weight_decay,
+            max_steps=phase.max_steps,
+            weigh=routers.weigh,
+            rates=named,
+        )
         pad = pad_token(self.base.tokenizer)
-        log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step)
+        log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step, reach=phase.reach)
         self.log += [{"phase": phase.name, **step} for step in log.steps]
         self.tokens += log.tokens
+        self.phases.append(
+            {
+                "phase": phase.name,
+                "steps": len(log.steps),
+                "examples": log.examples,
+                "tokens": log.tokens,
+                "lr": rates,
+                "weigh": recipe.weigh,
+                "shares": log.shares,
+            }
+        )
 
     def rows(self, data: str, budget: str) -> list[Encoded]:
         """The training set of one phase: drawn by seed within the budget, the same for every method.
@@ -175,15 +200,41 @@ class EngineSession:
         rows = self.rows(data, "router")[:n]
         if not rows:
             raise HarnessError(f"There are no rows of {data} in this source: choose another --data.")
-        total, count = 0.0, 0
+        self._searched(data, rows)
+        losses = self._row_losses(composed, rows)
+        return sum(total for _, total, _ in losses) / sum(count for *_, count in losses)
+
+    def _searched(self, data: str, rows: Sequence[Encoded]) -> None:
+        """Keep what a search without optimiser steps has looked at."""
+        name = f"search on {data}"
+        if not self.phases or self.phases[-1]["phase"] != name:
+            size = {"examples": len(rows), "tokens": sum(map(len, rows))}
+            self.phases.append({"phase": name, "steps": 0, "evaluations": 0, **size, "lr": {}})
+        self.phases[-1]["evaluations"] += 1
+
+    @torch.no_grad()
+    def dev_loss(self, composed: Composed, n: int) -> float:
+        """What tuning chooses by, over the first `n` dev rows: cross-entropy in nats per answer token, a mean over each
+        example's tokens, then over a task's examples, then over tasks."""
+        by_task: dict[str, list[float]] = {}
+        for task, total, count in self._row_losses(composed, self.rows("dev", "router")[:n]):
+            if count:
+                by_task.setdefault(task, []).append(total / count)
+        return mean(mean(losses) for losses in by_task.values())
+
+    def _row_losses(self, composed: Composed, rows: Sequence[Encoded]) -> list[tuple[str, float, int]]:
+        """Task, summed cross-entropy and number of scored tokens of each row."""
+        found = []
         device = next(composed.model.parameters()).device
         size = self.plan.config.routers.micro_batch_size
         for start in range(0, len(rows), size):
-            part = {key: value.to(device) for key, value in self._collate(rows[start : start + size]).items()}
+            chunk = rows[start : start + size]
+            part = {key: value.to(device) for key, value in self._collate(chunk).items()}
             logits, targets = target_logits(composed.model, composed.model, part)
-            total += target_cross_entropy(logits, targets).item()
-            count += len(targets)
-        return total / count
+            counts = target_counts(composed.model, part).tolist()
+            pieces = zip(chunk, logits.split(counts), targets.split(counts), counts, strict=True)
+            found += [(row.task, target_cross_entropy(own, wanted).item(), n) for row, own, wanted, n in pieces]
+        return found
 
     def _collate(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         return collate(rows, pad_token(self.base.tokenizer), seq2seq=is_seq2seq(self.base.model))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from results.ground.errors import NotFinite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +42,11 @@ def tuned_fit(
         session: makes a fresh session with a given scale.
 
     Returns:
-        The best trial's session, and all trials: scale, mean dev cross-entropy in nats per answer token, tokens
-        trained on.
+        The best trial's session, and all trials: scale, dev cross-entropy (`EngineSession.dev_loss`), tokens trained
+        on. One that did not stay finite is never kept: its loss is None, and `error` says why.
+
+    Raises:
+        NotFinite: no trial stayed finite.
     """
     start = composed.state()
     trials: list[dict[str, Any]] = []
@@ -48,12 +54,20 @@ def tuned_fit(
     for scale in scales:
         composed.load_state(start)
         current = session(scale)
-        method.fit(composed, current)
-        loss = current.loss(composed, "dev", DEV_ROWS)
+        try:
+            method.fit(composed, current)
+            loss = current.dev_loss(composed, DEV_ROWS)
+            if not math.isfinite(loss):
+                raise NotFinite("The dev loss is not finite: lower the learning rates.")
+        except NotFinite as error:
+            trials.append({"scale": scale, "dev_loss": None, "tokens": current.tokens, "error": str(error)})
+            continue
         trials.append({"scale": scale, "dev_loss": loss, "tokens": current.tokens})
         if best is None or loss < best[0]:
             best = loss, composed.state(), current
     if best is None:
-        raise ValueError("no learning-rate scales to try")
+        if not trials:
+            raise ValueError("no learning-rate scales to try")
+        raise NotFinite(f"None of {len(trials)} trials ended with finite numbers; the last: {trials[-1]['error']}")
     composed.load_state(best[1])
     return best[2], trials

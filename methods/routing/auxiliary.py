@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,12 @@ from methods.routing.statistics import BalanceStatistics, RoutingBatch, expand_a
 
 
 class AuxiliaryLoss(ABC):
-    """Losses of all routers of a composed model, averaged over routers.
+    """Losses of all routers of a composed model, added up over routers as `over_routers` says.
 
     Subclasses say which terms there are; parameters of a loss live here and are trained as the group `loss`.
+
+    Attributes:
+        layers: the layer of each of the G routers, in order; each is one of its own until somebody says otherwise.
     """
 
     f_mode = "topk_score"
@@ -26,6 +30,7 @@ class AuxiliaryLoss(ABC):
     def __init__(self, n_routers: int, n_experts: int, config: StatisticsConfig, like: Tensor) -> None:
         self.config = config
         self.n_experts = n_experts
+        self.layers: Sequence[Hashable] = range(n_routers)
         self.statistics = BalanceStatistics(n_routers, n_experts, config, like)
 
     @abstractmethod
@@ -54,9 +59,27 @@ class AuxiliaryLoss(ABC):
         """Called after each optimiser step."""
         self.statistics.end_window()
 
-    def term(self, value: Tensor, coefficient: float) -> LossTerm:
-        """A mean over counted tokens."""
-        return LossTerm(value, coefficient, counted=self.config.stats_tokens)
+    def term(self, values: Tensor, coefficient: float, layers: Sequence[Hashable] | None = None) -> LossTerm:
+        """Losses that are means over counted tokens, added up over routers.
+
+        The term's value is a mean over routers (under `layer_sum` of layers' means) in every reading, so that it can be
+        read in a log; its coefficient carries how many of them the sum adds.
+
+        Args:
+            values: `[G]`, or a scalar where one loss is taken over all routers at once.
+            coefficient: of one router's loss.
+            layers: of the G values; the routers' own by default.
+        """
+        over = self.config.over_routers
+        if values.dim() == 0:
+            return LossTerm(values, coefficient, counted=self.config.stats_tokens)
+        if over != "layer_sum":
+            count = len(values) if over == "sum" else 1
+            return LossTerm(values.mean(), count * coefficient, counted=self.config.stats_tokens)
+        named = self.layers if layers is None else layers
+        sizes = Counter(named)
+        weights = values.new_tensor([1 / (len(sizes) * sizes[layer]) for layer in named])
+        return LossTerm(weights @ values, len(sizes) * coefficient, counted=self.config.stats_tokens)
 
     def state(self) -> dict[str, Tensor]:
         """Running statistics; parameters are in the composed model's groups."""
@@ -89,7 +112,7 @@ class RouterLosses(AuxiliaryLoss):
         }
         ramp = config.outer * losses.ramp(progress, config.warmup_frac, config.warmup_shape)
         return {
-            name: self.term(of(batch).mean(), ramp * coefficient)
+            name: self.term(of(batch), ramp * coefficient)
             for name, (coefficient, of) in available.items()
             if coefficient != 0
         }

@@ -14,7 +14,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
 from methods.routing.groups import InputGroup, StaticGroup, TrainedSite
-from methods.routing.inject import Freeze, Injection, PassHook
+from methods.routing.inject import Freeze, Injection, PassHook, layer_of
 from methods.routing.linear import RoutedLinear
 from methods.routing.router import Router
 from methods.routing.states import StateCounts
@@ -40,6 +40,8 @@ class RoutedComposed(Composed):
         super().__init__(model, context, experts)
         self.routers = tuple(routers)
         self.loss = loss
+        if loss is not None:
+            loss.layers = [layer_of(name) for router in routers for name in router.names]
         self.stats_scope = None if loss is None else loss.config.stats_scope
         self._own: int | None = None
         self._routed = {site.name: site for site in sites}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from methods.base import MethodConfig, Unsupported
 from methods.routing.context import CountedTokens
@@ -35,6 +35,18 @@ class RouteConfig(MethodConfig):
     dense: bool = Field(default=False, description="Keep all experts, in training and at inference.")
     dense_train: bool = Field(default=False, description="Keep all experts in training only.")
     jitter: float = Field(default=0.0, ge=0, lt=1, description="Multiplicative noise on routers' inputs in training.")
+    straight_through: bool | None = Field(
+        default=None, description="Gradient of p at the kept weights; null: where one is kept and divided by itself."
+    )
+
+    @model_validator(mode="after")
+    def _a_gradient_to_replace(self) -> Self:
+        if self.straight_through and (self.dense or self.dense_train or self.renorm == "none"):
+            raise ValueError(
+                "weights that are not divided by a kept sum in training have the gradient of p already: leave "
+                "route.straight_through out."
+            )
+        return self
 
     def sparsifier(self) -> Sparsifier:
         """The sparsifier that these settings describe."""
@@ -42,7 +54,13 @@ class RouteConfig(MethodConfig):
             None if self.dense or self.dense_train else self.train_k,
             None if self.dense else self.eval_k,
             self.renorm,
+            straight_through=self._straight_through(),
         )
+
+    def _straight_through(self) -> bool:
+        if self.straight_through is None:
+            return self.train_k == 1 and self.renorm == "sum" and not (self.dense or self.dense_train)
+        return self.straight_through
 
     def check(self, n_experts: int) -> None:
         """Refuse a top-k that keeps everything without saying so.
@@ -88,14 +106,27 @@ class TermConfig(MethodConfig):
     coef: float = Field(default=0.0, description="Coefficient; 0 leaves the term out.")
 
 
+OverRouters = Literal["mean", "sum", "layer_sum"]
+"""How the losses of single routers make one: `layer_sum` sums over layers the mean over a layer's routers."""
+
+
 class StatisticsConfig(MethodConfig):
-    """Where the mean routing probabilities of balance losses come from."""
+    """Where the mean routing probabilities of balance losses come from, and how the routers' losses are added up."""
 
     stats_scope: Literal["ema", "microbatch", "accum"] = Field(
         default="ema", description="Running means over windows, one micro-batch, or the whole window in two passes."
     )
     stats_tokens: CountedTokens = Field(default="all_nonpad", description="Tokens that are counted.")
     ema_decay: float = Field(default=0.99, ge=0, lt=1, description="Decay of the running means per optimiser step.")
+    over_routers: OverRouters = Field(
+        default="mean", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
+
+
+def refuse_over_routers(config: StatisticsConfig, reading: str) -> None:
+    """Raise `ValueError` where a loss that is one over all routers is to be added up over them."""
+    if config.over_routers != "mean":
+        raise ValueError(f"{reading}, so there is nothing to add up over routers: leave loss.over_routers at mean.")
 
 
 class LossConfig(StatisticsConfig):
@@ -104,6 +135,9 @@ class LossConfig(StatisticsConfig):
     The defaults are the routing specialisation loss of LoRA-Mixer, 0.1 sum_i pbar_i fbar_i + 0.05 E[H(p)].
     """
 
+    over_routers: OverRouters = Field(
+        default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
+    )
     aux: AuxConfig = AuxConfig()
     entropy: EntropyConfig = EntropyConfig()
     mi: TermConfig = TermConfig()

@@ -26,12 +26,14 @@ from methods.routing.config import (
     AuxConfig,
     EntropyConfig,
     LossConfig,
+    OverRouters,
     RouteConfig,
     RouterConfig,
     Scope,
     StatisticsConfig,
     TermConfig,
     refuse_large_k,
+    refuse_over_routers,
 )
 from methods.routing.context import CountedTokens, RoutingContext, Side
 from methods.routing.factors import Kept, stacked_A, stacked_B

@@ -20,12 +20,15 @@ class Sparsifier:
             so the weights sum to the kept mass.
         threshold: outside training, keep the experts with N p above it instead of `eval_k`; below 1, so that the
             largest is always kept.
+        straight_through: in training, weights are those of `renorm` and their gradient is that of p. Without it the one
+            weight that top-1 keeps under `sum` is 1 whatever the logits, and has no gradient.
     """
 
     train_k: int | None
     eval_k: int | None
     renorm: Literal["sum", "none"] = "sum"
     threshold: float | None = None
+    straight_through: bool = False
 
     def __call__(self, logits: Tensor, training: bool) -> Tensor:
         """Weights `[..., N]` of logits `[..., N]`; unselected experts get exactly 0 and no gradient under `sum`."""
@@ -38,6 +41,9 @@ class Sparsifier:
             return logits.softmax(-1)
         kept, index = logits.topk(k, dim=-1)
         values = kept.softmax(-1) if self.renorm == "sum" else logits.softmax(-1).gather(-1, index)
+        if training and self.straight_through:
+            p = logits.softmax(-1).gather(-1, index)
+            values = values.detach() + (p - p.detach())
         weights = torch.zeros_like(logits)
         return weights.scatter(-1, index, values) if values.requires_grad else weights.scatter_(-1, index, values)
 

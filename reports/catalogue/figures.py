@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.catalogue.model import Entry
-from reports.plots import routing, scores
+from reports.plots import routing, scores, specialisation
 from reports.plots.figure import Figure
 from reports.ranking import MEAN
 from reports.scores import Items
@@ -45,6 +45,10 @@ def build(entry: Entry, records: Sequence[Record], items: Items) -> Figure:
         case "load-by-task":
             present = {record.spec.method for record in records}
             return routing.load_by_task(records, [m for m in entry.methods if m in present], entry.name)
+        case "specialisation":
+            present = {record.spec.method for record in records}
+            chosen = [method for method in entry.methods if method in present]
+            return specialisation.summary(records, chosen, entry.paper, entry.name)
         case "top-k":
             return scores.top_k(records, items, entry.name)
         case "balance":

@@ -14,9 +14,9 @@ from results.schema import Track
 
 Layout = Literal[
     "grid", "series", "alpha-lambda", "sizes", "latency", "training-time", "memory", "parameters", "facts", "load",
-    "load-by-task", "top-k", "balance",
+    "load-by-task", "top-k", "balance", "specialisation",
 ]  # fmt: skip
-FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance")
+FIGURES: tuple[Layout, ...] = ("load", "load-by-task", "top-k", "balance", "specialisation")
 
 JOINT = ("mixlora", "mixer-joint", "hydralora", "loramoe", "multitask-lora")
 """Methods that train experts; everything else keeps them frozen."""
@@ -33,6 +33,7 @@ class Axis(_Data):
     """A setting that a table or plot varies.
 
     `key` is the run's key; `where` is the place in a record's specification that shows its value, where there is one.
+    `cap` is the key of a limit in tokens that may not bind below a value that counts examples.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Axis(_Data):
     paper: tuple[int, ...]
     scaled: tuple[int, ...]
     where: str = ""
+    cap: str = ""
 
 
 class Entry(_Data):

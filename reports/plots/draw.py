@@ -20,6 +20,8 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX*"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+CROWDED = 90
+"""Letters of the names under bars beyond which they are turned."""
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 STYLE: Any = {
     "font.size": 9,
@@ -167,6 +169,8 @@ def _bars(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
         if np.isfinite(bounds).any():
             panel.errorbar(x, y, bounds, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2)
     panel.set_xticks(range(len(labels)), labels)
+    if sum(len(str(label)) for label in labels) > CROWDED:
+        panel.tick_params(axis="x", labelrotation=90, labelsize="small")
     panel.grid(axis="y", alpha=0.3)
 
 

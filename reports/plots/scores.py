@@ -66,7 +66,8 @@ def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
     for _, row in table.rows():
         weights = weights_of(row.key)
         if weights is not None and row.kind == "method":
-            values[weights] = row.cells[column].value
+            # Two readings of one pair of weights can stand in a table: its own comes first.
+            values.setdefault(weights, row.cells[column].value)
     alphas, lambdas = sorted({a for a, _ in values}), sorted({b for _, b in values})
     series = [
         Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas)) for a in alphas

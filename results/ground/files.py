@@ -54,12 +54,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: pydantic.BaseModel | dict[str, Any] | list[Any]) -> None:
-    """Write a model or JSON data atomically, indented. Infinite and NaN floats survive."""
-    if isinstance(value, pydantic.BaseModel):
-        text = value.model_dump_json(indent=1)
-    else:
-        text = json.dumps(value, indent=1, ensure_ascii=False)
-    write_bytes(path, (text + "\n").encode())
+    """Write a model or JSON data atomically, indented.
+
+    Raises:
+        ValueError: a float is infinite or NaN, which JSON cannot say.
+    """
+    data = value.model_dump(mode="json") if isinstance(value, pydantic.BaseModel) else value
+    write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, model: type[M]) -> M:

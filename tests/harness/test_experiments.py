@@ -47,6 +47,31 @@ def test_a_setting_makes_one_configuration_for_each_value() -> None:
     assert [v.config.experts.rank for v in variants(entry("rank"), "quick", {}, BUNDLED)] == [2, 4, 8, 16]
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "data-size",
+            {"routers.tokens": 100},
+            "routers.tokens=100 can end before 32 of them: leave routers.tokens out",
+        ),
+        ("data-size", {"routers.tokens": 100_000}, "routers.tokens=100000 can end before 128 of them"),
+        ("data-size", {"routers.examples": 100}, "data-size varies routers.examples itself: leave it out of --set"),
+        ("t9", {"routers.examples": 64}, "t9 varies routers.examples itself"),
+        ("rank", {"experts.rank": 8}, "rank varies experts.rank itself"),
+    ],
+)
+def test_what_is_varied_cannot_be_fixed_or_capped(name: str, settings: dict[str, int], message: str) -> None:
+    """Configurations that are equal under different labels would make a claim out of nothing."""
+    with pytest.raises(HarnessError, match=message):
+        variants(entry(name), "quick", {"settings": settings}, BUNDLED)
+
+
+def test_a_cap_that_cannot_bind_is_taken() -> None:
+    found = variants(entry("data-size"), "quick", {"settings": {"routers.tokens": 256 * 1024}}, BUNDLED)
+    assert [variant.config.routers.examples for variant in found] == [32, 64, 128, 256]
+
+
 def test_every_entry_that_is_said_to_run_can_be_configured() -> None:
     for one in entries():
         if availability(one, BUNDLED).state != "not":

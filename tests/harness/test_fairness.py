@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import torch
 
+from harness.models import with_targets
+from harness.planning.choices import choose_methods
 from harness.planning.config import RunConfig, resolve
+from harness.planning.training import training_settings
 from harness.training.tuning import trial_scales, tuned_fit
+from harness.versions import TUNING_VERSION
 from methods import registry
 from methods.base import Composed, TrainingPhase
 from methods.tiny import TinySession, tiny_experts, tiny_llama
@@ -31,6 +35,9 @@ class Scaled(TinySession):
         super().__init__(lr=1e-2 * scale)
         self.scale = scale
         self.tokens = 100
+
+    def dev_loss(self, composed: Composed, n: int) -> float:
+        return self.loss(composed, "dev", n)
 
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         super().train(composed, replace(phase, lr={name: self.scale * rate for name, rate in phase.lr.items()}))
@@ -58,6 +65,48 @@ def test_what_is_said_to_have_no_learning_rate_takes_no_steps(name: str) -> None
     same = all(torch.equal(value, states[1][key]) for key, value in states[0].items())
     assert same == (name in SEARCHED)
     assert subject.method().has_learning_rate() != same
+
+
+def planned(rates: str, sets: tuple[str, ...] = ()) -> dict[str, Any]:
+    names = ["mixer", "phatgoose", "aesl", "mixlora", "ds-moe-dense"]
+    chosen = choose_methods(with_targets(resolve("quick", {"methods": names}, [f"routers.rates={rates}", *sets])))
+    return {choice.display: choice.config for choice in chosen}
+
+
+def test_rates_are_shared_or_each_sources_own() -> None:
+    """A source's rate becomes the method's own setting, so that it stands in records and hashes; a number stays one."""
+    shared, source = planned("shared"), planned("source")
+    assert shared["aesl"]["router"]["lr"] is None
+    assert shared["mixlora"]["lora"]["lr"] == 5e-4
+    assert (source["aesl"]["router"]["lr"], source["mixlora"]["lora"]["lr"]) == (1e-4, 2e-4)
+    assert (source["ds-moe-dense"]["lora"]["lr"], source["ds-moe-dense"]["router"]["lr"]) == (3e-4, 3e-4)
+    assert source["phatgoose"] == shared["phatgoose"]
+    assert source["mixer"] == shared["mixer"]
+    said = planned("source", ("methods.aesl.router.lr=0.003",))
+    assert said["aesl[router.lr=0.003]"]["router"]["lr"] == 3e-3
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if registry.create(name).has_learning_rate()])
+def test_every_card_names_its_sources_learning_rate(name: str) -> None:
+    says = registry.card(name).body()
+    assert "**Source's learning rate**" in says
+    for key, rate in registry.method_class(name).source_rates.items():
+        assert key in registry.config_keys(name)
+        assert any(
+            f"{rate:.0e}".replace("e-0", "e-") in line for line in says.splitlines() if "learning rate**" in line
+        )
+
+
+def test_a_fit_is_named_by_how_its_loss_is_weighed_and_no_others_are() -> None:
+    """By tokens, as it was before there was a choice, a fit keeps its name; a search always does."""
+    mixer, hub = registry.create("mixer"), registry.create("lorahub")
+    settings = {by: resolve("quick", {}, [f"routers.weigh={by}"]) for by in ("tokens", "examples", "tasks")}
+    found = {by: training_settings(one, mixer) for by, one in settings.items()}
+    assert "weigh" not in found["tokens"]
+    assert found["tasks"] == found["tokens"] | {"weigh": "tasks"}
+    assert training_settings(resolve("quick", {}), mixer) == found["examples"]
+    assert len({repr(training_settings(one, hub)) for one in settings.values()}) == 1
+    assert training_settings(resolve("quick", {"tune": True}), mixer)["tuning"] == TUNING_VERSION
 
 
 def test_the_best_trial_on_the_dev_part_is_kept() -> None:

@@ -35,7 +35,7 @@ def training_pass(composed: RoutedComposed) -> Tensor:
 
 
 def test_loss_is_mutual_information() -> None:
-    """L_MI = -E[KL(p || pbar)] over real tokens, averaged over routers; its coefficient is not ramped."""
+    """L_MI = -E[KL(p || pbar)] over real tokens, added up over eight routers; its coefficient is not ramped."""
     composed = compose({"loss.stats_scope": "microbatch"})
     training_pass(composed)
     mask = tiny_batch().attention_mask.bool()
@@ -46,7 +46,7 @@ def test_loss_is_mutual_information() -> None:
         divergences.append((p * (p / p.mean(0)).log()).sum(-1).mean(0))
     terms = composed.losses()
     assert terms.keys() == {"mi"}
-    assert terms["mi"].coefficient == 2e-4
+    assert terms["mi"].coefficient == 8 * 2e-4
     assert terms["mi"].value.item() == pytest.approx(-torch.cat(divergences).mean().item(), abs=1e-12)
     assert -math.log(6) < terms["mi"].value.item() < -1e-3
 

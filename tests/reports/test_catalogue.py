@@ -45,7 +45,14 @@ def test_nothing_is_silently_missing() -> None:
     assert {one.name for one in entries()} == {*NAMES, "a4"}
     assert [row[0] for row in listing(everything())] == [one.name for one in entries()]
     assert set(paper()["tables"]) | set(paper()["figures"]) == set(NAMES)
-    assert {one.name for one in ablations()} == {"data-size", "top-k", "alpha-lambda", "rank", "entropy-sign"}
+    assert {one.name for one in ablations()} == {
+        "data-size",
+        "top-k",
+        "alpha-lambda",
+        "rank",
+        "entropy-sign",
+        "over-routers",
+    }
 
 
 def test_listing_is_quick() -> None:
@@ -210,11 +217,42 @@ def test_figures_from_records(factory: ModuleType) -> None:
     mean = np.mean([r.routing.load for r in records if r.spec.method == "mixer"], axis=0)
     assert bars.y == pytest.approx(tuple(100 * mean / mean.sum()))
     by_task = build(entry("f4"), records, items)
-    assert [axes.title for axes in by_task.axes] == list(T9)
+    assert [axes.title for axes in by_task.axes] == list(T9)  # the other reading was not run
     assert [series.name for series in by_task.axes[0].series] == ["gsm8k"]
     balance = build(entry("f6"), records, items)
     assert balance.axes[0].series[0].y[0] == pytest.approx(records[0].training_log[0]["aux"])
     assert "mixer,1.0," in balance.csv()
+
+
+def test_loss_tables_stand_under_both_readings() -> None:
+    """Each method of a table of losses that adds them up has a row with the other reading of how."""
+    for name in ("t8", "t9", "t15", "f4", "f6"):
+        one = entry(name)
+        other = [m for m in one.methods if "over_routers" in m]
+        assert {"mixer"} <= {m.split("[")[0] for m in other}, name
+        assert any("open point 29" in note for note in one.notes), name
+
+
+def test_specialisation_stands_beside_the_paper(factory: ModuleType) -> None:
+    """Entropy, extreme loads and own-expert mass by method are means over tasks; Table 15's entropies are the band."""
+    one = next(one for one in ablations() if one.name == "over-routers")
+    records, items = factory.make_grid(methods=one.methods[:3], tasks=("sst2", "gsm8k"), seeds=(0, 1), n=10)
+    figure = build(one, records, items)
+    entropy, load, own = figure.axes
+    routing = [r.routing for r in records if r.spec.method == one.methods[1]]
+    assert entropy.series[0].x == one.methods[:3]
+    assert entropy.series[0].y[1] == pytest.approx(np.mean([d.entropy for d in routing]))
+    assert (entropy.references[0].value, entropy.references[0].high) == pytest.approx(
+        (1.2 / np.log2(6), 1.9 / np.log2(6))
+    )
+    least, most = (series.y[1] for series in load.series)
+    shares = np.mean([np.array(d.load) / sum(d.load) for d in routing], axis=0)
+    assert least <= 100 * shares.min() + 1e-9
+    assert most >= 100 * shares.max() - 1e-9
+    masses = [d.own_expert_mass for d in routing if d.own_expert_mass is not None]
+    assert own.series[0].y[1] == pytest.approx(100 * np.mean(masses))
+    assert "(Figure 4)" in " ".join(figure.notes)
+    assert build(one, [], items).empty()
 
 
 def test_ablations_have_pictures(factory: ModuleType) -> None:

@@ -38,7 +38,9 @@ def test_scaled_labels_give_the_numbers(factory: ModuleType) -> None:
     records, items, variants = factory.make_data_sizes(True)
     budgets = {cell: int(labels[0].split("=")[1]) for cell, labels in variants.items()}
     records = [
-        r.model_copy(update={"budget": r.budget.model_copy(update={"router_examples": budgets[r.cell]})})
+        r.model_copy(
+            update={"budget": r.budget.model_copy(update={"router_examples": budgets[r.cell], "router_tokens": 0})}
+        )
         for r in records
     ]
     table = build(entry("t9"), records, items, variants=variants)

@@ -76,7 +76,7 @@ def make_items(n: int = 2) -> list[Item]:
         Item(
             id=f"i{k}",
             prompt="p",
-            outputs=[[-float("inf"), False], [-1.5, True]],
+            outputs=[[-1e30, False], [-1.5, True]],
             gold="a",
             prediction="b",
             metrics={"acc": float(k % 2), "judge": None},
@@ -105,7 +105,18 @@ def test_items_survive_and_are_equal_bytes() -> None:
     time.sleep(1.1)  # gzip headers carry seconds unless told otherwise
     assert dump_items(items) == data
     assert load_items(data) == items
-    assert items[0].outputs[0][0] == load_items(data)[0].outputs[0][0] == -float("inf")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_stored_is_strict_json(bad: float, tmp_path: Path) -> None:
+    item = make_items(1)[0].model_copy(update={"outputs": [[bad, False], [-1.5, True]]})
+    with pytest.raises(ValueError, match="JSON"):
+        dump_items([item])
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": bad})
+    with pytest.raises(ValueError, match="finite"):
+        Item(**{**make_items(1)[0].model_dump(), "metrics": {"acc": bad}})
+    assert not list(tmp_path.iterdir())
 
 
 def test_cell_round_trip(tmp_path: Path) -> None:

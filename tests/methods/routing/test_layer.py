@@ -14,7 +14,7 @@ from methods.base import Expert, SiteFactors
 from methods.mixer import Mixer
 from methods.routing.build import Routing, install_hard, install_routed, install_static
 from methods.routing.composed import RoutedComposed
-from methods.routing.config import RouterConfig
+from methods.routing.config import RouteConfig, RouterConfig
 from methods.routing.context import RoutingContext
 from methods.routing.linear import RoutedLinear
 from methods.routing.providers import LinearRouter
@@ -352,6 +352,37 @@ def test_unselected_logits_get_no_task_gradient() -> None:
     assert logits.grad[kept].abs().min() > 0
     assert logits.grad.sum(-1).abs().max() < 1e-12
     assert (weights.sum(-1) - 1).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_straight_through_keeps_the_weights_and_has_the_gradient_of_p(k: int) -> None:
+    """Forward values are those of the renormalised top-k to the bit; the gradient is that of the kept p, undivided."""
+    logits = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    values = torch.randn(40, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    plain, through = Sparsifier(k, k), Sparsifier(k, k, straight_through=True)
+    weights = through(logits, training=True)
+    assert torch.equal(weights, plain(logits, training=True))
+    assert torch.equal(through(logits, training=False), plain(logits, training=False))
+    (found,) = torch.autograd.grad((weights * values).sum(), logits)
+    p = logits.softmax(-1)
+    (expected,) = torch.autograd.grad((torch.where(weights > 0, p, 0.0) * values).sum(), logits)
+    assert torch.equal(found, expected)
+    assert found.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("settings", "through"),
+    [
+        ({"train_k": 1}, True),
+        ({"train_k": 1, "renorm": "none"}, False),
+        ({"train_k": 1, "dense_train": True}, False),
+        ({"train_k": 1, "straight_through": False}, False),
+        ({"train_k": 2}, False),
+        ({"train_k": 2, "straight_through": True}, True),
+    ],
+)
+def test_top_1_has_a_gradient_unless_it_is_refused_one(settings: dict[str, Any], through: bool) -> None:
+    assert RouteConfig(**settings).sparsifier().straight_through == through
 
 
 def test_renormalised_topk_is_softmax_of_kept_logits(topk: Any) -> None:

@@ -49,6 +49,14 @@ def test_topk_of_everything_is_refused(name: str, overrides: dict[str, Any], poo
     assert "route.dense=true" in str(e.value)
 
 
+@pytest.mark.parametrize(
+    "overrides", [{"route.renorm": "none"}, {"route.dense": True}, {"route.dense_train": True}], ids=str
+)
+def test_a_straight_through_gradient_needs_a_division_to_replace(overrides: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"leave route\.straight_through out"):
+        registry.create("mixer", {"route.straight_through": True, **overrides})
+
+
 def test_a_global_router_needs_one_width() -> None:
     """Layers whose first sites read inputs of different widths cannot share one matrix."""
     model = tiny_llama()
