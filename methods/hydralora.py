@@ -24,6 +24,7 @@ from methods.routing import (
     RoutingContext,
     SiteFactors,
     added,
+    starting_as_base,
 )
 
 
@@ -80,6 +81,7 @@ class HydraLinear(RoutedLinear):
 
     def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """See `linear.Updates`."""
+        x = self.sequences(x)
         h = F.linear(F.dropout(x, self.dropout, self.training), self.shared.A.to(x.dtype))
         w = self._router[0].weights(x, x.new_empty(*x.shape[:-1], 1, self.n_experts, 0)).squeeze(-2)
         weighted = w.to(h.dtype).unsqueeze(-1) * h.unsqueeze(-2)
@@ -129,4 +131,4 @@ class HydraLora(JointMethod):
             provider.settled(base.weight)
             routers.append(Router([path], [provider], DENSE, context.side(path)))
             sites.append(HydraLinear(path, base, factors, len(names), routers[-1], config.lora.dropout or 0.0))
-        return HydraComposed(model, context, names, sites, (), routers)
+        return starting_as_base(model, self.name, lambda: HydraComposed(model, context, names, sites, (), routers))

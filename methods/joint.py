@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -22,8 +23,10 @@ from methods.routing import (
     Track,
     TrainingPhase,
     Unsupported,
-    gated_blocks,
+    feedforward_blocks,
+    form_of,
     install_routed,
+    starting_as_base,
 )
 from results.ground.loading import ConfigKey, model_of
 
@@ -146,7 +149,8 @@ class JointMethod(RoutedMethod):
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, self.names(pool))
-        missing = set(self.targets()) - projections(model_config)
+        found = _architecture(ConfigKey.of(model_config))
+        missing = set(self.targets()) - found.projections
         if missing:
             raise Unsupported(
                 f"{self.name} needs linear layers named {', '.join(sorted(missing))}, which models of type "
@@ -159,25 +163,38 @@ class JointMethod(RoutedMethod):
         fresh = self.config.lora.fresh(model, self.names(), seed)
         routing = self.routing(context, self.names(), seed)
         dropout = self.config.lora.dropout or 0.0
-        return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout)
+
+        def install() -> RoutedComposed:
+            return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout)
+
+        return starting_as_base(model, self.name, install)
 
 
-def projections(model_config: Any) -> frozenset[str]:
-    """Last parts of the paths of a model's linear layers, from its configuration alone."""
-    return _architecture(ConfigKey.of(model_config))[0]
+def block_parts(model_config: Any) -> tuple[str, ...]:
+    """Names of the linear layers in a model's feed-forward blocks of known forms, from its configuration alone."""
+    return _architecture(ConfigKey.of(model_config)).block_parts
 
 
-def has_gated_blocks(model_config: Any) -> bool:
-    """Whether a model has feed-forward blocks `down(act(gate(x)) * up(x))`, from its configuration alone."""
-    return _architecture(ConfigKey.of(model_config))[1]
+@dataclass(frozen=True)
+class _Architecture:
+    """What a model is made of: names of its linear layers, and of those in feed-forward blocks."""
+
+    projections: frozenset[str]
+    block_parts: tuple[str, ...]
 
 
 @lru_cache(maxsize=8)
-def _architecture(key: ConfigKey) -> tuple[frozenset[str], bool]:
+def _architecture(key: ConfigKey) -> _Architecture:
     with torch.device("meta"):
         model = model_of(key.config)
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return frozenset(leaves), bool(gated_blocks(model))
+    return _Architecture(frozenset(leaves), parts_of(model))
+
+
+def parts_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the linear layers in a model's feed-forward blocks of known forms."""
+    forms = [form for block in feedforward_blocks(model).values() if (form := form_of(block)) is not None]
+    return tuple(dict.fromkeys(part for form in forms for part in form.parts))
 
 
 def _or(value: T | None, default: T) -> T:

@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.joint import ExpertsConfig, JointMethod, has_gated_blocks
+from methods.joint import ExpertsConfig, JointMethod, block_parts, parts_of
 from methods.routing import (
-    PARTS,
+    BLOCK_PARTS,
+    FORMS,
     AuxiliaryLoss,
     BlockComposed,
     Comparison,
@@ -28,6 +29,7 @@ from methods.routing import (
     Unsupported,
     install_blocks,
     losses,
+    starting_as_base,
 )
 
 
@@ -67,7 +69,7 @@ class BlockConfig(ExpertsConfig):
         filled = super().within(comparison)
         if self.lora.targets is not None:
             return filled
-        targets = tuple(target for target in comparison.targets if target not in PARTS)
+        targets = tuple(target for target in comparison.targets if target not in BLOCK_PARTS)
         return filled.model_copy(update={"lora": filled.lora.model_copy(update={"targets": targets})})
 
 
@@ -101,12 +103,13 @@ class BlockMethod(JointMethod):
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
-        if not has_gated_blocks(model_config):
+        if not block_parts(model_config):
+            forms = " or ".join(", ".join(form.parts) for form in FORMS)
             raise Unsupported(
-                f"{self.name} puts its experts into feed-forward blocks with {', '.join(PARTS)}, and models of type "
+                f"{self.name} puts its experts into feed-forward blocks with {forms}, and models of type "
                 f"{model_config.model_type} have none: choose another base model, or leave the method out."
             )
-        if double := [target for target in self.targets() if target in PARTS]:
+        if double := [target for target in self.targets() if target in BLOCK_PARTS]:
             raise Unsupported(f"The experts of {self.name} are on {double[0]} already: leave it out of lora.targets.")
         super().check(model_config, pool)
         self.config.route.check(len(self.names(pool)))
@@ -115,19 +118,23 @@ class BlockMethod(JointMethod):
         """See `Method.install`; `experts` is not looked at."""
         config = self.config
         lora = config.lora
-        inside = lora.model_copy(update={"targets": PARTS}).fresh(model, self.names(), seed)
+        inside = lora.model_copy(update={"targets": parts_of(model)}).fresh(model, self.names(), seed)
         plain = lora.fresh(model, ["attention"], seed)[0] if lora.targets else None
-        return install_blocks(
-            model,
-            inside,
-            plain,
-            RoutingContext(),
-            lambda name, linear: self.provider(name, linear, seed),
-            config.route.sparsifier(),
-            jitter=config.route.jitter,
-            dropout=lora.dropout or 0.0,
-            loss=self.loss,
-        )
+
+        def install() -> BlockComposed:
+            return install_blocks(
+                model,
+                inside,
+                plain,
+                RoutingContext(),
+                lambda name, linear: self.provider(name, linear, seed),
+                config.route.sparsifier(),
+                jitter=config.route.jitter,
+                dropout=lora.dropout or 0.0,
+                loss=self.loss,
+            )
+
+        return starting_as_base(model, self.name, install)
 
 
 class BlockBalance(AuxiliaryLoss):

@@ -110,6 +110,7 @@ class RoutedGroup(InputGroup):
 
     def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
+        x = self.sites[0].sequences(x)
         if self._router is not None and self._in_place:
             return self._together(x, self._router)
         h = F.linear(x, self._A[: self._n_factors]).view(*x.shape[:-1], *self._shape)
@@ -157,7 +158,8 @@ class TrainedSite:
         h = F.linear(F.dropout(x, self.site.dropout, self.site.training), A)
         if self.source is None:
             return added(y, h.flatten(0, -2), B.t())
-        h = h.unflatten(-1, (1, len(active), -1))
+        x = self.site.sequences(x)
+        h = h.view(*x.shape[:-1], 1, len(active), -1)
         w = self.source.weights(x, h).to(h.dtype)
         if len(active) < n_experts:
             w = w[..., active]
