@@ -16,5 +16,6 @@ class DsMoeDenseConfig(ExpertsConfig, DsMoeConfig):
 class DsMoeDense(JointMethod, DsMoe):
     """`ds-moe` with experts that are trained from scratch under its loss."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = DsMoeDenseConfig
     config: DsMoeDenseConfig

@@ -85,6 +85,14 @@ class ExpertsConfig(JointConfig):
     """Of methods that train several experts from scratch."""
 
     n_experts: PositiveInt | None = Field(default=None, description="Number of experts; null: as many as the pool has.")
+    dropout_masks: Literal["expert", "site"] = Field(
+        default="expert", description="Dropout masks of every expert's own, as released, or one for all of a site."
+    )
+
+    @property
+    def masks_each(self) -> bool:
+        """Whether every expert has a dropout mask of its own."""
+        return self.dropout_masks == "expert"
 
     def within(self, comparison: Comparison) -> Self:
         """See `JointConfig.within`."""
@@ -165,7 +173,8 @@ class JointMethod(RoutedMethod):
         dropout = self.config.lora.dropout or 0.0
 
         def install() -> RoutedComposed:
-            return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout)
+            each = getattr(self.config, "masks_each", False)
+            return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout, masks_each=each)
 
         return starting_as_base(model, self.name, install)
 

@@ -131,6 +131,7 @@ class BlockMethod(JointMethod):
                 config.route.sparsifier(),
                 jitter=config.route.jitter,
                 dropout=lora.dropout or 0.0,
+                masks_each=config.masks_each,
                 loss=self.loss,
             )
 
@@ -163,6 +164,7 @@ class BlockBalance(AuxiliaryLoss):
 class MixLora(BlockMethod):
     """Top-2 routing of feed-forward LoRA experts with a balance loss per layer."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = MixLoraConfig
     config: MixLoraConfig
 

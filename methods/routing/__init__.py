@@ -46,6 +46,7 @@ __all__ = [
     "MethodConfig",
     "Provider",
     "RandomRouter",
+    "Record",
     "RouteConfig",
     "RoutedComposed",
     "RoutedLinear",

@@ -52,7 +52,7 @@ from methods.routing.providers import (
     wide_linear,
     wide_parameter,
 )
-from methods.routing.router import HardRouting, Router, WeightSource
+from methods.routing.router import HardRouting, Record, Router, WeightSource
 from methods.routing.sides import reads_encoder
 from methods.routing.sparsify import DENSE, Sparsifier
 from methods.routing.statistics import RoutingBatch, expand_at

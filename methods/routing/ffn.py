@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.base import SiteFactors, Unsupported
-from methods.routing.factors import TrainableFactors
+from methods.routing.factors import TrainableFactors, shrunk
 from methods.routing.probe import evaluating, summing_to_one
 from methods.routing.providers import Provider
 from methods.routing.router import Router
@@ -119,6 +119,7 @@ class RoutedBlock(nn.Module):
         router: Router,
         *,
         dropout: float = 0.0,
+        masks_each: bool = False,
     ) -> None:
         """Args:
         name: module path of the block.
@@ -126,7 +127,9 @@ class RoutedBlock(nn.Module):
         experts: factors of all experts by part (see `Form`).
         provider: the block's router, registered here so that its parameters belong to the model.
         router: gives the weights.
-        dropout: on the input of each A in training, one mask for all experts.
+        dropout: on the input of each A in training.
+        masks_each: whether every expert has a mask of its own on the block's input, instead of one for all. On the
+            input of the last projection each has its own in any case, since these inputs differ.
         """
         super().__init__()
         self.name = name
@@ -138,6 +141,7 @@ class RoutedBlock(nn.Module):
         self.side: Any = None
         self.provider = provider
         self.dropout = dropout
+        self.masks_each = masks_each
         self.parts = nn.ModuleDict(
             {part: TrainableFactors(experts[part], getattr(base, part).weight) for part in form.parts}
         )
@@ -203,7 +207,12 @@ class RoutedBlock(nn.Module):
     def _update(self, part: str, x: Tensor, chosen: Tensor) -> Tensor:
         """`s B_n A_n x` of the expert n at each place, `[b, t, k, ff]`."""
         A, B = self._stacked(part, x.dtype)
-        h = F.linear(self._dropped(x), A).unflatten(-1, (self.n_experts, -1)).unsqueeze(-3)
+        dropout = self.dropout if self.training else 0.0
+        h = (
+            shrunk(x, A, self.n_experts, dropout, each=self.masks_each)
+            .unflatten(-1, (self.n_experts, -1))
+            .unsqueeze(-3)
+        )
         return F.linear((h * chosen).flatten(-2), B)
 
     def _stacked(self, part: str, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
