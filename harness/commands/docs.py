@@ -48,11 +48,12 @@ def methods_page() -> str:
     ]
     for track, title in _TRACKS.items():
         own = [card for card in cards if card.track == track]
-        rows = [(_link(card.name), card.summary) for card in own]
+        rows = [(_link(card.name) + (f" ({card.label})" if card.label else ""), card.summary) for card in own]
         parts += [f"**{title}**", _table(("method", "what it is"), rows)]
     for card in cards:
         name, _, body = card.body().partition("\n")
         facts = [f"*{card.summary}*", f"{card.track.capitalize()} track. {card.sentence()}"]
+        facts += [f"Rows of it read **{card.label}**. {card.note}"] if card.label else []
         source = [f"Source: {card.paper}."] if card.paper else []
         parts += [f"#{name}", *facts, *source, _deeper(body)]
     return _joined(parts)
