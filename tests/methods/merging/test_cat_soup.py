@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.agreements import agreed
 from methods.base import Expert, TrainingPhase
 from methods.cat_soup import Soup
 from methods.experts import load_expert, save_expert
@@ -41,6 +42,7 @@ def test_it_starts_as_uniform(logits: Callable[..., Tensor]) -> None:
 
 def test_released_scalars_pass_a_softmax() -> None:
     """The update of a site is `sum_n softmax(alpha)_n s_n B_n A_n`, trained and folded; alpha is drawn from N(0, 1)."""
+    agreement = agreed("cat-soup", "LoRA-Soups", "softmax=true,init=normal")
     composed = install(softmax=True, init="normal")
     experts = tiny_experts(tiny_llama(dtype=torch.float64), "abcd")
     drawn = torch.cat([alpha.detach() for alpha in composed.groups()["scalars"].values()])
@@ -59,10 +61,10 @@ def test_released_scalars_pass_a_softmax() -> None:
         with torch.no_grad():
             folded = layer(x)[0].T - layer.weight  # type: ignore[operator]
         for found in (trained, folded, merged.sites[path].B @ merged.sites[path].A):
-            assert (found - expected).abs().max() < 1e-12
+            assert (found - expected).abs().max() < agreement.output
         goal = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         ours, theirs = (torch.autograd.grad((value * goal).sum(), alpha)[0] for value in (trained, expected))
-        assert (ours - theirs).abs().max() < 1e-12
+        assert (ours - theirs).abs().max() < agreement.gradient
 
 
 @pytest.mark.parametrize("softmax", [False, True])
