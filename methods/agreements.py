@@ -19,6 +19,7 @@ class Agreement(BaseModel):
     Attributes:
         method: name of the method.
         setting: the variant that was compared, as in its name; empty for the defaults.
+        about: what of the method was compared; empty for what its card describes first.
         peer: package or repository.
         version: of the package, or the repository's commit.
         how: whether the peer's code was run, or its arithmetic restated in the test.
@@ -30,6 +31,7 @@ class Agreement(BaseModel):
 
     method: str
     setting: str = ""
+    about: str = ""
     peer: str
     version: str
     how: Literal["run", "restated"]
@@ -75,7 +77,8 @@ def table(names: list[str]) -> list[tuple[str, ...]]:
         own = [one for one in found.peers if one.method == name]
         for one in own:
             variant = f"`{one.method}[{one.setting}]`" if one.setting else f"`{one.method}`"
-            peer = f"{one.peer} {one.version}" + ("" if one.how == "run" else ", restated")
+            parts = (f"{one.peer} {one.version}", one.about, "" if one.how == "run" else "restated")
+            peer = ", ".join(filter(None, parts))
             rows.append((variant, peer, *(_bound(value) for value in (one.output, one.loss, one.gradient))))
         if not own:
             rows.append((f"`{name}`", f"none: {found.alone[name]}", "", "", ""))

@@ -37,8 +37,8 @@ def docs_command(output: Path, check: bool) -> None:
 
 _AGREE_COLUMNS = ("method", "peer", "output", "loss", "gradient")
 _AGREES = (
-    "Other implementations on equal weights, and bounds of the largest differences, which tests assert (of logits or of "
-    "a merge's update; of the loss; of the gradient). `restated`: the peer cannot be installed, and the test writes the "
+    "Other implementations on equal weights, and bounds of the largest differences, which tests assert (of logits or "
+    "of an update; of the loss; of the gradient). `restated`: the peer cannot be installed, and the test writes the "
     "arithmetic of its sources out. Made from `methods/agreements.yaml`."
 )
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import registry
+from methods.agreements import agreed
 from methods.base import Expert, SiteFactors, Unsupported
 from methods.routing.blocks import install_blocks
 from methods.routing.build import install_static
@@ -161,6 +162,45 @@ def test_experts_on_every_form_are_whole_blocks(kind: str, model_of: Callable[[s
     with torch.no_grad():
         mixed = model.get_submodule(path)(x)
     assert (mixed - sum(outputs) / 2).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize(("kind", "function"), [("phi", "gelu_new"), ("phi3", "silu")])
+@pytest.mark.parametrize("k", [1, 3])
+def test_agrees_with_the_authors_blocks(kind: str, function: str, k: int, model_of: Callable[[str], Any]) -> None:
+    """The released package's forms for Phi and Phi-3 on equal weights give the same output and gradient."""
+    config_module, layer, linear = (
+        pytest.importorskip(f"mixlora.{name}") for name in ("config", "model", "lora_linear")
+    )
+    model = model_of(kind).float()
+    path, base = next(iter(feedforward_blocks(model).items()))
+    form = form_of(base)
+    assert form is not None
+    experts = tiny_experts(model, NAMES, targets=form.parts)
+    settings = {"base_model_name_or_path": "", "task_type": "CAUSAL_LM", "peft_type": "MIXLORA", "act_fn": function}
+    settings |= {"r": 4, "lora_alpha": 8, "lora_dropout": 0.05, "target_modules": list(form.parts)}
+    settings |= {"routing_strategy": "mixlora", "num_experts": len(NAMES), "top_k": k}
+    config = config_module.MixLoraConfig.from_config(settings)
+    config.model_type_, config.dtype_ = kind, torch.float32
+    theirs = layer.MixLoraSparseMoe(base, config)
+    for part in form.parts:
+        for n, expert in enumerate(experts):
+            f = expert.sites[f"{path}.{part}"]
+            adapter = linear.LoraLinear(getattr(base, part), config, (f.A, f.B)).eval()
+            theirs.experts_[f"experts.{n}.{part}"] = adapter
+
+    def provider(name: str, like: nn.Linear) -> LinearRouter:
+        router = RouterConfig(init_std=0.5)
+        return LinearRouter(len(NAMES), like.in_features, router, name=name, seed=0, like=like.weight)
+
+    ours = install_blocks(model, experts, None, RoutingContext(), provider, Sparsifier(k, k))
+    theirs.gate_ = ours.blocks[0].provider.weight.detach()
+    draw, agreement = torch.Generator().manual_seed(1), agreed("mixlora", "mixlora")
+    x, goal = torch.randn(3, 7, 32, generator=draw, requires_grad=True), torch.randn(3, 7, 32, generator=draw)
+    expected, found = theirs.forward(x.clone()), ours.blocks[0](x)
+    assert (found - expected).abs().max() < agreement.output
+    assert (expected - base(x)).abs().max() > 0.05
+    gradients = [torch.autograd.grad((output * goal).sum(), x)[0] for output in (found, expected)]
+    assert (gradients[0] - gradients[1]).abs().max() < agreement.gradient
 
 
 def test_layers_of_a_whole_decoder_layer_are_no_block(model_of: Callable[[str], Any]) -> None:
