@@ -75,7 +75,7 @@ class RoutedComposed(Composed):
             site.side = self.context.side(site.name)
         try:
             with self.bypassed():
-                require_visits(self.model, self._routed.keys() - constant)
+                require_visits(self.model, [name for name in self._routed if name not in constant])
         except BaseException:
             self._injection.undo()
             raise

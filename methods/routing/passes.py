@@ -56,6 +56,7 @@ class PassHook:
 
     def _expect(self, _module: nn.Module, _args: tuple[Any, ...]) -> None:
         self.context.entered = False
+        self._depth = 0  # an interrupted pass has not left its stacks
 
     def _enter(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._depth += 1

@@ -145,6 +145,8 @@ def require_visits(model: nn.Module, sites: Iterable[str]) -> None:
         return lambda _module, args: widths.__setitem__(path, args[0].shape[:-1].numel())
 
     sites = list(sites)
+    if not sites:
+        return
     handles = [model.get_submodule(path).register_forward_pre_hook(note(path)) for path in sites]
     try:
         logits = text_logits(model)

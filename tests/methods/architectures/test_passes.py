@@ -183,6 +183,28 @@ def test_a_pass_that_no_hook_sees_is_an_error(monkeypatch: pytest.MonkeyPatch) -
     assert composed.context.entered
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_pass_leaves_the_next_one_alone(error: type[BaseException], model_of: Callable[[str], Any]) -> None:
+    """Also in a model of several stacks, of which the outermost that was entered counts."""
+    model = model_of("gemma3")
+    composed = registry.create("mixer").install(model, tiny_experts(model, targets=("q_proj",)), seed=0)
+    layer = model.model.language_model.layers[1]
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    handle = layer.register_forward_pre_hook(fail)
+    with torch.no_grad(), pytest.raises(error):
+        model(input_ids=ids_of())
+    handle.remove()
+    mask = torch.ones(4, 8, dtype=torch.long)
+    mask[0, 3:] = 0
+    with torch.no_grad():
+        model(input_ids=ids_of(), attention_mask=mask)
+    assert composed.context.token_mask is not None
+    assert torch.equal(composed.context.token_mask, mask.bool())
+
+
 @pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
 @pytest.mark.parametrize("kind", ["llama", "t5"])
 def test_reentrant_checkpointing_is_refused(kind: str) -> None:
