@@ -23,6 +23,7 @@ from methods.routing import (
     Track,
     TrainingPhase,
     Unsupported,
+    computes_its_form,
     feedforward_blocks,
     form_of,
     install_routed,
@@ -184,12 +185,19 @@ def block_parts(model_config: Any) -> tuple[str, ...]:
     return _architecture(ConfigKey.of(model_config)).block_parts
 
 
+def misformed_blocks(model_config: Any) -> str | None:
+    """Class of a model's feed-forward blocks that do not compute what blocks of their parts do; None without any."""
+    return _architecture(ConfigKey.of(model_config)).misformed
+
+
 @dataclass(frozen=True)
 class _Architecture:
-    """What a model is made of: names of its linear layers, and of those in feed-forward blocks."""
+    """What a model is made of: names of its linear layers, of those in feed-forward blocks, and of the
+    class of blocks that compute something else than their parts' names say."""
 
     projections: frozenset[str]
     block_parts: tuple[str, ...]
+    misformed: str | None
 
 
 @lru_cache(maxsize=8)
@@ -197,7 +205,8 @@ def _architecture(key: ConfigKey) -> _Architecture:
     with torch.device("meta"):
         model = model_of(key.config)
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return _Architecture(frozenset(leaves), parts_of(model))
+    wrong = [block for block in feedforward_blocks(model).values() if computes_its_form(block) is False]
+    return _Architecture(frozenset(leaves), parts_of(model), type(wrong[0]).__name__ if wrong else None)
 
 
 def parts_of(model: nn.Module) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.joint import ExpertsConfig, JointMethod, block_parts, parts_of
+from methods.joint import ExpertsConfig, JointMethod, block_parts, misformed_blocks, parts_of
 from methods.routing import (
     BLOCK_PARTS,
     FORMS,
@@ -108,6 +108,12 @@ class BlockMethod(JointMethod):
             raise Unsupported(
                 f"{self.name} puts its experts into feed-forward blocks with {forms}, and models of type "
                 f"{model_config.model_type} have none: choose another base model, or leave the method out."
+            )
+        if wrong := misformed_blocks(model_config):
+            raise Unsupported(
+                f"The feed-forward blocks of models of type {model_config.model_type} ({wrong}) have "
+                f"{', '.join(block_parts(model_config))} but do not compute what blocks of these parts do: choose "
+                f"another base model, or leave {self.name} out."
             )
         if double := [target for target in self.targets() if target in BLOCK_PARTS]:
             raise Unsupported(f"The experts of {self.name} are on {double[0]} already: leave it out of lora.targets.")

@@ -70,6 +70,7 @@ __all__ = [
     "WeightSource",
     "added",
     "check_architecture",
+    "computes_its_form",
     "expand_at",
     "feedforward_blocks",
     "form_of",

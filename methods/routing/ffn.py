@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from methods.routing.tokens import in_sequences, in_towers, towers
 from methods.seeding import generator
 
 PARTS = ("gate_proj", "up_proj", "down_proj")
+_NARROW = 4
 _ACTIVATIONS = ("act_fn", "activation_fn", "act")
 
 
@@ -70,6 +72,34 @@ def feedforward_blocks(model: nn.Module) -> dict[str, nn.Module]:
         for path, module in model.named_modules()
         if form_of(module) is not None and not in_towers(path, outside)
     }
+
+
+def computes_its_form(module: nn.Module) -> bool | None:
+    """Whether a narrow copy of a block with random weights computes what its form says; None if none can be tried.
+
+    It needs no weights, so that a base model can be refused before it is loaded; `check_form` looks at the block.
+    """
+    form, small = form_of(module), copy.deepcopy(module)
+    assert form is not None
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for part in form.parts:
+            linear: Any = getattr(module, part)
+            into, out = (linear.in_features, _NARROW) if part == form.outer else (_NARROW, linear.out_features)
+            setattr(small, part, nn.Linear(into, out, bias=linear.bias is not None, device="cpu"))
+        for inner in small.modules():
+            kept: Any
+            for kept in (inner._parameters, inner._buffers):
+                for name, tensor in kept.items():
+                    if tensor is not None and tensor.is_meta:
+                        kept[name] = nn.Parameter(torch.rand(tensor.shape, device="cpu") + 0.5, requires_grad=False)
+        x = torch.randn(2, 3, _NARROW, device="cpu")
+        try:
+            found = small.eval()(x)
+        except Exception:  # whatever a copy of another width cannot do
+            return None
+        outer: nn.Module = getattr(small, form.outer)
+        return torch.equal(found, outer(form.combine(small, [getattr(small, part)(x) for part in form.inner])))
 
 
 def check_form(path: str, base: Any, block: RoutedBlock) -> None:

@@ -63,6 +63,10 @@ def test_blocks_that_compute_something_else_are_refused(kind: str, name: str, mo
     """Gemma 3n cuts small activations off, BitNet has a norm before the last projection."""
     model = model_of(kind)
     method, base = resolved(name, kind), logits(model)
+    with pytest.raises(
+        Unsupported, match=rf"blocks of models of type {kind} .* but do not compute what blocks of these"
+    ):
+        method.check(model.config, NAMES)
     flags = [parameter.requires_grad for parameter in model.parameters()]
     with pytest.raises(Unsupported, match=r"block model\.layers\.0\.mlp .* but does not compute"):
         method.install(model, [], seed=0)
