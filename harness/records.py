@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.backlog import costs
+from methods import registry
 from results.schema import (
     Cost,
     DataProvenance,
@@ -113,11 +114,13 @@ def failed_record(facts: Facts, cell: Cell, error: str, status: str) -> Record:
 
 
 def _record(facts: Facts, cell: Cell) -> Record:
-    bound = cell.task.bound
+    bound, card = cell.task.bound, registry.card(cell.spec.method_name)
     return Record(
         cell=cell.key,
         spec=cell.spec,
         status="done",
+        label=card.label,
+        about=card.note,
         track=cell.method.track,  # type: ignore[arg-type]
         uses_task_identity=cell.method.method.uses_task_identity,
         arguments=list(facts.arguments),

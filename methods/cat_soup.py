@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -26,6 +26,7 @@ from methods.routing import (
     SiteFactors,
     TrainingPhase,
     check_architecture,
+    generator,
     input_groups,
     stacked_A,
     stacked_B,
@@ -36,15 +37,30 @@ from methods.routing import (
 class CatSoupConfig(MethodConfig):
     """Configuration of `cat-soup`."""
 
+    softmax: bool = Field(
+        default=False, description="Weights are a softmax over the experts of a site, as released, instead of free."
+    )
+    init: Literal["mean", "normal"] = Field(
+        default="mean", description="Scalars that start at weights 1/N, or random normal ones, as released."
+    )
     lr: float | None = Field(default=1e-2, gt=0, description="Learning rate; null takes the comparison's.")
 
 
 class SoupScalars(nn.Module):
-    """The N weights of one site."""
+    """The N scalars of one site, and the weights that they give."""
 
-    def __init__(self, n_experts: int, like: Tensor) -> None:
+    def __init__(self, n_experts: int, config: CatSoupConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()
-        self.alpha = wide_parameter(torch.full((n_experts,), 1 / n_experts), like)
+        self.softmax = config.softmax
+        if config.init == "normal":
+            start = torch.randn(n_experts, generator=generator("cat-soup", name, seed))
+        else:
+            start = torch.zeros(n_experts) if config.softmax else torch.full((n_experts,), 1 / n_experts)
+        self.alpha = wide_parameter(start, like)
+
+    def weights(self) -> Tensor:
+        """One weight per expert, `[N]`."""
+        return self.alpha.softmax(-1) if self.softmax else self.alpha
 
 
 class SoupGroup(InputGroup):
@@ -66,7 +82,7 @@ class SoupGroup(InputGroup):
             self._B = self._folded
             return h.chunk(len(self.sites), -1)
         self._B = self._plain
-        alpha = torch.stack([part.alpha for part in self._scalars]).to(h.dtype)
+        alpha = torch.stack([part.weights() for part in self._scalars]).to(h.dtype)
         return (h * alpha.repeat_interleave(self.rank, 1).flatten()).chunk(len(self.sites), -1)
 
     def _fold(self) -> None:
@@ -74,7 +90,7 @@ class SoupGroup(InputGroup):
         if version != self._version:
             self._version = version
             self._folded = [
-                stacked_B(site.factors, self.rank, site.weight, part.alpha.tolist())
+                stacked_B(site.factors, self.rank, site.weight, part.weights().tolist())
                 for site, part in zip(self.sites, self._scalars, strict=True)
             ]
 
@@ -84,26 +100,26 @@ class Soup(RoutedComposed):
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """See `Composed.groups`."""
-        return {"scalars": {f"scalars.{name}": self._alpha(name) for name in self.sites}}
+        return {"scalars": {f"scalars.{name}": self._scalars(name).alpha for name in self.sites}}
 
     def merged(self, name: str) -> Expert:
         """The soup as one ordinary LoRA expert of concatenated rank, exact."""
         sites = {}
         for path, site in self._routed.items():
-            alpha = self._alpha(path).tolist()
+            alpha = self._scalars(path).weights().tolist()
             here = [(f, weight) for f, weight in zip(site.factors, alpha, strict=True) if f is not None]
             A, B = concatenated([balanced(f, site.weight) for f, _ in here], [weight for _, weight in here])
             sites[path] = SiteFactors(A, B, 1.0)
         return Expert(name, sites)
 
-    def _alpha(self, path: str) -> nn.Parameter:
+    def _scalars(self, path: str) -> SoupScalars:
         scalars = self._routed[path].provider
         assert isinstance(scalars, SoupScalars)
-        return scalars.alpha
+        return scalars
 
 
 class CatSoup(Method):
-    """`sum_n alpha_n s_n B_n A_n` with free scalars alpha per site, trained on the routing data."""
+    """`sum_n alpha_n s_n B_n A_n` with scalars alpha per site, trained on the routing data."""
 
     Config: ClassVar[type[MethodConfig]] = CatSoupConfig
     config: CatSoupConfig
@@ -127,7 +143,7 @@ class CatSoup(Method):
         for name in pool_sites(experts, model):
             base = model.get_submodule(name)
             assert isinstance(base, nn.Linear)
-            scalars[name] = SoupScalars(len(experts), base.weight)
+            scalars[name] = SoupScalars(len(experts), self.config, name=name, seed=seed, like=base.weight)
             factors = [expert.sites.get(name) for expert in experts]
             sites[name] = RoutedLinear(name, base, factors, provider=scalars[name])
         groups = [

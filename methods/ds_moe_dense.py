@@ -17,6 +17,7 @@ class DsMoeDenseConfig(ExpertsConfig, DsMoeConfig):
 class DsMoeDense(JointMethod, DsMoe):
     """`ds-moe` with experts that are trained from scratch under its loss."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = DsMoeDenseConfig
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 3e-4, "router.lr": 3e-4}
     config: DsMoeDenseConfig

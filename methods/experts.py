@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from methods.adapters import AdapterError, adapter_digest, read_config, weight_file
 from methods.base import Expert, SiteFactors
+from methods.routing.tokens import in_towers, towers
 from methods.seeding import generator
 from results.ground.errors import NotFinite
 from results.ground.files import make_folder
@@ -134,13 +135,16 @@ def new_expert(name: str, model: nn.Module, targets: Sequence[str], *, r: int, l
 def linear_sites(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linear]:
     """Linear layers whose module path ends in one of the targets, in the model's order.
 
+    Those of towers that text does not pass (of a vision model inside) are left out: they would never be trained.
+
     Raises:
         AdapterError: a target that no linear layer has.
     """
+    outside = towers(model)
     found = {
         path: module
         for path, module in model.named_modules()
-        if isinstance(module, nn.Linear) and _leaf(path, targets) is not None
+        if isinstance(module, nn.Linear) and _leaf(path, targets) is not None and not in_towers(path, outside)
     }
     missing = set(targets) - {_leaf(path, targets) for path in found}
     if missing:

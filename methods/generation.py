@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Composed
+from methods.routing.tokens import token_stacks
 
 
 def mark_prompts(model: Any, composed: Composed) -> None:
@@ -44,8 +45,12 @@ def _marked(model: Any, composed: Composed) -> Iterator[None]:
         yield
         return
 
+    def unhook() -> None:
+        for handle in handles:
+            handle.remove()
+
     def first_pass(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        handle.remove()
+        unhook()
         ids = kwargs.get("input_ids", args[0] if args else None)
         tokens: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
@@ -54,9 +59,11 @@ def _marked(model: Any, composed: Composed) -> Iterator[None]:
         context.prompt_mask = mask[:, -tokens.shape[1] :].bool()
 
     # Before the method's own hooks, which look at what it sets.
-    handle = getattr(model, "base_model", model).register_forward_pre_hook(first_pass, with_kwargs=True, prepend=True)
+    handles = [
+        stack.register_forward_pre_hook(first_pass, with_kwargs=True, prepend=True) for stack in token_stacks(model)
+    ]
     try:
         yield
     finally:
-        handle.remove()
+        unhook()
         context.prompt_mask = before

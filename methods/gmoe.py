@@ -16,6 +16,7 @@ from methods.routing import (
     LinearRoutingConfig,
     LossTerm,
     MethodConfig,
+    Record,
     RoutingBatch,
     StatisticsConfig,
     TermConfig,
@@ -100,8 +101,13 @@ class GmoeLosses(AuxiliaryLoss):
 
 
 class ReleasedGmoeLosses(GmoeLosses):
-    """As the authors' code has them: sum t |log(t/q)| in place of KL, padding counted, loads counted since the first
-    step of training (so that their gradient falls like 1/steps), and unbounded rates and widths."""
+    """As the authors' code has them: sum t |log(t/q)| in place of KL, and padding counted.
+
+    A load is the probability that kept experts have before it is renormalised, counted since the first step of
+    training (so that its gradient falls like 1/steps). The normal shapes of all layers are divided by their sum over
+    all layers together, so that those of G routers are G times too small; they are taken at 0..N-1. Widths are
+    unbounded; rates are clamped where they are used.
+    """
 
     def __init__(self, n_routers: int, n_experts: int, config: GmoeLossConfig, like: Tensor) -> None:
         super().__init__(n_routers, n_experts, config, like)
@@ -110,15 +116,23 @@ class ReleasedGmoeLosses(GmoeLosses):
     def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
         """See `AuxiliaryLoss.terms`."""
         whole = RoutingBatch(batch.records, None)
-        count = whole.fbar(self.f_mode) * whole.tokens
+        count = whole.mean(kept_mass) * whole.tokens
         load = (self._counted + count) / (self._counted + count).sum(-1, keepdim=True)
         self._counted += count.detach()
-        poisson = self.distinction(whole, absolute_divergence)
-        normal = absolute_divergence(losses.normal_shape(self.width, self.n_experts), load.clamp(min=1e-6).log())
+        rates = self._by_record(losses.poisson_shape(self.rate.clamp(1, 2), self.n_experts), whole)
+        poisson = whole.mean(lambda record: absolute_divergence(next(rates), record.logits.softmax(-1), 1e-16))
+        normal = absolute_divergence(self.normal_shapes(), load, 1e-8)
         return {
             "poisson": self.term(poisson, self.config.poisson.coef),
             "normal": self.term(normal, self.config.normal.coef),
         }
+
+    def normal_shapes(self) -> Tensor:
+        """Normal densities at 0..N-1, `[G, N]`, falling, which sum to one over routers and experts together."""
+        width = self.width.unsqueeze(-1)
+        at = torch.arange(self.n_experts, dtype=width.dtype, device=width.device)
+        density = (-(at - self.n_experts / 2).square() / (2 * width.square())).exp() / width.abs()
+        return (density / density.sum()).sort(-1, descending=True).values
 
     def state(self) -> dict[str, Tensor]:
         """See `AuxiliaryLoss.state`."""
@@ -130,9 +144,14 @@ class ReleasedGmoeLosses(GmoeLosses):
         self._counted.copy_(state["statistics.counted"])
 
 
-def absolute_divergence(shape: Tensor, log_q: Tensor) -> Tensor:
-    """sum t |log(t/q)| with q sorted to fall: its gradient does not vanish towards its minimum."""
-    return (shape * (shape.log() - log_q.sort(-1, descending=True).values).abs()).sum(-1)
+def kept_mass(record: Record) -> Tensor:
+    """Probabilities of the experts that a token keeps, as they are before they are renormalised; `[b, t, K, N]`."""
+    return torch.where(record.w > 0, record.logits.softmax(-1), 0.0)
+
+
+def absolute_divergence(shape: Tensor, q: Tensor, eps: float) -> Tensor:
+    """sum t |log(t/(q + eps))| with q sorted to fall: its gradient does not vanish towards its minimum."""
+    return (shape * (shape / (q.sort(-1, descending=True).values + eps)).log().abs()).sum(-1)
 
 
 def gmoe_losses(config: GmoeLossConfig, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
@@ -148,6 +167,7 @@ def with_loss_rate(phase: TrainingPhase, lr: float | None) -> TrainingPhase:
 class Gmoe(LinearlyRouted):
     """LoRA-Mixer's layer with GMoE's Poisson and normal losses."""
 
+    version: ClassVar[int] = 2  # 1 counted renormalised weights under loss.released
     Config: ClassVar[type[MethodConfig]] = GmoeConfig
     source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 2e-4}
     config: GmoeConfig

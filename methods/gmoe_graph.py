@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from methods.gmoe import GmoeLossConfig, GmoeLosses, gmoe_losses, with_loss_rate
 from methods.mixlora import BlockConfig, BlockMethod
@@ -22,6 +23,12 @@ class GraphConfig(MethodConfig):
     density: float = Field(default=0.1, ge=0, le=1, description="Share of the pairs of experts that are linked.")
     self_loop: float = Field(
         default=2.0, gt=0, description="Weight of a node's link to itself; at 1 linked experts can tie for every token."
+    )
+    projections: Literal["silu", "linear"] = Field(
+        default="silu", description="What follows the projections of token and features: SiLU, as released, or nothing."
+    )
+    convolutions: Literal["relu", "silu"] = Field(
+        default="relu", description="What follows a graph convolution: the paper's ReLU, or SiLU, as released."
     )
     gain: float = Field(default=1.0, gt=0, description="Gain of the Xavier-uniform initial weights.")
     lr: float | None = Field(default=None, gt=0, description="Learning rate; null takes that of the experts.")
@@ -38,8 +45,8 @@ class GmoeGraphConfig(BlockConfig):
 class GraphRouter(Provider):
     """Logits `u . h_i` of the experts' nodes after graph convolutions over the token's node and theirs.
 
-    The token's node is P x, expert i's is Q X_i with constant random features X_i. The token is linked to every expert,
-    and the experts whose features are most alike to each other, up to the density. One layer is
+    The token's node is SiLU(P x), expert i's is SiLU(Q X_i) with constant random features X_i. The token is linked to
+    every expert, and the experts whose features are most alike to each other, up to the density. One layer is
 
         H' = ReLU(D^-1/2 (A + c I) D^-1/2 H Theta).
 
@@ -52,6 +59,8 @@ class GraphRouter(Provider):
     def __init__(self, n_experts: int, d_in: int, config: GraphConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()
         g = config.width
+        self._project = F.silu if config.projections == "silu" else nn.Identity()
+        self._convolve = F.silu if config.convolutions == "silu" else F.relu
 
         def matrix(part: str, rows: int, columns: int) -> nn.Parameter:
             bound = config.gain * (6 / (rows + columns)) ** 0.5
@@ -71,11 +80,11 @@ class GraphRouter(Provider):
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:
         """See `Provider.forward`; `h` is not looked at."""
-        token = wide_linear(x, self.token).unsqueeze(-2)
-        experts = wide_linear(self.features, self.expert)
+        token = self._project(wide_linear(x, self.token)).unsqueeze(-2)
+        experts = self._project(wide_linear(self.features, self.expert))
         nodes = torch.cat([token, experts.expand(*token.shape[:-2], *experts.shape)], -2)
         for theta in self.layers:
-            nodes = (self.links @ wide_linear(nodes, theta)).relu()
+            nodes = self._convolve(self.links @ wide_linear(nodes, theta))
         return wide_linear(nodes[..., 1:, :], self.score).squeeze(-1)
 
 
@@ -101,6 +110,7 @@ def propagation(features: Tensor, density: float, self_loop: float) -> Tensor:
 class GmoeGraph(BlockMethod):
     """MixLoRA's places and forward, a graph router per block, Poisson and normal losses."""
 
+    version: ClassVar[int] = 2  # 1 had linear projections, and one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = GmoeGraphConfig
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: GmoeGraphConfig

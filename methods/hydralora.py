@@ -24,6 +24,7 @@ from methods.routing import (
     RoutingContext,
     SiteFactors,
     added,
+    starting_as_base,
 )
 
 
@@ -67,12 +68,20 @@ class HydraLinear(RoutedLinear):
     """
 
     def __init__(
-        self, name: str, base: nn.Linear, factors: SiteFactors, n_experts: int, router: Router, dropout: float
+        self,
+        name: str,
+        base: nn.Linear,
+        factors: SiteFactors,
+        n_experts: int,
+        router: Router,
+        dropout: float,
+        masks_each: bool,
     ) -> None:
         super().__init__(name, base, [factors], dropout=dropout)
         self.factors = ()  # only their shape was needed
         self.shared = SharedFactors(factors, n_experts, base.weight)
         self.n_experts = n_experts
+        self.masks_each = masks_each
         # Inside a tuple: the provider is registered, the router is no module.
         self._router = (router,)
         (self.provider,) = router.providers
@@ -80,9 +89,13 @@ class HydraLinear(RoutedLinear):
 
     def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
         """See `linear.Updates`."""
-        h = F.linear(F.dropout(x, self.dropout, self.training), self.shared.A.to(x.dtype))
+        x = self.sequences(x)
+        A, dropout = self.shared.A.to(x.dtype), self.dropout if self.training else 0.0
         w = self._router[0].weights(x, x.new_empty(*x.shape[:-1], 1, self.n_experts, 0)).squeeze(-2)
-        weighted = w.to(h.dtype).unsqueeze(-1) * h.unsqueeze(-2)
+        # With masks of their own, experts shrink inputs of their own by the shared A.
+        n = self.n_experts if self.masks_each and dropout else 1
+        h = torch.stack([F.linear(F.dropout(x, dropout), A) for _ in range(n)], -2)
+        weighted = w.to(h.dtype).unsqueeze(-1) * h
         return added(y, weighted.flatten(-2).flatten(0, -2), self.shared.stacked(x.dtype).t())
 
 
@@ -114,6 +127,7 @@ class HydraComposed(RoutedComposed):
 class HydraLora(JointMethod):
     """Dense softmax routing of N heads on a shared shrinking matrix."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = HydraConfig
     config: HydraConfig
 
@@ -128,5 +142,6 @@ class HydraLora(JointMethod):
             provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=base.weight)
             provider.settled(base.weight)
             routers.append(Router([path], [provider], DENSE, context.side(path)))
-            sites.append(HydraLinear(path, base, factors, len(names), routers[-1], config.lora.dropout or 0.0))
-        return HydraComposed(model, context, names, sites, (), routers)
+            dropout = config.lora.dropout or 0.0
+            sites.append(HydraLinear(path, base, factors, len(names), routers[-1], dropout, config.masks_each))
+        return starting_as_base(model, self.name, lambda: HydraComposed(model, context, names, sites, (), routers))

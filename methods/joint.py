@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -22,8 +23,11 @@ from methods.routing import (
     Track,
     TrainingPhase,
     Unsupported,
-    gated_blocks,
+    computes_its_form,
+    feedforward_blocks,
+    form_of,
     install_routed,
+    starting_as_base,
 )
 from results.ground.loading import ConfigKey, model_of
 
@@ -82,6 +86,14 @@ class ExpertsConfig(JointConfig):
     """Of methods that train several experts from scratch."""
 
     n_experts: PositiveInt | None = Field(default=None, description="Number of experts; null: as many as the pool has.")
+    dropout_masks: Literal["expert", "site"] = Field(
+        default="expert", description="Dropout masks of every expert's own, as released, or one for all of a site."
+    )
+
+    @property
+    def masks_each(self) -> bool:
+        """Whether every expert has a dropout mask of its own."""
+        return self.dropout_masks == "expert"
 
     def within(self, comparison: Comparison) -> Self:
         """See `JointConfig.within`."""
@@ -146,7 +158,8 @@ class JointMethod(RoutedMethod):
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, self.names(pool))
-        missing = set(self.targets()) - projections(model_config)
+        found = _architecture(ConfigKey.of(model_config))
+        missing = set(self.targets()) - found.projections
         if missing:
             raise Unsupported(
                 f"{self.name} needs linear layers named {', '.join(sorted(missing))}, which models of type "
@@ -159,25 +172,47 @@ class JointMethod(RoutedMethod):
         fresh = self.config.lora.fresh(model, self.names(), seed)
         routing = self.routing(context, self.names(), seed)
         dropout = self.config.lora.dropout or 0.0
-        return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout)
+
+        def install() -> RoutedComposed:
+            each = getattr(self.config, "masks_each", False)
+            return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout, masks_each=each)
+
+        return starting_as_base(model, self.name, install)
 
 
-def projections(model_config: Any) -> frozenset[str]:
-    """Last parts of the paths of a model's linear layers, from its configuration alone."""
-    return _architecture(ConfigKey.of(model_config))[0]
+def block_parts(model_config: Any) -> tuple[str, ...]:
+    """Names of the linear layers in a model's feed-forward blocks of known forms, from its configuration alone."""
+    return _architecture(ConfigKey.of(model_config)).block_parts
 
 
-def has_gated_blocks(model_config: Any) -> bool:
-    """Whether a model has feed-forward blocks `down(act(gate(x)) * up(x))`, from its configuration alone."""
-    return _architecture(ConfigKey.of(model_config))[1]
+def misformed_blocks(model_config: Any) -> str | None:
+    """Class of a model's feed-forward blocks that do not compute what blocks of their parts do; None without any."""
+    return _architecture(ConfigKey.of(model_config)).misformed
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """What a model is made of: names of its linear layers, of those in feed-forward blocks, and of the
+    class of blocks that compute something else than their parts' names say."""
+
+    projections: frozenset[str]
+    block_parts: tuple[str, ...]
+    misformed: str | None
 
 
 @lru_cache(maxsize=8)
-def _architecture(key: ConfigKey) -> tuple[frozenset[str], bool]:
+def _architecture(key: ConfigKey) -> _Architecture:
     with torch.device("meta"):
         model = model_of(key.config)
     leaves = {path.rpartition(".")[2] for path, module in model.named_modules() if isinstance(module, nn.Linear)}
-    return frozenset(leaves), bool(gated_blocks(model))
+    wrong = [block for block in feedforward_blocks(model).values() if computes_its_form(block) is False]
+    return _Architecture(frozenset(leaves), parts_of(model), type(wrong[0]).__name__ if wrong else None)
+
+
+def parts_of(model: nn.Module) -> tuple[str, ...]:
+    """Names of the linear layers in a model's feed-forward blocks of known forms."""
+    forms = [form for block in feedforward_blocks(model).values() if (form := form_of(block)) is not None]
+    return tuple(dict.fromkeys(part for form in forms for part in form.parts))
 
 
 def _or(value: T | None, default: T) -> T:

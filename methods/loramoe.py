@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -44,6 +45,7 @@ class LocalizedConfig(MethodConfig):
     over_routers: OverRouters = Field(
         default="sum", description="Mean or sum over routers, or the sum over layers of each layer's mean."
     )
+    released: bool = Field(default=False, description="As in the authors' code, instead of sequence by sequence.")
 
 
 class LoraMoeConfig(ExpertsConfig):
@@ -105,27 +107,48 @@ class LocalizedBalance(AuxiliaryLoss):
         Raises:
             RuntimeError: the context does not say whose sequences these are.
         """
-        if self.context.domain is None:
-            raise RuntimeError("localized balance needs the domain of each sequence: set context.domain.")
+        if self.localized.released:
+            return self.released(batch)
+        domains = self._domains()
         p = torch.cat([record.logits.softmax(-1) for record in batch.records], -2)
         mask = p.new_ones(p.shape[:2]) if batch.mask is None else batch.mask.to(p.dtype)
         tokens = mask.sum(1)
         mean = torch.einsum("bt,btgn->bgn", mask, p) / tokens.clamp(min=1)[:, None, None]
-        each = losses.squared_cv(self.importance(self.context.domain).to(mean).unsqueeze(1) * mean)
+        each = losses.squared_cv(self.importance(domains).to(mean).unsqueeze(1) * mean)
         value = (tokens / tokens.sum().clamp(min=1)) @ each
         return {"localized": self.term(value, self.localized.coef)}
 
+    def released(self, batch: RoutingBatch) -> dict[str, LossTerm]:
+        """As the authors' code has it: cv^2 over all sequences and experts of a micro-batch at once, of sums over all
+        tokens (padding too), with the unbiased variance; summed over the linear layers.
+
+        Raises:
+            RuntimeError: the context does not say whose sequences these are.
+        """
+        p = torch.cat([record.logits.softmax(-1) for record in batch.records], -2)
+        weighed = self.importance(self._domains()).to(p).unsqueeze(1) * p.sum(1)
+        loads = weighed.transpose(0, 1).flatten(1)
+        value = (loads.var(-1) / (loads.mean(-1).square() + 1e-10)).sum()
+        term = self.term(value, self.localized.coef)
+        return {"localized": replace(term, per_token=False)}
+
+    def _domains(self) -> Tensor:
+        if self.context.domain is None:
+            raise RuntimeError("localized balance needs the domain of each sequence: set context.domain.")
+        return self.context.domain
+
     def importance(self, domain: Tensor) -> Tensor:
-        """I `[b, N]` of sequences of the given domains `[b]`."""
+        """I `[b, N]` of sequences of the given domains `[b]`, in float64."""
         first = torch.isin(domain, torch.tensor(self.first, device=domain.device))
         half = torch.arange(self.n_experts, device=domain.device) < self.n_experts // 2
         match = first[:, None] == half
-        return torch.where(match, 1 + self.localized.delta, 1 - self.localized.delta)
+        return 1 + self.localized.delta * (2 * match.double() - 1)
 
 
 class LoraMoe(JointMethod):
     """Softmax over all experts on every linear layer of the feed-forward blocks."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = LoraMoeConfig
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: LoraMoeConfig

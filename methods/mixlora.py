@@ -8,9 +8,10 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from methods.joint import ExpertsConfig, JointMethod, has_gated_blocks
+from methods.joint import ExpertsConfig, JointMethod, block_parts, misformed_blocks, parts_of
 from methods.routing import (
-    PARTS,
+    BLOCK_PARTS,
+    FORMS,
     AuxiliaryLoss,
     BlockComposed,
     Comparison,
@@ -29,6 +30,7 @@ from methods.routing import (
     install_blocks,
     losses,
     refuse_over_routers,
+    starting_as_base,
 )
 
 
@@ -74,7 +76,7 @@ class BlockConfig(ExpertsConfig):
         filled = super().within(comparison)
         if self.lora.targets is not None:
             return filled
-        targets = tuple(target for target in comparison.targets if target not in PARTS)
+        targets = tuple(target for target in comparison.targets if target not in BLOCK_PARTS)
         return filled.model_copy(update={"lora": filled.lora.model_copy(update={"targets": targets})})
 
 
@@ -108,12 +110,19 @@ class BlockMethod(JointMethod):
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
-        if not has_gated_blocks(model_config):
+        if not block_parts(model_config):
+            forms = " or ".join(", ".join(form.parts) for form in FORMS)
             raise Unsupported(
-                f"{self.name} puts its experts into feed-forward blocks with {', '.join(PARTS)}, and models of type "
+                f"{self.name} puts its experts into feed-forward blocks with {forms}, and models of type "
                 f"{model_config.model_type} have none: choose another base model, or leave the method out."
             )
-        if double := [target for target in self.targets() if target in PARTS]:
+        if wrong := misformed_blocks(model_config):
+            raise Unsupported(
+                f"The feed-forward blocks of models of type {model_config.model_type} ({wrong}) have "
+                f"{', '.join(block_parts(model_config))} but do not compute what blocks of these parts do: choose "
+                f"another base model, or leave {self.name} out."
+            )
+        if double := [target for target in self.targets() if target in BLOCK_PARTS]:
             raise Unsupported(f"The experts of {self.name} are on {double[0]} already: leave it out of lora.targets.")
         super().check(model_config, pool)
         self.config.route.check(len(self.names(pool)))
@@ -122,19 +131,24 @@ class BlockMethod(JointMethod):
         """See `Method.install`; `experts` is not looked at."""
         config = self.config
         lora = config.lora
-        inside = lora.model_copy(update={"targets": PARTS}).fresh(model, self.names(), seed)
+        inside = lora.model_copy(update={"targets": parts_of(model)}).fresh(model, self.names(), seed)
         plain = lora.fresh(model, ["attention"], seed)[0] if lora.targets else None
-        return install_blocks(
-            model,
-            inside,
-            plain,
-            RoutingContext(),
-            lambda name, linear: self.provider(name, linear, seed),
-            config.route.sparsifier(),
-            jitter=config.route.jitter,
-            dropout=lora.dropout or 0.0,
-            loss=self.loss,
-        )
+
+        def install() -> BlockComposed:
+            return install_blocks(
+                model,
+                inside,
+                plain,
+                RoutingContext(),
+                lambda name, linear: self.provider(name, linear, seed),
+                config.route.sparsifier(),
+                jitter=config.route.jitter,
+                dropout=lora.dropout or 0.0,
+                masks_each=config.masks_each,
+                loss=self.loss,
+            )
+
+        return starting_as_base(model, self.name, install)
 
 
 class BlockBalance(AuxiliaryLoss):
@@ -163,6 +177,7 @@ class BlockBalance(AuxiliaryLoss):
 class MixLora(BlockMethod):
     """Top-2 routing of feed-forward LoRA experts with a balance loss per layer."""
 
+    version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = MixLoraConfig
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: MixLoraConfig

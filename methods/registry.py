@@ -47,6 +47,7 @@ __all__ = [
 
 GROUP = "harness.methods"
 _FIELDS = {"name", "summary", "track", "class", "config", "paper", "trained", "task_identity", "order"}
+_OPTIONAL = {"label", "note"}
 _TRACKS = ("compose", "joint", "reference")
 _AFTER_ALL = 10_000
 _BROUGHT: dict[str, MethodFile] = {}
@@ -70,6 +71,8 @@ class Card:
         trained: what is trained, in words.
         task_identity: `needed` when the method is told the task at test time, else `not`.
         order: position in listings and tables.
+        label: what rows of it are called for readers, where that is not its name: `gmoe` is a pair of losses of GMoE.
+        note: a sentence that belongs under every table with such a row.
         source: the card's file, or the method's own.
         text: the body where there is no card's file to read it from.
         sha256: of a method's own file; empty for a packaged method, whose `version` says the same.
@@ -85,6 +88,8 @@ class Card:
     task_identity: str
     order: int
     source: Traversable = field(repr=False, compare=False)
+    label: str = ""
+    note: str = ""
     text: str = field(default="", repr=False)
     sha256: str = ""
 
@@ -182,7 +187,7 @@ def read_card(file: Traversable) -> Card:
         CardError: no front matter, a missing or unknown field, or a value that is not allowed.
     """
     front, _ = split(file.read_text(encoding="utf-8"), file.name)
-    if wrong := front.keys() ^ _FIELDS:
+    if wrong := (front.keys() ^ _FIELDS) - _OPTIONAL:
         raise CardError(f"The card {file.name} lacks or does not know the fields {', '.join(sorted(wrong))}.")
     if file.name != f"{front['name']}.md":
         raise CardError(f"The card {file.name} names the method '{front['name']}': file and name must agree.")

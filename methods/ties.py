@@ -30,6 +30,10 @@ class TiesConfig(DenseMergeConfig):
     trim: Literal["site", "expert"] = Field(
         default="site", description="Whether the largest are kept of each site, or of all of an expert's sites."
     )
+    count: Literal["floor", "released"] = Field(
+        default="floor",
+        description="Entries that a density of n keeps: its integer part, or one more, as the authors' threshold does.",
+    )
     tie: TieRule = Field(default="plus", description="Elected sign where the trimmed updates sum to zero.")
 
 
@@ -45,7 +49,7 @@ class Ties(Merge):
         shared = {e.name: self._threshold(e, model) for e in experts} if config.trim == "expert" else {}
 
         def trimmed(name: str, delta: Tensor) -> Tensor:
-            keep = keep_count(config.density, delta.numel())
+            keep = self._keep(delta.numel())
             return trim(delta, shared[name].to(delta.device) if shared else magnitude_threshold(delta, keep))
 
         def merge(site: str, like: Tensor) -> Update:
@@ -54,10 +58,16 @@ class Ties(Merge):
 
         return merge
 
+    def _keep(self, n: int) -> int:
+        """How many of n entries trimming keeps."""
+        if self.config.count == "released":
+            return min(int(self.config.density * n) + 1, n)
+        return keep_count(self.config.density, n)
+
     def _threshold(self, expert: Expert, model: nn.Module) -> Tensor:
         """Smallest magnitude that is kept of all of an expert's sites."""
         weights: dict[str, Any] = {site: model.get_submodule(site).weight for site in expert.sites}
         if next(iter(weights.values())).is_meta:  # only shapes exist there
             return torch.empty((), device="meta")
-        keep = keep_count(self.config.density, sum(weight.numel() for weight in weights.values()))
+        keep = self._keep(sum(weight.numel() for weight in weights.values()))
         return streamed_threshold(lambda: (dense(f, weights[site]) for site, f in expert.sites.items()), keep)

@@ -149,14 +149,17 @@ class XloraComposed(RoutedComposed):
         self._initial = {name: p.detach().clone() for name, p in classifier.named_parameters()}
         classifier.train(self.model.training)
         self.model.add_module("xlora_classifier", classifier)
-        stacks: list[tuple[nn.Module, Any]]
-        if self.context.encoder is not None:
-            whole: Any = self.model
-            stacks = [(whole.get_encoder(), self._classify_encoder), (whole.get_decoder(), self._classify_decoder)]
-        else:
-            stacks = [(getattr(self.model, "base_model", self.model), self._classify)]
-        # After the context's own hooks, so that it says what this pass is.
-        self._first_pass = [stack.register_forward_pre_hook(hook, with_kwargs=True) for stack, hook in stacks]
+        # After the context has been filled, so that it says what this pass is.
+        self._first_pass: list[Any] = []
+        if self.context.encoder is None:
+            self._hook.follow.append(self._classify)
+            return
+        whole: Any = self.model
+        for stack, hook in (
+            (whole.get_encoder(), self._classify_encoder),
+            (whole.get_decoder(), self._classify_decoder),
+        ):
+            self._first_pass.append(stack.register_forward_pre_hook(hook, with_kwargs=True))
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """See `Composed.groups`."""

@@ -15,6 +15,7 @@ from reports import lm_eval
 from reports.comparison import comparison
 from reports.differences import difference_table
 from reports.errors import ReportError
+from reports.labels import labelled
 from reports.notes import distinct
 from reports.panel import ALL_PAIRS, Options
 from reports.plots.figure import Figure
@@ -130,7 +131,7 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     planned = as_planned(entry(name), run.records, run.variants)
     own = [record for record in select(planned, run.records, run.variants) if record.status == "done"]
     picture = companion(planned, made, own)
-    return None if picture is None or picture.empty() else picture
+    return None if picture is None or picture.empty() else labelled(picture, run.records)
 
 
 def write_page(
@@ -203,6 +204,12 @@ def build_report(
     asked: Options | None = None,
 ) -> Table | Figure:
     """One table or figure of a run as data; see `render`."""
+    return labelled(_built(run, table, order, context, asked), run.records)
+
+
+def _built(
+    run: Run, table: str, order: Sequence[str], context: Context | None, asked: Options | None
+) -> Table | Figure:
     from reports.catalogue import build, entry
 
     asked = asked or Options()
@@ -227,7 +234,7 @@ def _plot(run: Run, name: str) -> Figure:
     from reports.page.sections import plots
 
     done = [record for record in run.records if record.status == "done"]
-    drawn = {figure.name: figure for figure in plots(done, cast(Table, build_report(run)))}
+    drawn = {figure.name: figure for figure in plots(done, cast(Table, _built(run, "comparison", (), None, None)))}
     if name not in drawn:
         raise ReportError(f"This run has nothing for the plot '{name}'; it has {', '.join(drawn) or 'none'}.")
     return drawn[name]
@@ -277,7 +284,7 @@ def compared(opened: Run, methods: Sequence[str] | None = None, asked: Options |
             raise unknown("method", method, known)
     if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
-    return difference_table(opened.records, opened.items, methods, asked)
+    return labelled(difference_table(opened.records, opened.items, methods, asked), opened.records)
 
 
 def _known(run: Run, asked: Options) -> Options:

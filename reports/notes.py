@@ -20,7 +20,7 @@ def distinct(values: Iterable[str]) -> list[str]:
 
 
 def provenance(records: Sequence[Record]) -> list[str]:
-    """Model, budget, data, prompts and deviations of the records behind a table; floats keep the first two."""
+    """Model, budget, data, prompts and deviations of the records behind a table; floats keep what is first."""
     if not records:
         return []
     notes = [
@@ -29,6 +29,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
         *budgets.sentences(records),
         *tuning_sentences(records),
         *collapse.sentences(records),
+        *distinct(f"{record.label or record.spec.method_name}: {record.about}" for record in records if record.about),
         Note(f"Data: {_by_task((record.spec.task_name, data_sentence(record)) for record in records)}."),
         Note(f"Prompts: {_by_task((record.spec.task, prompt_sentence(record)) for record in records)}."),
     ]

@@ -156,6 +156,8 @@ class Record(_Model):
     spec: CellSpec
     status: Literal["done", "failed", "refused"]
     error: str | None = Field(default=None, description="One sentence when the cell failed.")
+    label: str = Field(default="", description="What readers call the method, where that is not `spec.method_name`.")
+    about: str = Field(default="", description="A sentence that belongs under every table with a row of the method.")
     track: Track
     uses_task_identity: bool = Field(description="Whether the method is told the task at test time (dagger in tables).")
     arguments: list[str] = Field(default=[], description="Arguments as passed.")

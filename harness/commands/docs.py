@@ -35,9 +35,18 @@ def docs_command(output: Path, check: bool) -> None:
             raise HarnessError(f"The page {page} is not that of the cards: run `harness docs --output {output}`.")
 
 
+_AGREE_COLUMNS = ("method", "peer", "output", "loss", "gradient")
+_AGREES = (
+    "Other implementations on equal weights, and bounds of the largest differences, which tests assert (of logits or "
+    "of an update; of the loss; of the gradient). `restated`: the peer cannot be installed, and the test writes the "
+    "arithmetic of its sources out. Made from `methods/agreements.yaml`."
+)
+
+
 def methods_page() -> str:
     """The project's methods by track: an overview, then every card."""
     from methods import registry
+    from methods.agreements import table
 
     cards = [card for card in map(registry.card, registry.names()) if card.target.startswith("methods.")]
     parts = [
@@ -48,11 +57,13 @@ def methods_page() -> str:
     ]
     for track, title in _TRACKS.items():
         own = [card for card in cards if card.track == track]
-        rows = [(_link(card.name), card.summary) for card in own]
+        rows = [(_link(card.name) + (f" ({card.label})" if card.label else ""), card.summary) for card in own]
         parts += [f"**{title}**", _table(("method", "what it is"), rows)]
+    parts += ["**Agrees with**", _AGREES, _table(_AGREE_COLUMNS, table([card.name for card in cards]))]
     for card in cards:
         name, _, body = card.body().partition("\n")
         facts = [f"*{card.summary}*", f"{card.track.capitalize()} track. {card.sentence()}"]
+        facts += [f"Rows of it read **{card.label}**. {card.note}"] if card.label else []
         source = [f"Source: {card.paper}."] if card.paper else []
         parts += [f"#{name}", *facts, *source, _deeper(body)]
     return _joined(parts)

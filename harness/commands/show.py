@@ -36,6 +36,8 @@ def _show_method(name: str) -> None:
     card = registry.card(name)
     typer.echo(f"{name} ({card.track} track): {card.summary}\n")
     typer.echo(card.sentence())
+    if card.label:
+        typer.echo(f"Rows of it read '{card.label}'. {card.note}")
     if card.paper:
         typer.echo(f"Source: {card.paper}")
     typer.echo(f"\n{card.body().strip()}")

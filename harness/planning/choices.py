@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +80,32 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
             if TRANSFER in inline:
                 raise HarnessError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
             origin = None
-        display = registry.display(name, shown if origin is None else {**shown, TRANSFER: origin})
+        told = _telling(name, silent, shown, method, comparison(config))
+        display = registry.display(name, told if origin is None else {**told, TRANSFER: origin})
         if any(other.display == display for other in chosen):
-            raise HarnessError(f"The method {display} is chosen twice: leave one out.")
+            other = "" if display == text.strip() else f" ({text.strip()} is the same)"
+            raise HarnessError(f"The method {display} is chosen twice{other}: leave one out.")
         resolved = method.config.identity() | registry.identity(name)
         chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
     return chosen
+
+
+def _telling(
+    name: str, silent: Mapping[str, Any], shown: Mapping[str, Any], method: Method, within: Comparison
+) -> dict[str, Any]:
+    """Of the settings that were said those that change the method: one that spells a default out is the same row."""
+    from methods import registry
+
+    told = dict(shown)
+    for key in shown:
+        less = {other: value for other, value in told.items() if other != key}
+        try:
+            if registry.create(name, {**silent, **less}).within(within).config == method.config:
+                told = less
+        except ValueError:
+            # Without it the others contradict each other.
+            continue
+    return told
 
 
 def _has_something(method: Method, config: RunConfig) -> bool:

@@ -78,11 +78,13 @@ Paths of the machine that computed this are shortened to `…/NAME` and secrets 
 def _comparison(run: RunFolder, records: Sequence[Record]) -> str:
     from methods import registry
     from reports.comparison import Options, comparison
+    from reports.labels import labelled
     from reports.render import markdown
 
     items = {record.cell: run.items(record.cell) for record in records if record.status == "done"}
     title = f"Methods by tasks, run {run.info.name}"
-    return markdown.render(comparison(records, items, title=title, options=Options(order=registry.names())))
+    table = comparison(records, items, title=title, options=Options(order=registry.names()))
+    return markdown.render(labelled(table, records))
 
 
 def model_card(exported: Exported, run: RunFolder, repository: str, dataset: str, base: str, scrub: Scrubber) -> str:

@@ -7,6 +7,7 @@ method that composes.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -101,8 +102,10 @@ def trainable_lora(
 ) -> Iterator[tuple[Composed, Callable[[Path], None]]]:
     """A fresh LoRA installed on the base by PEFT: the handle to train it, and a function that saves it.
 
+    Towers that text does not pass are left out: nothing there would be trained.
+
     Raises:
-        HarnessError: the model has no module of the target names.
+        HarnessError: the model has no module of the target names, or its code bypasses one.
     """
     from methods.routing.mamba import is_state_space
 
@@ -116,13 +119,19 @@ def trainable_lora(
 
     from methods.base import Composed
     from methods.routing.context import RoutingContext
+    from methods.routing.probe import refuse_bypassed
+    from methods.routing.tokens import in_towers, towers
 
+    outside = towers(base.model)
+    named = [path for path, _ in base.model.named_modules() if path.rpartition(".")[2] in section.targets]
+    refuse_bypassed(base.model, [path for path in named if not in_towers(path, outside)])
     alpha = section.alpha
     config = LoraConfig(
         r=section.rank,
         lora_alpha=int(alpha) if float(alpha).is_integer() else alpha,  # type: ignore[arg-type]
         lora_dropout=section.lora_dropout,
         target_modules=list(section.targets),
+        exclude_modules=rf"(?:{'|'.join(map(re.escape, outside))})\..*" if outside else None,
         bias="none",
         task_type=peft_task_type(base.model.config),
     )

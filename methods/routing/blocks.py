@@ -12,7 +12,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.build import MakeLoss
 from methods.routing.composed import RoutedComposed
 from methods.routing.context import RoutingContext
-from methods.routing.ffn import PARTS, RoutedBlock, gated_blocks
+from methods.routing.ffn import RoutedBlock, check_form, feedforward_blocks, form_of
 from methods.routing.groups import TrainedSite
 from methods.routing.linear import RoutedLinear
 from methods.routing.providers import Provider
@@ -73,35 +73,43 @@ def install_blocks(
     *,
     jitter: float = 0.0,
     dropout: float = 0.0,
+    masks_each: bool = False,
     loss: MakeLoss | None = None,
 ) -> BlockComposed:
-    """Replace every gated feed-forward block by a routed one whose experts are trained.
+    """Replace every feed-forward block by a routed one whose experts are trained.
 
     Args:
         model: the base model; frozen until uninstalled.
-        experts: factors at the three projections of every block.
+        experts: factors at the projections of every block.
         plain: a LoRA elsewhere that every token uses, trained too; None for none.
         context: shared by all blocks.
         provider: makes the router of a block.
         sparsifier: turns logits into weights.
         jitter: noise on the routers' input in training.
         dropout: on the input of every A in training.
+        masks_each: whether every expert has a dropout mask of its own, instead of one for all of a block.
         loss: makes the auxiliary loss, see `Routing`.
 
     Raises:
-        Unsupported: the model has no gated feed-forward blocks.
+        Unsupported: the model has no feed-forward blocks of a known form, or they do not compute what it says.
     """
-    found = gated_blocks(model)
+    found = feedforward_blocks(model)
     if not found:
-        raise Unsupported(f"{type(model).__name__} has no gated feed-forward blocks: choose another base model.")
+        raise Unsupported(
+            f"{type(model).__name__} has no feed-forward blocks of a known form: choose another base model."
+        )
     blocks, routers = [], []
     for path, base in found.items():
-        gate = base.gate_proj
+        form = form_of(base)
+        assert form is not None
+        gate = base.get_submodule(form.inner[0])
         assert isinstance(gate, nn.Linear)
         made = provider(path, gate).settled(gate.weight)
         routers.append(Router([path], [made], sparsifier, context, jitter=jitter))
-        factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in PARTS}
-        blocks.append(RoutedBlock(path, base, factors, made, routers[-1], dropout=dropout))
+        factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in form.parts}
+        blocks.append(RoutedBlock(path, base, factors, made, routers[-1], dropout=dropout, masks_each=masks_each))
+        if all(not factor.B.any() for each in factors.values() for factor in each if not factor.B.is_meta):
+            check_form(path, base, blocks[-1])
     beside = []
     for path, single in {} if plain is None else plain.sites.items():
         linear = model.get_submodule(path)

@@ -58,6 +58,7 @@ def install_routed(
     *,
     train_experts: bool = False,
     dropout: float = 0.0,
+    masks_each: bool = False,
     fuse: bool = True,
     handle: type[RoutedComposed] = RoutedComposed,
 ) -> RoutedComposed:
@@ -70,6 +71,7 @@ def install_routed(
         routing: how tokens are routed.
         train_experts: whether the experts' factors are parameters of the group `experts`.
         dropout: of trained experts' inputs.
+        masks_each: whether every trained expert has a dropout mask of its own, instead of one for all of a site.
         fuse: whether sites that read one input are computed together; results are the same.
         handle: class of what is returned.
 
@@ -88,7 +90,8 @@ def install_routed(
             if isinstance(source, Router):
                 routers.append(source)
             group = [sites[name] for name in members]
-            made = TrainedSite(group[0], source) if train_experts else RoutedGroup(group, source)
+            made: RoutedGroup | TrainedSite
+            made = TrainedSite(group[0], source, each=masks_each) if train_experts else RoutedGroup(group, source)
             if routing.watch is not None:
                 made.source = routing.watch(group, source)
             groups.append(made)

@@ -13,9 +13,11 @@ from methods.base import Composed, Expert, LossTerm, SiteFactors
 from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
-from methods.routing.groups import InputGroup, StaticGroup, TrainedSite
-from methods.routing.inject import Freeze, Injection, PassHook, layer_of
+from methods.routing.groups import InputGroup, RoutedGroup, StaticGroup, TrainedSite
+from methods.routing.inject import Freeze, Injection, layer_of
 from methods.routing.linear import RoutedLinear
+from methods.routing.passes import PassHook
+from methods.routing.probe import require_visits
 from methods.routing.router import Router
 from methods.routing.states import StateCounts
 from methods.routing.statistics import RoutingBatch
@@ -48,11 +50,37 @@ class RoutedComposed(Composed):
         self._groups = tuple(groups)
         self.sites.update(self._routed)
         self._freeze: Freeze | None = Freeze(model)
-        self._injection = Injection(model, self.sites)
+        try:
+            self._injection = Injection(model, self.sites)
+            self._look()
+        except BaseException:
+            self._freeze.undo()
+            raise
         self._collector = Collector(self.routers, context)
         self._hook = PassHook(model, context, (self._collector, *groups, *routers))
-        self._state_counts = StateCounts(model, context)
+        self._state_counts = StateCounts(model, context, self._hook)
         context.listeners.append(self)
+
+    def _look(self) -> None:
+        """Tell sites whose tokens they see, and whether text passes those that must see every token.
+
+        Raises:
+            Unsupported: it does not; they are taken out again.
+        """
+        constant = {
+            site.name
+            for group in self._groups
+            if isinstance(group, InputGroup) and not isinstance(group, RoutedGroup)
+            for site in group.sites
+        }
+        for site in self._routed.values():
+            site.side = self.context.side(site.name)
+        try:
+            with self.bypassed():
+                require_visits(self.model, [name for name in self._routed if name not in constant])
+        except BaseException:
+            self._injection.undo()
+            raise
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """See `Composed.groups`."""

@@ -36,6 +36,9 @@ class RoutingContext:
         input_ids: `[b, t]` token ids of this pass, or None when the model was given embeddings.
         position_ids: `[b, t]` positions in the sequence, padding not counted, as integers.
         past_length: tokens in the key-value cache before this pass.
+        shape: `[b, t]` of this pass.
+        entered: whether this pass has told what its tokens are; False between the head's call and that.
+        with_graph: whether this pass began with gradients enabled.
         encoder: the encoder's tokens of an encoder-decoder model; the context's own tokens are the decoder's then. None
             in other models.
         window: counted tokens of the accumulation window on the encoder's and on the decoder's side, for losses of
@@ -56,6 +59,9 @@ class RoutingContext:
     input_ids: Tensor | None = None
     position_ids: Tensor | None = None
     past_length: int = 0
+    shape: torch.Size | None = None
+    entered: bool = True
+    with_graph: bool = False
     encoder: EncoderSide | None = None
     window: tuple[int, int] | None = None
     listeners: list[object] = field(default_factory=list)

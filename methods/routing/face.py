@@ -37,12 +37,13 @@ from methods.routing.config import (
 )
 from methods.routing.context import CountedTokens, RoutingContext, Side
 from methods.routing.factors import Kept, stacked_A, stacked_B
-from methods.routing.ffn import PARTS, gated_blocks
+from methods.routing.ffn import BLOCK_PARTS, FORMS, PARTS, computes_its_form, feedforward_blocks, form_of
 from methods.routing.groups import InputGroup
 from methods.routing.inject import check_architecture, input_groups, layer_of
 from methods.routing.linear import RoutedLinear, added
 from methods.routing.losses import negative_log_product
 from methods.routing.method import LinearlyRouted, LinearRoutingConfig, RoutedMethod
+from methods.routing.probe import refuse_bypassed, starting_as_base
 from methods.routing.providers import (
     Bank,
     LinearBank,
@@ -53,8 +54,9 @@ from methods.routing.providers import (
     wide_linear,
     wide_parameter,
 )
-from methods.routing.router import HardRouting, Router, WeightSource
+from methods.routing.router import HardRouting, Record, Router, WeightSource
 from methods.routing.sides import reads_encoder
 from methods.routing.sparsify import DENSE, Sparsifier
 from methods.routing.statistics import RoutingBatch, expand_at
+from methods.routing.tokens import in_towers, towers
 from methods.seeding import generator, seed_from

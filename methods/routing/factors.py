@@ -14,6 +14,21 @@ from methods.base import SiteFactors
 R = TypeVar("R")
 
 
+def shrunk(x: Tensor, A: Tensor, n: int, dropout: float, *, each: bool) -> Tensor:
+    """Shrunk inputs `x A^T` of n experts whose A lie below each other, `[..., N * r]`, in training.
+
+    Args:
+        x: input `[..., d_in]`.
+        A: `[N * r, d_in]`.
+        n: N.
+        dropout: on the input of A.
+        each: whether every expert has a mask of its own, instead of one for all.
+    """
+    if not (each and dropout):
+        return F.linear(F.dropout(x, dropout), A)
+    return torch.cat([F.linear(F.dropout(x, dropout), block) for block in A.chunk(n)], -1)
+
+
 def stacked_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) -> Tensor:
     """A of all experts `[N * rank, d_in]`, ranks padded with zero rows, missing experts zero, in the type of `like`.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.base import SiteFactors
-from methods.routing.factors import stacked_A, stacked_B
+from methods.routing.factors import shrunk, stacked_A, stacked_B
 from methods.routing.linear import RoutedLinear, added
 from methods.routing.router import HardRouting, Router, WeightSource
 
@@ -110,6 +110,7 @@ class RoutedGroup(InputGroup):
 
     def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
+        x = self.sites[0].sequences(x)
         if self._router is not None and self._in_place:
             return self._together(x, self._router)
         h = F.linear(x, self._A[: self._n_factors]).view(*x.shape[:-1], *self._shape)
@@ -135,15 +136,20 @@ class RoutedGroup(InputGroup):
 
 
 class TrainedSite:
-    """One site whose experts are trained; dropout acts on x before A, one mask per site, shared by its experts."""
+    """One site whose experts are trained; dropout acts on x before A."""
 
-    def __init__(self, site: RoutedLinear, source: WeightSource | None) -> None:
-        """Args: without a `source`, all experts have weight 1."""
+    def __init__(self, site: RoutedLinear, source: WeightSource | None, *, each: bool = False) -> None:
+        """Args:
+        site: the site.
+        source: gives the weights; without one, all experts have weight 1.
+        each: whether every expert has a dropout mask of its own, instead of one for all.
+        """
         if site.trainable is None:
             raise ValueError(f"the experts of {site.name} are not trained")
         self.site = site
         self.factors = site.trainable
         self.source = source
+        self.each = each
         site.attach(self, 0)
 
     def add(self, index: int, x: Tensor, y: Tensor) -> Tensor:
@@ -154,10 +160,12 @@ class TrainedSite:
         if isinstance(self.source, HardRouting):
             active = sorted(set(self.source.experts().tolist()))
         A, B = self.factors.stacked(active, x.dtype)
-        h = F.linear(F.dropout(x, self.site.dropout, self.site.training), A)
+        dropout = self.site.dropout if self.site.training else 0.0
+        h = shrunk(x, A, len(active), dropout, each=self.each)
         if self.source is None:
             return added(y, h.flatten(0, -2), B.t())
-        h = h.unflatten(-1, (1, len(active), -1))
+        x = self.site.sequences(x)
+        h = h.view(*x.shape[:-1], 1, len(active), -1)
         w = self.source.weights(x, h).to(h.dtype)
         if len(active) < n_experts:
             w = w[..., active]

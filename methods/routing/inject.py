@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from methods.base import Unsupported
-from methods.routing.context import RoutingContext
-from methods.routing.mamba import ProjectionCalls, is_state_space
-from methods.routing.sides import EncoderSide, reads_encoder
+from methods.routing.mamba import ProjectionCalls, mixers_of
+from methods.routing.probe import refuse_bypassed
+from methods.routing.sides import reads_encoder
 
 # Projections of one module that read the same tensor, by the last part of their path.
 _SHARED_INPUTS = (
@@ -58,6 +57,12 @@ class Injection:
     """Modules in the place of a model's own, where its forward calls them; `undo` gives back what was there."""
 
     def __init__(self, model: nn.Module, modules: Mapping[str, nn.Module]) -> None:
+        """Put them in.
+
+        Raises:
+            Unsupported: the model's code would bypass one of them.
+        """
+        refuse_bypassed(model, modules, mended=mixers_of(model))
         self._model = model
         self._replaced = replace_modules(model, modules)
         self._calls = ProjectionCalls(model)
@@ -69,15 +74,14 @@ class Injection:
 
 
 def check_architecture(model_config: Any) -> None:
-    """Refuse base models in which an injected layer would be bypassed, or read a sequence that is not known here.
+    """Refuse base models that read a sequence which is not known here.
+
+    What a decoder's layers are like is looked at when something is put into them, see `methods.routing.probe`.
 
     Raises:
-        Unsupported: an encoder-decoder model other than T5, or a state-space model (jamba, mamba2, zamba, ...) of
-            unknown mixers.
+        Unsupported: an encoder-decoder model other than T5.
     """
     kind = getattr(model_config, "model_type", "unknown")
-    if "amba" in kind and not is_state_space(model_config):
-        raise Unsupported(f"Models of type {kind} are not supported yet: choose a decoder-only transformer.")
     if getattr(model_config, "is_encoder_decoder", False) and kind not in _ENCODER_DECODERS:
         raise Unsupported(f"Encoder-decoder models of type {kind} are not supported: choose T5, or a decoder alone.")
 
@@ -94,99 +98,3 @@ class Freeze:
         """Restore the flags."""
         for parameter, flag in self._flags:
             parameter.requires_grad_(flag)
-
-
-class PassHook:
-    """Runs before each forward pass of a model: fills the context and lets layers forget the previous pass.
-
-    It sits on the inner model (below the language-model head), which is on the way of every call. In encoder-decoder
-    models, whose generation calls encoder and decoder by themselves, it sits on both: a pass begins with the encoder,
-    and every pass of the decoder leaves what the encoder's routers keep.
-    """
-
-    def __init__(self, model: nn.Module, context: RoutingContext, clear: Iterable[Any]) -> None:
-        self.context = context
-        self.clear = tuple(clear)
-        stacks: list[tuple[Any, Any]]
-        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-            context.encoder = context.encoder or EncoderSide(context)
-            whole: Any = model
-            stacks = [(whole.get_encoder(), self._before_encoder), (whole.get_decoder(), self._before_decoder)]
-        else:
-            stacks = [(getattr(model, "base_model", model), self._before)]
-        self._handles = [stack.register_forward_pre_hook(hook, with_kwargs=True) for stack, hook in stacks]
-
-    def remove(self) -> None:
-        """Take the hook off."""
-        for handle in self._handles:
-            handle.remove()
-
-    def _before(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for part in self.clear:
-            part.clear()
-        context = self.context
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        tokens: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
-        length = tokens.shape[1]
-        mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-        if not isinstance(mask, Tensor) or mask.dim() != 2:
-            mask = None
-        cache = kwargs.get("past_key_values")
-        context.past_length = int(cache.get_seq_length()) if cache is not None else 0
-        context.input_ids = ids
-        if context.given_mask is not None:
-            context.token_mask, context.given_mask = context.given_mask, None
-        else:
-            context.token_mask = None if mask is None else mask[:, -length:].bool()
-        positions = kwargs.get("position_ids")
-        if positions is None and mask is not None:
-            positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-        elif positions is None:
-            end = context.past_length + length
-            positions = torch.arange(context.past_length, end, device=tokens.device).unsqueeze(0)
-        context.position_ids = positions
-
-    def _before_encoder(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        for part in self.clear:
-            part.clear()
-        side = self.context.encoder
-        assert side is not None
-        side.input_ids, _, mask = _tokens(args, kwargs)
-        side.token_mask = mask.bool()
-        side.position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)
-
-    def _before_decoder(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Fill the decoder's side.
-
-        Raises:
-            RuntimeError: the encoder's states are not those of the encoder's latest pass.
-        """
-        context = self.context
-        for part in self.clear:
-            if not isinstance(getattr(part, "context", None), EncoderSide):
-                part.clear()
-        side = context.encoder
-        assert side is not None
-        states = kwargs.get("encoder_hidden_states")
-        if side.token_mask is None or (states is not None and states.shape[:2] != side.token_mask.shape):
-            raise RuntimeError("the decoder was given states of another encoder pass: run the encoder on them first.")
-        cache = kwargs.get("past_key_values")
-        context.past_length = int(cache.get_seq_length()) if cache is not None else 0
-        context.input_ids, tokens, mask = _tokens(args, kwargs)
-        length = tokens.shape[1]
-        context.token_mask = mask[:, -length:].bool()
-        if mask.shape[1] > length or not context.past_length:
-            context.position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
-        else:
-            end = context.past_length + length
-            context.position_ids = torch.arange(context.past_length, end, device=tokens.device).unsqueeze(0)
-
-
-def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Of a call of a stack: ids `[b, t]` or None, ids or embeddings, and the mask `[b, past + t]`, ones if missing."""
-    ids = kwargs.get("input_ids", args[0] if args else None)
-    tokens: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
-    mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
-    if not isinstance(mask, Tensor) or mask.dim() != 2:
-        mask = torch.ones(tokens.shape[:2], dtype=torch.long, device=tokens.device)
-    return ids, tokens, mask

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import SiteFactors
+from methods.routing.context import Side
 from methods.routing.factors import TrainableFactors
+from methods.routing.tokens import in_sequences
 
 
 class Updates(Protocol):
@@ -43,6 +45,7 @@ class RoutedLinear(nn.Module):
         bypassed: whether it is the frozen layer alone for now, in a pass that must not see the experts.
         provider: this site's own router, registered here so that its parameters belong to the model; None when the
             site has none or follows another's.
+        side: what the site is told of a pass; None until it is installed.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class RoutedLinear(nn.Module):
         self.dropout = dropout
         self.bypassed = False
         self.provider = provider
+        self.side: Side | None = None
         # Inside a tuple: it is shared by several sites and is no submodule of any.
         self._updates: tuple[Updates, int] | None = None
         self.train(base.training)
@@ -91,6 +95,10 @@ class RoutedLinear(nn.Module):
     def out_features(self) -> int:
         """Width of the output."""
         return self.base.out_features
+
+    def sequences(self, x: Tensor) -> Tensor:
+        """The site's input as `[b, t, d_in]`, see `in_sequences`."""
+        return in_sequences(x, self.side, self.name)
 
     def forward(self, x: Tensor) -> Tensor:
         """Base output plus the weighted update."""

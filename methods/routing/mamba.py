@@ -30,12 +30,17 @@ def is_state_space(model_config: Any) -> bool:
     return getattr(model_config, "model_type", None) in MODEL_TYPES
 
 
+def mixers_of(model: nn.Module) -> list[Any]:
+    """The mixers of a state-space model that run `mixer_forward` while a method is installed; none in other models."""
+    known = is_state_space(getattr(model, "config", None))
+    return [module for module in model.modules() if _is_mixer(module)] if known else []
+
+
 class ProjectionCalls:
     """Lets the mixers of a state-space model call their projections, until undone; other models stay as they are."""
 
     def __init__(self, model: nn.Module) -> None:
-        known = is_state_space(getattr(model, "config", None))
-        mixers = [module for module in model.modules() if _is_mixer(module)] if known else []
+        mixers = mixers_of(model)
         self._before = [(mixer, mixer.__dict__.get("forward")) for mixer in mixers]
         for mixer in mixers:
             mixer.forward = MethodType(mixer_forward, mixer)

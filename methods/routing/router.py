@@ -15,6 +15,7 @@ from methods.routing.diagnostics import Observation
 from methods.routing.providers import Provider
 from methods.routing.sides import EncoderSide
 from methods.routing.sparsify import Sparsifier
+from methods.routing.tokens import check_pass
 
 
 class WeightSource(Protocol):
@@ -88,6 +89,7 @@ class Router:
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`; `products` may hold those of the initial rows after those of the rows."""
         context, n_rows = self.context, self.bank.n_rows
+        check_pass(context)
         if not (context.training or context.collect or self.followed):
             return self.sparsifier(self.bank.logits(x, h, products), False)
         noisy = bool(self.jitter) and context.training
@@ -139,4 +141,5 @@ class HardRouting:
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """One-hot `[b, 1, 1, N]`; see `WeightSource.weights`."""
+        check_pass(self.context)
         return F.one_hot(self.experts().to(x.device), self.n_experts)[:, None, None, :].to(x.dtype)

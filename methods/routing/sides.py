@@ -28,6 +28,8 @@ class Owner(Protocol):
     training: bool
     collect: bool
     domain: Tensor | None
+    entered: bool
+    with_graph: bool
 
 
 class EncoderSide:
@@ -38,6 +40,7 @@ class EncoderSide:
         input_ids: `[b, t]`, or None when the model was given embeddings.
         position_ids: `[b, t]`, padding not counted.
         past_length: 0, since the encoder keeps no cache.
+        shape: `[b, t]` of the encoder's pass.
     """
 
     past_length = 0
@@ -47,6 +50,17 @@ class EncoderSide:
         self.token_mask: Tensor | None = None
         self.input_ids: Tensor | None = None
         self.position_ids: Tensor | None = None
+        self.shape: torch.Size | None = None
+
+    @property
+    def entered(self) -> bool:
+        """The owner's."""
+        return self.owner.entered
+
+    @property
+    def with_graph(self) -> bool:
+        """The owner's."""
+        return self.owner.with_graph
 
     @property
     def training(self) -> bool:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from methods.routing.context import RoutingContext
 from methods.routing.mamba import is_state_space
+from methods.routing.passes import PassHook
 
 _NOTE = "_seen_while_routed"
 
@@ -27,12 +28,12 @@ class StateCounts:
     follows `PassHook`, which has already said what does not depend on a cache.
     """
 
-    def __init__(self, model: nn.Module, context: RoutingContext) -> None:
+    def __init__(self, model: nn.Module, context: RoutingContext, hook: PassHook) -> None:
         self.context = context
         self._handles: list[Any] = []
         if is_state_space(getattr(model, "config", None)):
             inner: nn.Module = getattr(model, "base_model", model)
-            self._handles.append(inner.register_forward_pre_hook(self._before, with_kwargs=True))
+            hook.follow.append(self._before)
             self._handles.append(inner.register_forward_hook(self._after, with_kwargs=True))
 
     def remove(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import Any
 
+from reports.labels import labelled, relabelled
 from reports.notes import budget_sentence, distinct, model_sentence, tuning_sentences
 from reports.page import sections
 from reports.page.payload import payload
@@ -54,10 +55,10 @@ def page(
         info=info,
         models=distinct(model_sentence(record) for record in done),
         budgets=[budget_sentence(done), *tuning_sentences(done)] if done else [],
-        tables=[(key, table) for key, table in tables if table is not None],
-        pictures=[(figure, _data_url(figure)) for figure in pictures],
-        failed=[record for record in records if record.status != "done"],
-        payload=payload(records, items),
+        tables=[(key, labelled(table, records)) for key, table in tables if table is not None],
+        pictures=[(figure, _data_url(figure)) for figure in (labelled(one, records) for one in pictures)],
+        failed=[record for record in relabelled(records) if record.status != "done"],
+        payload=payload(relabelled(records), items),
         style=_asset("page.css"),
         script=_asset("page.js"),
     )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.agreements import agreed
 from methods.arrow import ArrowConfig, ArrowScores, prototype
 from methods.base import Expert, SiteFactors, Unsupported
 from methods.experts import save_expert
@@ -173,4 +174,4 @@ def test_peft_agrees_where_its_iteration_converges(ratio: float, tmp_path: Path,
         theirs = other(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
     mask = batch.attention_mask.bool()
     gap = (theirs - ours)[mask].abs().max()
-    assert bool(gap < 1e-4) == (ratio == 0.5)
+    assert bool(gap < agreed("arrow", "peft").output) == (ratio == 0.5)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from methods.adapters import AdapterError, adapter_digest, read_config
+from methods.agreements import agreed
 from methods.base import Expert, SiteFactors
 from methods.experts import check_fits, load_expert, new_expert, pool_sites, save_expert
 from methods.lora import Lora
@@ -47,7 +48,7 @@ def test_saved_experts_load_in_plain_peft(tmp_path: Path, change: Any) -> None:
     composed.uninstall()
     saved = save_expert(expert, tmp_path / "a", base_model="tiny")
     theirs = logits(PeftModel.from_pretrained(tiny_llama(dtype=torch.float64), str(tmp_path / "a")))
-    assert (ours - theirs).abs().max() <= 1e-12
+    assert (ours - theirs).abs().max() <= agreed("lora", "peft").output
     loaded = load_expert("a", tmp_path / "a")
     assert loaded.digest == saved.digest == adapter_digest(tmp_path / "a")
     assert loaded.sites.keys() == expert.sites.keys()

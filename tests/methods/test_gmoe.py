@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.agreements import agreed
 from methods.gmoe import GmoeLossConfig, GmoeLosses, ReleasedGmoeLosses, absolute_divergence
 from methods.routing import losses
 from methods.routing.composed import RoutedComposed
@@ -143,9 +144,11 @@ def test_shapes_stay_within_bounds() -> None:
 def test_released_losses() -> None:
     """Documented faults of the released code: gradients that do not vanish at the minimum, fading loads, padding."""
     shape = losses.poisson_shape(torch.tensor(1.5, dtype=torch.float64), N)
-    for divergence, vanishes in ((losses.shape_divergence, True), (absolute_divergence, False)):
+    for released, vanishes in ((False, True), (True, False)):
         logits = (shape.log() + 1e-7 * draw()).requires_grad_()
-        (gradient,) = torch.autograd.grad(divergence(shape, logits.log_softmax(-1)), logits)
+        log_p = logits.log_softmax(-1)
+        value = absolute_divergence(shape, log_p.exp(), 1e-16) if released else losses.shape_divergence(shape, log_p)
+        (gradient,) = torch.autograd.grad(value, logits)
         assert bool(gradient.abs().max() < 1e-5) == vanishes
     loss = loss_of({"released": True})
     norms = []
@@ -163,6 +166,58 @@ def test_released_losses() -> None:
     ]
     assert ours[0] == pytest.approx(ours[1], abs=1e-12)
     assert theirs[0] != pytest.approx(theirs[1], abs=1e-3)
+
+
+@pytest.mark.parametrize("routers", [1, 3, 32])
+@pytest.mark.parametrize("k", [2, N])
+def test_released_losses_are_the_authors_arithmetic(routers: int, k: int) -> None:
+    """Both losses of a first and a second pass, with gradients for logits, rates and widths, written out.
+
+    BAI-LAB/GMoE: loads are sums of the kept probabilities before they are renormalised, times k; normal densities of
+    all layers are divided by one sum; rates are clamped to [1, 2]; padding counts.
+    """
+    loss = loss_of({"released": True}, routers)
+    with torch.no_grad():
+        loss.rate.copy_(torch.linspace(0.8, 2.2, routers))
+        loss.width.copy_(torch.linspace(1.0, 9.0, routers))
+    rate, width = (parameter.detach().clone().requires_grad_() for parameter in (loss.rate, loss.width))
+    counted = [torch.zeros(N, dtype=torch.float64)] * routers
+    for seed in range(2):
+        logits = draw(4, 7, routers, seed=seed).requires_grad_()
+        record = Record(logits, Sparsifier(k, k)(logits, True))
+        ours = loss(RoutingBatch([record], torch.zeros(4, 7, dtype=torch.bool)), 1.0)
+
+        p = logits.flatten(0, 1).softmax(-1)
+        shapes = []
+        for layer in range(routers):
+            at = torch.arange(N, dtype=torch.float64)
+            shapes.append(torch.distributions.Normal(N / 2, width[layer]).log_prob(at).exp())
+        together = torch.stack(shapes).sum()
+        poisson, normal = [], []
+        for layer in range(routers):
+            clamped = rate[layer].clamp(1, 2)
+            t = torch.stack([clamped**i * torch.exp(-clamped) / math.factorial(i) for i in range(1, N + 1)])
+            t = t / t.sum()
+            ranked = p[:, layer].sort(descending=True).values
+            poisson.append((t * (t / (ranked + 1e-16)).log().abs()).sum(-1).mean())
+            mass, chosen = p[:, layer].topk(k)
+            new = torch.zeros_like(p[:, layer]).scatter(-1, chosen, mass).sum(0) * k
+            count = counted[layer] * k + new
+            counted[layer] = count.detach() / k
+            load = (count / count.sum()).sort(descending=True).values
+            n = (shapes[layer] / together).sort(descending=True).values
+            normal.append((n * (n / (load + 1e-8)).log().abs()).sum())
+        theirs = {"poisson": torch.stack(poisson).mean(), "normal": torch.stack(normal).mean()}
+        assert ours.keys() == theirs.keys()
+        for name, expected in theirs.items():
+            agreement = agreed("gmoe", "BAI-LAB/GMoE", "loss.released=true")
+            assert ours[name].value.item() == pytest.approx(expected.item(), abs=agreement.loss)
+            mine = torch.autograd.grad(
+                ours[name].value, [logits, loss.rate, loss.width], retain_graph=True, materialize_grads=True
+            )
+            other = torch.autograd.grad(expected, [logits, rate, width], retain_graph=True, materialize_grads=True)
+            for a, b in zip(mine, other, strict=True):
+                assert (a - b).abs().max() < agreement.gradient, name
 
 
 def compose(overrides: dict[str, Any] | None = None) -> RoutedComposed:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.agreements import agreed
 from methods.base import Expert, SiteFactors
 from methods.experts import save_expert
 from methods.seeding import seed_from
@@ -263,4 +264,4 @@ def test_peft_agrees(layerwise: bool, tmp_path: Path, logits: Any) -> None:
             parameter.copy_(ours)
         expected = other(**usual()).logits
     mask = tiny_batch().attention_mask.bool()
-    assert (logits(composed.model) - expected)[mask].abs().max() < 1e-5
+    assert (logits(composed.model) - expected)[mask].abs().max() < agreed("xlora", "peft").output

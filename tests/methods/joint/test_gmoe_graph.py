@@ -25,18 +25,25 @@ def tokens(d: int = 12) -> Tensor:
     return torch.randn(2, 3, d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_equals_a_graph_built_by_hand() -> None:
+@pytest.mark.parametrize(("projections", "convolutions"), [("silu", "relu"), ("linear", "relu"), ("silu", "silu")])
+def test_equals_a_graph_built_by_hand(projections: str, convolutions: str) -> None:
     """Node by node: weighted sums over neighbours, each divided by the root of both degrees."""
-    graph = router()
+    graph = router(projections=projections, convolutions=convolutions)
+
+    def silu(x: Tensor) -> Tensor:
+        return x / (1 + torch.exp(-x))
+
+    project = silu if projections == "silu" else torch.Tensor.clone
+    convolve = silu if convolutions == "silu" else torch.Tensor.relu
     x = tokens()[0, 0]
     with torch.no_grad():
-        nodes = [graph.token @ x, *(graph.expert @ feature for feature in graph.features)]
+        nodes = [project(graph.token @ x), *(project(graph.expert @ feature) for feature in graph.features)]
         weight = (graph.links != 0).double() + torch.eye(6, dtype=torch.float64)
         degree = weight.sum(-1)
         for theta in graph.layers:
             sent = [theta @ node for node in nodes]
             parts = [[weight[i, j] / (degree[i] * degree[j]).sqrt() * sent[j] for j in range(6)] for i in range(6)]
-            nodes = [torch.stack(part).sum(0).relu() for part in parts]
+            nodes = [convolve(torch.stack(part).sum(0)) for part in parts]
         expected = torch.stack([graph.score[0] @ node for node in nodes[1:]])
         assert (graph(tokens(), tokens())[0, 0] - expected).abs().max() < 1e-10
 

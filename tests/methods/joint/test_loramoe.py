@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from methods import conformance
+from methods.agreements import agreed
 from methods.base import Unsupported
 from methods.loramoe import LocalizedBalance, LocalizedConfig
 from methods.routing import losses
@@ -51,6 +52,40 @@ def test_equal_lengths_give_the_papers_statistic() -> None:
     loads = logits.softmax(-1).sum(1).flatten()
     whole = loads.var(correction=0) / loads.mean().square()
     assert (loss_of(logits, torch.tensor([0, 1, 2, 3]), 0.0) - whole).abs() < 1e-12
+
+
+@pytest.mark.parametrize("routers", [1, 3])
+def test_released_balance_is_the_authors_arithmetic(routers: int) -> None:
+    """Ablustrund/LoRAMoE: for every linear layer the sums of weights over a sequence's tokens, times 1 + delta for
+    experts of its type and 1 - delta for others; unbiased variance over squared mean of all of them; summed over
+    layers. Padding counts, and the micro-batches of a window count alike."""
+    b, t, n, delta = 5, 6, 4, 0.3
+    logits = random_logits(b, t * routers, n).unflatten(1, (t, routers)).requires_grad_()
+    domain = torch.tensor([0, 1, 2, 3, 0])
+    config = LocalizedConfig(coef=0.5, delta=delta, types=("a", "b"), released=True)
+    context = RoutingContext(domain=domain)
+    loss = LocalizedBalance(routers, n, config, logits, first=(0, 1), context=context)
+    mask = torch.zeros(b, t, dtype=torch.bool)
+    (term,) = loss(RoutingBatch([Record(logits, logits.softmax(-1))], mask), 1.0).values()
+    expected = torch.zeros((), dtype=torch.float64)
+    for layer in range(routers):
+        loads = []
+        for row in range(b):
+            for expert in range(n):
+                alike = (domain[row] < 2) == (expert < n // 2)
+                load = logits[row, :, layer].softmax(-1)[:, expert].sum()
+                loads.append(load * (1 + delta if alike else 1 - delta))
+        mean = sum(loads) / len(loads)
+        variance = sum((load - mean) ** 2 for load in loads) / (len(loads) - 1)
+        expected = expected + variance / (mean**2 + 1e-10)
+    agreement = agreed("loramoe", "Ablustrund/LoRAMoE", "balance.released=true")
+    assert term.value.item() == pytest.approx(expected.item(), abs=agreement.loss)
+    assert not term.per_token
+    ours, theirs = (torch.autograd.grad(value, logits, retain_graph=True)[0] for value in (term.value, expected))
+    assert (ours - theirs).abs().max() < agreement.gradient
+    context.domain = None
+    with pytest.raises(RuntimeError, match="needs the domain"):
+        loss(RoutingBatch([Record(logits, logits.softmax(-1))], None), 1.0)
 
 
 def test_scaling_all_loads_changes_nothing() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from methods import conformance
+from methods.agreements import agreed
 from methods.base import Expert, SiteFactors, Unsupported
 from methods.mixlora import BlockBalance, MixLoraLossConfig
 from methods.routing.blocks import BlockComposed, install_blocks
@@ -262,7 +263,7 @@ def test_refusals(resolved: Any) -> None:
 
 @pytest.mark.parametrize(("n_experts", "k"), [(4, 2), (6, 1), (6, 3)])
 def test_agrees_with_the_authors_layer(n_experts: int, k: int) -> None:
-    """The released package's block on equal weights gives the same output; agreed tolerance 1e-5 in float32."""
+    """The released package's block on equal weights gives the same output and gradient of the input, in float32."""
     config_module, layer, linear = (
         pytest.importorskip(f"mixlora.{name}") for name in ("config", "model", "lora_linear")
     )
@@ -283,7 +284,10 @@ def test_agrees_with_the_authors_layer(n_experts: int, k: int) -> None:
     ours = compose(model, experts, Sparsifier(k, k))
     theirs.gate_ = ours.blocks[0].provider.weight.detach()
     x = torch.randn(3, 7, 32, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        expected = theirs.forward(x.clone())
-        assert (ours.blocks[0](x) - expected).abs().max() < 1e-5
-        assert (expected - mlp(x)).abs().max() > 0.1
+    agreement, goal = agreed("mixlora", "mixlora"), torch.randn(x.shape, generator=torch.Generator().manual_seed(2))
+    x.requires_grad_()
+    expected, found = theirs.forward(x.clone()), ours.blocks[0](x)
+    assert (found - expected).abs().max() < agreement.output
+    assert (expected - mlp(x)).abs().max() > 0.1
+    gradients = [torch.autograd.grad((output * goal).sum(), x)[0] for output in (found, expected)]
+    assert (gradients[0] - gradients[1]).abs().max() < agreement.gradient

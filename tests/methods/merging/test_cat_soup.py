@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.agreements import agreed
 from methods.base import Expert, TrainingPhase
 from methods.cat_soup import Soup
 from methods.experts import load_expert, save_expert
@@ -37,6 +38,43 @@ def test_it_starts_as_uniform(logits: Callable[..., Tensor]) -> None:
     experts = tiny_experts(tiny_llama(dtype=torch.float64), "abcd")
     uniform = registry.create("uniform").install(tiny_llama(dtype=torch.float64), experts, seed=0)
     assert torch.allclose(logits(install().model), logits(uniform.model), atol=1e-12)
+
+
+def test_released_scalars_pass_a_softmax() -> None:
+    """The update of a site is `sum_n softmax(alpha)_n s_n B_n A_n`, trained and folded; alpha is drawn from N(0, 1)."""
+    agreement = agreed("cat-soup", "LoRA-Soups", "softmax=true,init=normal")
+    composed = install(softmax=True, init="normal")
+    experts = tiny_experts(tiny_llama(dtype=torch.float64), "abcd")
+    drawn = torch.cat([alpha.detach() for alpha in composed.groups()["scalars"].values()])
+    assert 0.5 < drawn.std() < 1.5
+    assert len(set(drawn.tolist())) == len(drawn)
+    assert drawn.mean().abs() < 0.5
+    merged = composed.merged("soup")
+    for path, layer in composed.sites.items():
+        alpha = composed.groups()["scalars"][f"scalars.{path}"]
+        weight = (alpha - alpha.max()).exp() / (alpha - alpha.max()).exp().sum()
+        expected = sum(
+            w * e.sites[path].scale * (e.sites[path].B @ e.sites[path].A) for w, e in zip(weight, experts, strict=True)
+        )
+        x = torch.eye(layer.in_features, dtype=torch.float64)[None]  # type: ignore[arg-type]
+        trained = layer(x)[0].T - layer.weight  # type: ignore[operator]
+        with torch.no_grad():
+            folded = layer(x)[0].T - layer.weight  # type: ignore[operator]
+        for found in (trained, folded, merged.sites[path].B @ merged.sites[path].A):
+            assert (found - expected).abs().max() < agreement.output
+        goal = torch.randn(expected.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        ours, theirs = (torch.autograd.grad((value * goal).sum(), alpha)[0] for value in (trained, expected))
+        assert (ours - theirs).abs().max() < agreement.gradient
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_scalars_start_at_the_mean_or_at_random(softmax: bool) -> None:
+    starts = [install(softmax=softmax, init=init).groups()["scalars"] for init in ("mean", "normal", "normal")]
+    mean = torch.full((4,), 0.25, dtype=torch.float64)
+    for name, alpha in starts[0].items():
+        assert torch.allclose(alpha.softmax(-1) if softmax else alpha, mean)
+        assert not torch.allclose(starts[1][name], alpha)
+        assert torch.equal(starts[1][name], starts[2][name])
 
 
 def test_one_hot_scalars_are_one_expert(logits: Callable[..., Tensor]) -> None:

@@ -87,6 +87,26 @@ def test_svd_weights_follow_the_pool() -> None:
         registry.create("svd", {"weights": [1, 2]}).check(tiny_llama().config, ["a", "b", "c"])
 
 
+@pytest.mark.parametrize("density", [0.2, 0.37, 1.0])
+@pytest.mark.parametrize("trim", ["site", "expert"])
+def test_released_ties_keep_one_entry_more(density: float, trim: str) -> None:
+    """The authors' threshold is the (n - int(density n))-th smallest magnitude, itself kept: int(density n) + 1 entries
+    stay; the other reading is PEFT's int(density n)."""
+    experts = tiny_experts(tiny_llama(dtype=torch.float64), "a")
+    kept = {}
+    for count in ("floor", "released"):
+        composed = install("ties", {"density": density, "trim": trim, "count": count}, experts)
+        updates = {site: composed.update(site) for site in composed.sites}
+        kept[count] = {site: int((update != 0).sum()) for site, update in updates.items()}
+    sizes = {site: composed.sites[site].weight.numel() for site in composed.sites}
+    for count, more in (("floor", 0), ("released", 1)):
+        if trim == "site":
+            assert kept[count] == {site: min(int(density * n) + more, n) for site, n in sizes.items()}
+        else:
+            n = sum(sizes.values())
+            assert sum(kept[count].values()) == min(int(density * n) + more, n)
+
+
 def test_ties_of_one_or_equal_experts_is_that_expert(
     logits: Callable[..., Tensor], updated: Callable[..., Any], update: Update
 ) -> None:

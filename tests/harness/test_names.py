@@ -1,0 +1,69 @@
+"""What a row is called: losses of a method are not the method, and a spelled-out default is no variant."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.planning.choices import choose_methods
+from harness.planning.config import RunConfig, resolve
+from methods import registry
+from results.ground.errors import HarnessError
+
+
+def config(*methods: str, **values: object) -> RunConfig:
+    experts = {"target_modules": ["q_proj", "o_proj"]}
+    base = {"methods": list(methods), "experts": experts, "method_defaults": {}}
+    return resolve("smoke", {**base, **values})
+
+
+def display(*methods: str, **values: object) -> list[str]:
+    return [choice.display for choice in choose_methods(config(*methods, **values))]
+
+
+@pytest.mark.parametrize(("name", "full"), [("gmoe", "gmoe-graph"), ("ds-moe", "ds-moe-dense"), ("aesl", "AESL")])
+def test_losses_of_a_method_are_called_so(name: str, full: str) -> None:
+    """On the command line the name stays; the card says what rows are called and why."""
+    card = registry.card(name)
+    assert card.label == f"{name} loss"
+    assert full in card.note
+    assert " not " in card.note
+    assert card.note.endswith(".")
+    assert display(name) == [name]
+
+
+def test_all_others_are_called_by_their_names() -> None:
+    assert [name for name, card in registry.cards().items() if card.label] == ["gmoe", "ds-moe", "aesl"]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("mixer[route.eval_k=3]", "mixer"),
+        ("mixer[route.eval_k=3,route.train_k=2]", "mixer[route.train_k=2]"),
+        ("mixer[loss.entropy.coef=5e-2]", "mixer"),
+        ("mixer[route.eval_k=2]", "mixer[route.eval_k=2]"),
+        # A rank of its own moves alpha, so that the comparison's alpha is no default beside it.
+        ("mixlora[lora.rank=16,lora.alpha=8.0]", "mixlora[lora.alpha=8.0,lora.rank=16]"),
+    ],
+)
+def test_a_default_that_is_spelled_out_is_no_variant(text: str, shown: str) -> None:
+    assert display(text) == [shown]
+    (one,), (other,) = choose_methods(config(text)), choose_methods(config(shown))
+    assert one.config == other.config
+
+
+def test_the_comparisons_own_values_are_defaults() -> None:
+    within = config("mixlora").experts
+    assert display(f"mixlora[lora.rank={within.rank}]", f"hydralora[lora.lr={within.lr}]") == ["mixlora", "hydralora"]
+
+
+def test_presets_move_defaults() -> None:
+    """What a preset sets is the default: spelling that out is no variant, and going back to the card's is one."""
+    moved = {"route.eval_k": 2}
+    assert display("mixer[route.eval_k=2]", method_defaults=moved) == ["mixer"]
+    assert display("mixer[route.eval_k=3]", method_defaults=moved) == ["mixer[route.eval_k=3]"]
+
+
+def test_one_row_is_not_chosen_twice() -> None:
+    with pytest.raises(HarnessError, match=r"mixer is chosen twice \(mixer\[route\.eval_k=3\] is the same\)"):
+        choose_methods(config("mixer", "mixer[route.eval_k=3]"))
