@@ -15,6 +15,7 @@ from methods.merging.composed import Merged
 from methods.merging.lowrank import concatenated
 from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
+from methods.routing.inject import check_architecture, input_groups
 from methods.routing.passes import PassHook
 
 
