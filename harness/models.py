@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +44,8 @@ BUNDLED: dict[str, BundledModel] = {
 
 
 REVISIONS = "revisions.json"
-_WEIGHTS = (".safetensors", ".bin", ".json")
+_READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".tiktoken")
+"""Kinds of files that weights, configurations, tokenizers and templates are read from."""
 CONVERSION_VERSION = 1
 """Raised when the conversion of a bundled model changes its weights."""
 
@@ -165,15 +166,15 @@ def with_targets(config: RunConfig) -> RunConfig:
 
 
 def model_revision(name: str, revision: str | None = None, trust: bool = False) -> str:
-    """What identifies the weights, and the code that comes with them where it runs: the hub's commit, or a hash over
-    the local files' hashes."""
+    """What identifies weights, tokenizer and templates, and the code that comes with them where it runs: the hub's
+    commit, or a hash over the local files' hashes."""
     if name in BUNDLED:
         asset = ASSETS[BUNDLED[name].asset]
         return digest([asset.sha256, BUNDLED[name].gguf, CONVERSION_VERSION])
     path, _ = resolve(name)
     if not Path(path).is_dir():
         return str(getattr(model_config(name, revision, trust), "_commit_hash", None) or revision or "main")
-    return _folder_revision(Path(path), (*_WEIGHTS, ".py") if trust else _WEIGHTS)
+    return _folder_revision(Path(path), (*_READ, ".py") if trust else _READ)
 
 
 _new_revisions: dict[str, str] = {}
@@ -182,11 +183,12 @@ _new_revisions: dict[str, str] = {}
 
 def _folder_revision(folder: Path, suffixes: Sequence[str]) -> str:
     """Hash of the files of some kinds; remembered by path, size and time of change, since hashing takes seconds."""
-    files = sorted(p for p in folder.iterdir() if p.suffix in suffixes and p.is_file())
-    stamp = digest([[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files] + [str(folder)])
+    found = [*folder.iterdir(), *folder.glob("additional_chat_templates/*")]
+    files = {str(p.relative_to(folder)): p for p in sorted(found) if p.suffix in suffixes and p.is_file()}
+    stamp = digest([[name, p.stat().st_size, p.stat().st_mtime_ns] for name, p in files.items()] + [str(folder)])
     known = _known_revisions() | _new_revisions
     if stamp not in known:
-        _new_revisions[stamp] = known[stamp] = digest([[p.name, file_sha256(p)] for p in files])
+        _new_revisions[stamp] = known[stamp] = digest([[name, file_sha256(p)] for name, p in files.items()])
     return known[stamp]
 
 
@@ -252,14 +254,32 @@ def load(
         raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
     config = model_config(name, revision, trust)
     try:
-        model: Any = auto_class(config).from_pretrained(path, revision=revision, dtype=kind, trust_remote_code=trust)
+        model, loading = auto_class(config).from_pretrained(
+            path, revision=revision, dtype=kind, trust_remote_code=trust, output_loading_info=True
+        )
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(name, error) from error
+    _require_whole(name, loading)
     model.to(device)
     model.eval()
     model.requires_grad_(False)
     return BaseModel(name, model_revision(name, revision, trust), label, model, tokenizer)
+
+
+def _require_whole(name: str, loading: Mapping[str, Any]) -> None:
+    """See that every tensor came from the files: one that did not is random, and another one in each process.
+
+    Raises:
+        HarnessError: some are missing, or have another shape.
+    """
+    absent = [*sorted(loading["missing_keys"]), *sorted(str(key[0]) for key in loading["mismatched_keys"])]
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise HarnessError(
+            f"The model '{name}' lacks weights that its configuration asks for ({', '.join(absent[:3])}{more}): "
+            "fetch or save it again, or mend its config.json."
+        )
 
 
 def _own_config(section: ModelSection) -> Any:

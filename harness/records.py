@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.backlog import costs
+from harness.planning.brought import brought
+from harness.planning.rendered import rendered
 from methods import registry
+from results.ground.errors import HarnessError
 from results.schema import (
     Cost,
     DataProvenance,
@@ -32,9 +35,18 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
         stages: say what the stages behind the cell cost.
         cell: the cell.
         outputs: what `harness.evaluation.cells.evaluate` returned.
+
+    Raises:
+        HarnessError: they answer other prompts.
     """
     bound = cell.task.bound
     docs = bound.eval_docs()
+    asked = rendered(bound.requests(doc, cell.seed) for doc in docs)
+    if outputs.get("requests", asked) != asked:
+        raise HarnessError(
+            f"The stored outputs of {cell.spec.method} on {cell.spec.task} answer other prompts than the task has now: "
+            "remove them with `harness clean`, and run it again."
+        )
     started = time.perf_counter()
     scored = bound.score_all(docs, [item["outputs"] for item in outputs["items"]])
     items = _items(cell, docs, outputs["items"], scored)
@@ -51,7 +63,9 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
     peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
     unscored = sum(item.metrics.get(bound.primary) is None for item in items)
     extra = {"evaluation_path": outputs["path"], "trials": fit["trials"], "fit": fit["phases"], **bound.record_extra()}
-    record = _record(facts, cell).model_copy(
+    described = _record(facts, cell)
+    extra |= described.extra
+    record = described.model_copy(
         update={
             "metrics": aggregates,
             "n_items": len(items),
@@ -115,6 +129,7 @@ def failed_record(facts: Facts, cell: Cell, error: str, status: str) -> Record:
 
 def _record(facts: Facts, cell: Cell) -> Record:
     bound, card = cell.task.bound, registry.card(cell.spec.method_name)
+    foreign = brought(cell.pool)
     return Record(
         cell=cell.key,
         spec=cell.spec,
@@ -142,6 +157,7 @@ def _record(facts: Facts, cell: Cell) -> Record:
         n_items=0,
         parameters=Parameters(trainable={}, stored={}),
         cost=Cost(seconds={}),
+        extra={"brought": foreign} if foreign else {},
     )
 
 

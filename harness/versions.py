@@ -1,9 +1,9 @@
 """Versions of the engine's stages, each part of its stage's hash: they rise when equal settings give other results."""
 
-EXPERT_VERSION = 1
-"""Stage 1: which rows an expert learns from, and what is written."""
-TRAINER_VERSION = 1
-"""The training loop."""
+EXPERT_VERSION = 2
+"""Stage 1: an expert's rows, and what is written; 1 had BOS twice where tokenizer and template both add it."""
+TRAINER_VERSION = 2
+"""The training loop; 1 had rows with two BOS likewise."""
 EVALUATION_VERSION = 1
 """The evaluation model: outputs for the same requests."""
 TUNING_VERSION = 2

@@ -26,6 +26,7 @@ def provenance(records: Sequence[Record]) -> list[str]:
     notes = [
         f"Model: {'; '.join(distinct(model_sentence(record) for record in records))}.",
         f"Budget: {budget_sentence(records)}.",
+        *brought_sentences(records),
         *budgets.sentences(records),
         *tuning_sentences(records),
         *collapse.sentences(records),
@@ -112,6 +113,23 @@ def model_sentence(record: Record) -> str:
     return f"{record.model.label} ({record.model.parameters / 1e6:,.1f} M parameters, {record.model.dtype})"
 
 
+def brought_sentences(records: Sequence[Record]) -> list[str]:
+    """Where experts come from that were not trained here, and which of them were made for another base model."""
+    found = [(one, record.spec.model) for record in records for one in record.extra.get("brought", ())]
+    places = distinct(f"{one['name']} ({one['place']}, {one['revision'][:12]})" for one, _ in found)
+    made_for = distinct(
+        f"{one['name']} was made for {one['base']}"
+        for one, model in found
+        if one["base"] and _last(one["base"]) != _last(model)
+    )
+    sentences = [f"Trained elsewhere: {', '.join(places)}."] if places else []
+    return sentences + ([f"Another base model: {', '.join(made_for)}."] if made_for else [])
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].casefold()
+
+
 def budget_sentence(records: Sequence[Record]) -> str:
     """Presets with their numbers; 0 tokens means the whole training part. Where cells differ all numbers are listed."""
     return "; ".join(
@@ -122,7 +140,12 @@ def budget_sentence(records: Sequence[Record]) -> str:
 
 def _budget(preset: str, records: Sequence[Record]) -> str:
     allowed = [record.budget for record in records]
-    experts = _joined((b.expert_tokens for b in allowed), "training tokens", "all training rows")
+    trained = [
+        record.budget
+        for record in records
+        if not record.spec.pool or len(record.spec.pool) > len(record.extra.get("brought", ()))
+    ]
+    experts = _joined((b.expert_tokens for b in trained), "training tokens", "all training rows")
     by_examples = [b for b in allowed if b.router_examples]
     routers = _joined((b.router_examples or 0 for b in by_examples), "examples", "")
     if capped := [b.router_tokens for b in by_examples if b.router_tokens]:
@@ -131,7 +154,8 @@ def _budget(preset: str, records: Sequence[Record]) -> str:
         tokens = _joined((b.router_tokens for b in allowed if not b.router_examples), "tokens", "all rows")
         routers = " or ".join(filter(None, (routers, tokens)))
     new = _joined((b.max_new_tokens for b in allowed), "new tokens", "")
-    return f"preset {preset}: {experts} an expert, {routers} for routers, {_items(records)}, at most {new}"
+    of_experts = f"{experts} an expert, " if trained else ""
+    return f"preset {preset}: {of_experts}{routers} for routers, {_items(records)}, at most {new}"
 
 
 def _joined(numbers: Iterable[int], unit: str, none: str) -> str:

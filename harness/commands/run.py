@@ -56,6 +56,7 @@ def run_command(
 
 def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> list[Record] | None:
     """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing."""
+    from harness.planning.brought import of_another_base
     from harness.runs import check_executor
 
     check_executor(executor)
@@ -70,6 +71,8 @@ def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> lis
         return None
     for name, bound in run.tasks().items():
         typer.echo(f"{name}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
+    for sentence in dict.fromkeys(sentence for plan in run.plans for sentence in of_another_base(plan)):
+        typer.echo(sentence, err=True)
     for sentence, cells in run.faults.items():
         typer.echo(f"{sentence} Refused for it: {_places(cells)}.", err=True)
     for cell in run.renewed():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.planning.rendered import rendered
 from harness.provenance import peak_memory
 from results.ground.errors import NotFinite
 
@@ -46,8 +47,9 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         on_done: called with (requests done, requests in all).
 
     Returns:
-        JSON data: `items` (id, outputs, gold log-likelihood), `routing`, `parameters`, `passes`, `tokens`, `truncated`,
-        `path` (`shared` or `plain`, with the reason), the method's `notes`, `peak_memory_bytes`.
+        JSON data: `items` (id, outputs, gold log-likelihood), `requests` (their digest), `routing`, `parameters`,
+        `passes`, `tokens`, `truncated`, `path` (`shared` or `plain`, with the reason), the method's `notes`,
+        `peak_memory_bytes`.
 
     Raises:
         NotFinite: a likelihood, or a next token's probability, is not finite.
@@ -76,6 +78,7 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
             {"id": doc.id, "outputs": outs, "gold_loglikelihood": likelihood}
             for doc, outs, likelihood in zip(docs, grouped, golds, strict=True)
         ],
+        "requests": rendered(requests),
         "routing": routing,
         "parameters": {
             "trainable": {name: sum(p.numel() for p in group.values()) for name, group in composed.groups().items()},

@@ -10,6 +10,7 @@ from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
 from harness.planning.config import TRANSFER, RunConfig
 from harness.planning.plugins import bring
+from harness.planning.rendered import sampled
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
@@ -108,6 +109,7 @@ class Plan:
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
+        self._sampled: dict[tuple[str, int], str] = {}
         self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()
         self._check_methods()
@@ -251,7 +253,7 @@ class Plan:
         config, method = self.config, choice.method
         needs, trained = self._needs(choice.method, task, seed), method.trains()
         training = training_settings(config, method) if trained else {}
-        section = task.bound.settings
+        section, asked = task.bound.settings, self._requests(task, seed)
         compose_key = digest(
             {
                 "model": self._model_identity(),
@@ -276,7 +278,7 @@ class Plan:
             task=task.display,
             task_name=task.bound.name,
             task_version=task.bound.version,
-            task_config=section.model_dump(mode="json") | task.bound.scoring(),
+            task_config=section.model_dump(mode="json") | task.bound.scoring() | {"requests": asked},
             data_fingerprint=task.bound.fingerprint,
             routing_fingerprint=needs.routing,
             training=training,
@@ -312,6 +314,7 @@ class Plan:
                 "model": self.config.model.name,
                 "model_revision": self.model_revision,
                 "data_fingerprint": task.bound.fingerprint,
+                "task_config": {**origin.spec.task_config, "requests": self._requests(task, seed)},
                 "training": {**origin.spec.training, "base": base},
             }
         )
@@ -329,9 +332,16 @@ class Plan:
                 "task": [task.bound.name, task.bound.version, section],
                 "own": task.own,
                 "data": task.bound.fingerprint,
+                "requests": self._requests(task, seed),
                 "seed": None if section.shots == 0 else seed,
             }
         )
+
+    def _requests(self, task: TaskChoice, seed: int) -> str:
+        key = task.display, seed
+        if key not in self._sampled:
+            self._sampled[key] = sampled(task.bound, seed)
+        return self._sampled[key]
 
 
 def _training_identity(task: BoundTask) -> list[Any]:

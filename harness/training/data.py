@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from harness.evaluation.encode import Encoder
 from results.ground.digest import seed_from
 from tasks.base import BoundTask, Doc, Part
 
@@ -65,7 +67,7 @@ def encode(
     *,
     seq2seq: bool = False,
 ) -> list[Pending]:
-    """Rows of one part of a task, to be encoded; the split into prompt and target tokens is lm-eval's own.
+    """Rows of one part of a task, to be encoded as they are in evaluation, special tokens included (`Encoder`).
 
     Prompts too long for `max_length` lose tokens on the left, never the target. Targets of generative tasks end in the
     end-of-sequence token, so that a trained expert learns to stop; those of encoder-decoder models all do, as these
@@ -73,42 +75,18 @@ def encode(
     """
     ends = (task.generative or seq2seq) and tokenizer.eos_token_id is not None
     ending = [tokenizer.eos_token_id] if ends else []
-    split = encode_apart if seq2seq else split_encode
+    encoder = Encoder(tokenizer, backend="seq2seq" if seq2seq else "causal", max_length=sys.maxsize)
 
     def make(doc: Doc) -> Encoded:
         example = task.example(doc)
-        prompt_ids, target_ids = split(tokenizer, example.prompt, example.target)
+        (scored,) = encoder.pairs([(example.prompt, example.target)])
+        prompt_ids, target_ids = scored.context, scored.targets
         target_ids = (target_ids + ending)[: max_length - 1]
         room = max_length - len(target_ids)
         ids = prompt_ids[-room:] + target_ids if room < len(prompt_ids) else prompt_ids + target_ids
         return Encoded(example.id, task.name, domain, tuple(ids), len(target_ids))
 
     return [Pending(doc.id, task.name, partial(make, doc)) for doc in task.parts[part]]
-
-
-def split_encode(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Token ids of a context and its continuation, split as lm-eval does: the whole is encoded, then cut.
-
-    Trailing spaces of the context move to the continuation first.
-    """
-    trailing = len(context) - len(context.rstrip())
-    if trailing:
-        continuation = context[-trailing:] + continuation
-        context = context[:-trailing]
-    whole = tokenizer.encode(context + continuation)
-    n_context = len(tokenizer.encode(context))
-    return whole[:n_context], whole[n_context:]
-
-
-def encode_apart(tokenizer: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Token ids of the encoder's input and of the target, as lm-eval has them for encoder-decoder models.
-
-    Trailing spaces of the context move to the continuation. The context gets the tokenizer's special tokens (T5: an
-    end token), the continuation none.
-    """
-    kept = context.rstrip()
-    target = tokenizer.encode(context[len(kept) :] + continuation, add_special_tokens=False)
-    return tokenizer.encode(kept), target
 
 
 def draw(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness.training.data import Encoded, collate, encode_apart, micro_batches
+from harness.training.data import Encoded, collate, micro_batches
 from harness.training.forward import target_count, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train, window_backward
 from methods import registry
@@ -145,28 +145,3 @@ def test_training_learns_the_targets() -> None:
     recipe = Recipe({"routers": 1e-2, "experts": 3e-2}, 10, 8, 8, 0.0, "constant", 0.0, 0)
     log = train(composed, same, ["routers", "experts"], recipe, pad_id=0)
     assert log.steps[-1]["task"] < 0.8 * log.steps[0]["task"]
-
-
-def test_encoded_as_it_is_scored() -> None:
-    """The target's tokens are those of lm-eval's requests; the end token is added by training alone."""
-    from harness.evaluation.encode import Encoder
-
-    class Words:
-        """Ends every text, as T5's tokenizer does."""
-
-        bos_token_id, eos_token_id, bos_token = None, 1, None
-
-        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-            return [2 + len(word) for word in text.split(" ")] + ([1] if add_special_tokens else [])
-
-        def decode(self, ids: list[int]) -> str:
-            return "</s>"
-
-        def __call__(self, texts: list[str], add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
-            return {"input_ids": [self.encode(text, add_special_tokens) for text in texts]}
-
-    words = Words()
-    (scored,) = Encoder(words, backend="seq2seq", max_length=50).pairs([("is it good? ", "yes it is")])
-    assert (scored.context, scored.targets) == encode_apart(words, "is it good? ", "yes it is")
-    assert scored.context[-1] == 1
-    assert scored.targets[-1] != 1

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from harness.training.data import Encoded, draw, micro_batches, split_encode, windows
+from harness.training.data import Encoded, draw, micro_batches, windows
 from harness.training.forward import logits_at
 from harness.training.loop import Recipe, train, window_backward
 from methods.base import Composed, LossTerm
@@ -190,13 +190,3 @@ def test_windows_cover_every_row_once_an_epoch() -> None:
     for epoch in (plan[:3], plan[3:]):
         assert sorted(row.id for w in epoch for row in w) == sorted(row.id for row in pool)
     assert [row.id for row in plan[0]] != [row.id for row in plan[3]]
-
-
-class _Letters:
-    def encode(self, text: str) -> list[int]:
-        return [ord(char) for char in text]
-
-
-def test_trailing_spaces_belong_to_the_target() -> None:
-    prompt, target = split_encode(_Letters(), "Answer: ", "yes")
-    assert (bytes(prompt), bytes(target)) == (b"Answer:", b" yes")
