@@ -37,6 +37,8 @@ from methods.routing import (
 class CatSoupConfig(MethodConfig):
     """Configuration of `cat-soup`."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"softmax", "init"})
+
     softmax: bool = Field(
         default=False, description="Weights are a softmax over the experts of a site, as released, instead of free."
     )

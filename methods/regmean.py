@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, Method, MethodConfig, Session, SiteFactors
+from methods.base import Composed, Expert, Method, MethodConfig, Session, SiteFactors, Unsupported
 from methods.experts import pool_sites
 from methods.merging.composed import Merged
 from methods.merging.lowrank import concatenated
@@ -17,6 +17,8 @@ from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
 from methods.routing.inject import check_architecture, input_groups
 from methods.routing.passes import PassHook
+from methods.routing.probe import require_visits
+from methods.routing.tokens import in_sequences
 
 
 class RegmeanConfig(MergeConfig):
@@ -94,8 +96,9 @@ class Grams:
     def _hook(self, site: str) -> Any:
         def add(_module: nn.Module, args: tuple[Any, ...]) -> None:
             x: Tensor = args[0]
-            mask = self._context.side(site).token_mask
-            x = (x.flatten(0, -2) if mask is None else x[mask]).detach().double()
+            side = self._context.side(site)
+            x = in_sequences(x, side, site)
+            x = (x.flatten(0, -2) if side.token_mask is None else x[side.token_mask]).detach().double()
             self._sums[site] = self._sums.get(site, 0) + x.T @ x
             self._tokens[site] = self._tokens.get(site, 0) + len(x)
 
@@ -140,8 +143,15 @@ class Regmean(Method):
 
         Raises:
             AdapterError: an expert does not fit the model.
+            Unsupported: text does not pass a layer, or passes it in part, so that its inputs are not known.
         """
-        return Regressed(model, experts, fold=self.config.fold)
+        composed = Regressed(model, experts, fold=self.config.fold)
+        try:
+            require_visits(model, composed.sites)
+        except Unsupported:
+            composed.uninstall()
+            raise
+        return composed
 
     def fit(self, composed: Composed, session: Session) -> None:
         """Pass each expert's own rows through the model with that expert, and solve."""

@@ -26,6 +26,8 @@ from methods.merging.updates import dense, present
 class TiesConfig(DenseMergeConfig):
     """Configuration of `ties`."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"count"})
+
     density: float = Field(default=0.2, gt=0, le=1, description="Share of each expert's update that trimming keeps.")
     trim: Literal["site", "expert"] = Field(
         default="site", description="Whether the largest are kept of each site, or of all of an expert's sites."

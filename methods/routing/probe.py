@@ -164,7 +164,7 @@ def require_visits(model: nn.Module, sites: Iterable[str]) -> None:
         if widths[path] != logits.shape[:2].numel():
             raise Unsupported(
                 f"{type(model).__name__} gives {path} {widths[path]} of {logits.shape[:2].numel()} tokens, so that "
-                "their routing is not known: leave it out of the experts' target modules."
+                "whose they are is not known: leave it out of the experts' target modules."
             )
 
 

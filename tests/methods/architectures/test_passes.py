@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from methods import registry
 from methods.base import Expert, SiteFactors, Unsupported
 from methods.experts import linear_sites
+from methods.regmean import Grams
 from methods.routing.probe import refuse_bypassed
 from methods.routing.tokens import token_stacks, towers
 from methods.tiny import tiny_comparison, tiny_experts, tiny_llama, tiny_model
@@ -89,6 +90,24 @@ def test_layers_between_experts_are_given_sequences(name: str, model_of: Callabl
     assert (whole - alone).abs().max() < 1e-10
 
 
+def test_grams_of_a_shared_expert_leave_padding_out(model_of: Callable[[str], Any]) -> None:
+    """Inputs without sequences are counted as those with sequences are: padding changes no Gram matrix."""
+    model = model_of("qwen2_moe")
+    composed: Any = registry.create("regmean").install(model, tiny_experts(model, targets=GATED), seed=0)
+    sites = list(composed.sites)
+    found = []
+    for padding in (0, 5):
+        ids, mask = nn.functional.pad(ids_of(), (0, padding)), torch.ones(4, 8 + padding, dtype=torch.long)
+        mask[:, 8:] = 0
+        grams = Grams(composed, sites)
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=mask, use_cache=False)
+        grams.remove()
+        found.append([grams.of(site) for site in sites])
+    for plain, padded in zip(*found, strict=True):
+        assert (plain - padded).abs().max() < 1e-6 * plain.abs().max()
+
+
 def on_site(model: nn.Module, path: str) -> list[Expert]:
     linear: Any = model.get_submodule(path)
     A, B = torch.ones(2, linear.in_features).double(), torch.ones(linear.out_features, 2).double()
@@ -145,8 +164,11 @@ def test_towers_are_not_trained_and_their_experts_refused(model_of: Callable[[st
     assert towers(model) == ("model.vision_tower",)
     assert all(".language_model." in path for path in linear_sites(model, ["q_proj"]))
     site = next(path for path, _ in model.named_modules() if "vision_tower" in path and path.endswith("q_proj"))
-    with pytest.raises(Unsupported, match=rf"reads text without calling {site}, so that experts there would do noth"):
-        registry.create("mixer").install(model, on_site(model, site), seed=0)
+    for name in ("mixer", "regmean"):
+        with pytest.raises(
+            Unsupported, match=rf"reads text without calling {site}, so that experts there would do noth"
+        ):
+            registry.create(name).install(model, on_site(model, site), seed=0)
 
 
 def test_layers_that_see_some_tokens_are_refused() -> None:

@@ -88,7 +88,7 @@ def test_task_arithmetic_is_a_concatenation(
     experts: list[Expert], peft_update: Callable[..., dict[str, Tensor]]
 ) -> None:
     mine = ours("task-arithmetic", {"scaling": 0.4}, experts)
-    assert gap(mine, peft_update("cat", (0.4, 0.4, 0.4))) < 1e-5
+    assert gap(mine, peft_update("cat", (0.4, 0.4, 0.4))) < agreed("task-arithmetic", "peft").output
 
 
 @SVD
