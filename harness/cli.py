@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Unpack
@@ -28,6 +27,7 @@ from harness.commands.arguments import (
 )
 from harness.commands.options import takes
 from harness.commands.tools import tools
+from harness.interrupts import Ended, endable
 from harness.planning.options import ExecutionOptions, RunOptions
 from results.ground.errors import HarnessError
 
@@ -353,40 +353,17 @@ def _root(
 ) -> None: ...
 
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class Ended(BaseException):
-    """The process was told to end (Ctrl-C, SIGTERM). No `KeyboardInterrupt`: typer ends that one without a word."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.code = 128 + number
-
-
-def _end(number: int, _frame: object) -> None:
-    # Once is enough: a second signal would cut off the cleaning up.
-    for one in _SIGNALS:
-        signal.signal(one, signal.SIG_IGN)
-    raise Ended(number)
-
-
 def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
-    # Whoever started the process with a signal ignored (nohup, a shell's background) meant it.
-    heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
-    before = {one: signal.signal(one, _end) for one in heeded}
     try:
-        app()
+        with endable():
+            app()
     except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
         raise SystemExit(2) from None
     except Ended as ended:
         typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)
         raise SystemExit(ended.code) from None
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 if __name__ == "__main__":
