@@ -74,12 +74,14 @@ class SiteFactors:
 class Expert:
     """One LoRA of the pool: factors by site path (relative to the base model, e.g. `model.layers.0.self_attn.q_proj`).
 
-    Sites that an expert lacks are zero experts there. `digest` is the content hash of its adapter directory.
+    Sites that an expert lacks are zero experts there. `digest` is the content hash of its adapter directory. `copies`
+    are parameters of the base model, by name, that its file repeats; they must equal the model's.
     """
 
     name: str
     sites: Mapping[str, SiteFactors]
     digest: str = ""
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

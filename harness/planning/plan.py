@@ -205,11 +205,12 @@ class Plan:
         """See that experts from outside fit the base model, by their shapes."""
         from harness.models import skeleton
         from harness.training.experts import outside_folder
-        from methods.experts import check_fits, load_expert
+        from methods.adapter_file import read_adapter
+        from methods.fitting import check_adapter
 
         for name, path in self.config.experts.paths.items():
             if name in self.config.experts.names:
-                check_fits(load_expert(name, outside_folder(name, path)), skeleton(self.model_config))
+                check_adapter(name, read_adapter(outside_folder(name, path)), skeleton(self.model_config))
 
     def expert_seed(self, seed: int) -> int:
         """Seed of the pool's experts in a run's cells of one seed."""
