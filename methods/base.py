@@ -27,6 +27,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from methods.pool import PoolExpert, has_no_rows
 from methods.routing.context import CountedTokens, RoutingContext
 from results.ground.errors import HarnessError
 
@@ -344,6 +345,17 @@ class Method(ABC):
             model_config: the base's `transformers` configuration.
             pool: names of the experts.
         """
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """Why this cannot work with such a pool, without a full stop, or None where it can.
+
+        Planning asks once per method, `--plan` included, and the cells of a method that refuses are recorded with the
+        reason while the others are computed. What `install` or `fit` would find out too late is said here.
+
+        Args:
+            pool: all experts of the run, in order; shapes come from headers, nothing is loaded.
+        """
+        return has_no_rows(pool, "router-train", "training data") if self.trains() else None
 
     @abstractmethod
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Composed:
