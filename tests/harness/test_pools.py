@@ -139,3 +139,33 @@ def test_a_run_goes_on_without_the_refused_cells(
     assert done.returncode == 0, done.stderr
     records = RunFolder.open(tmp_path / "run").records()
     assert {record.spec.method_name: record.status for record in records} == {"uniform": "done", "phatgoose": "refused"}
+
+
+def test_experts_on_the_output_layer_as_peft_saves_them_go_through_a_run(
+    tiny_model: Path, tmp_path: Path, harness: Callable[..., Any]
+) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    from results.store import RunFolder
+
+    for seed, name in enumerate(("math", "sst2", "mrpc")):
+        torch.manual_seed(seed)
+        config = LoraConfig(r=4, target_modules=["q_proj", "lm_head"], init_lora_weights=False, task_type="CAUSAL_LM")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wrapped = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), config)
+            wrapped.save_pretrained(str(tmp_path / name))
+    methods = ("lora", "uniform", "mixer", "mole", "xlora", "lorahub", "ties", "regmean")
+    done = harness(
+        *("run", "--preset", "smoke", "--methods", ",".join(methods), "--tasks", "sst2", "--limit", "2"),
+        *("--model", str(tiny_model), "--output", str(tmp_path / "run")),
+        *("--experts", ",".join(f"{name}={tmp_path / name}" for name in ("math", "sst2", "mrpc"))),
+        stages=tmp_path / "stages",
+    )
+    assert done.returncode == 0, done.stderr
+    found = {
+        record.spec.method_name: (record.status, record.error) for record in RunFolder.open(tmp_path / "run").records()
+    }
+    reason = "the inputs of every expert's own rows are looked at, and this source has none for 'math'"
+    assert found == dict.fromkeys(methods, ("done", None)) | {"regmean": ("refused", reason)}
