@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from methods.adapter_file import Adapter
 from methods.base import Expert
 from methods.patterns import AdapterError
+from methods.routing.tokens import in_towers, towers
 
 
 def check_fits(expert: Expert, model: nn.Module) -> None:
@@ -46,10 +47,12 @@ def check_adapter(name: str, adapter: Adapter, model: nn.Module) -> None:
     _check_shapes(name, {site: (shape.d_out, shape.d_in) for site, shape in adapter.sites.items()}, model)
     for parameter, (shape, _) in adapter.copies.items():
         _parameter(name, parameter, shape, model)
-    head = _output_layer(model)
+    head, outside = _output_layer(model), towers(model)
     for path, module in model.named_modules():
         named = adapter.config.names(path) and not (adapter.config.targets.all_linear and module is head)
-        if isinstance(module, nn.Linear) and named != (path in adapter.sites):
+        # What text does not pass may lack factors: zero ones would say nothing.
+        matters = path in adapter.sites or not in_towers(path, outside)
+        if isinstance(module, nn.Linear) and matters and named != (path in adapter.sites):
             holds = "holds none for" if named else "holds factors for"
             raise AdapterError(
                 f"The adapter of the expert '{name}' {holds} {path}, which its target_modules "

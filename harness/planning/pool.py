@@ -62,10 +62,13 @@ class PlannedPool:
     def _linear(self) -> dict[str, tuple[int, int]]:
         from torch import nn
 
+        from methods.routing.tokens import in_towers, towers
+
+        outside = towers(self._skeleton)
         return {
             path: (module.out_features, module.in_features)
             for path, module in self._skeleton.named_modules()
-            if isinstance(module, nn.Linear)
+            if isinstance(module, nn.Linear) and not in_towers(path, outside)
         }
 
     def _sites(self, name: str) -> Mapping[str, SiteShape]:
@@ -73,7 +76,7 @@ class PlannedPool:
 
         if name in self._adapters:
             sites = self._adapters[name].sites
-            return {path: sites[path] for path in self._linear if path in sites}
+            return {path: sites[path] for path in [*self._linear, *sites] if path in sites}
         targets = self._section.targets
         return {
             path: SiteShape(self._section.rank, *shape)
