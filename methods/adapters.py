@@ -7,39 +7,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from methods.adapter_fields import check_fields
+from methods.patterns import AdapterError, Matcher, Targets
 from results.ground.digest import file_sha256, text_sha256
-from results.ground.errors import HarnessError
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 
-# Features that change the adapted forward beyond `scale * B @ A` on a linear layer, with their names for people.
-_REFUSED = {
-    "use_dora": "DoRA",
-    "lora_bias": "a bias on B",
-    "modules_to_save": "fully trained modules (modules_to_save)",
-    "trainable_token_indices": "trained token embeddings",
-    "target_parameters": "LoRA on raw parameters (target_parameters)",
-    "layer_replication": "replicated layers",
-    "alora_invocation_tokens": "activation by invocation tokens (aLoRA)",
-    "fan_in_fan_out": "transposed weights (fan_in_fan_out)",
-    "use_qalora": "QALoRA",
-    "use_bdlora": "block-diagonal LoRA",
-    "kasa_config": "KaSA",
-    "monteclora_config": "MonteCLoRA",
-    "arrow_config": "Arrow routing inside PEFT",
-}
-_BASE_CHANGING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
-
-
-class AdapterError(HarnessError, ValueError):
-    """An adapter directory that cannot be used as an expert; the message is one sentence that says why."""
+_LARGEST = 2**53
 
 
 @dataclass(frozen=True)
@@ -55,16 +35,24 @@ class AdapterConfig:
     rank_pattern: Mapping[str, int]
     alpha_pattern: Mapping[str, float]
     use_rslora: bool
+    targets: Targets
+    ties_embeddings: bool
+    matcher: Matcher
     base_model: str | None = None
 
     def rank(self, site: str) -> int:
         """Rank at a module path."""
-        return self.rank_pattern.get(_pattern_key(self.rank_pattern, site), self.r)
+        return int(self.rank_pattern.get(self.matcher.key("rank_pattern", self.rank_pattern, site), self.r))
 
     def scale(self, site: str) -> float:
         """Factor of `B @ A` at a module path: alpha/r, or alpha/sqrt(r) for rsLoRA (arXiv 2312.03732)."""
-        alpha = self.alpha_pattern.get(_pattern_key(self.alpha_pattern, site), self.lora_alpha)
-        return alpha / (math.sqrt(self.rank(site)) if self.use_rslora else self.rank(site))
+        alpha = self.alpha_pattern.get(self.matcher.key("alpha_pattern", self.alpha_pattern, site), self.lora_alpha)
+        rank = self.rank(site)
+        return alpha / (math.sqrt(rank) if self.use_rslora else rank)
+
+    def names(self, site: str) -> bool:
+        """Whether PEFT puts factors at a module path that is a linear layer."""
+        return self.targets.name(site, self.matcher)
 
 
 def read_config(folder: Path) -> AdapterConfig:
@@ -74,28 +62,18 @@ def read_config(folder: Path) -> AdapterConfig:
         AdapterError: no or broken configuration, not LoRA, or a feature beyond plain LoRA.
     """
     raw = _read_json(folder)
-    kind = raw.get("peft_type")
-    if kind != "LORA":
-        raise AdapterError(f"The adapter at {folder} is of PEFT type {kind}: only LORA adapters can be experts.")
-    for key, feature in _REFUSED.items():
-        if raw.get(key):
-            raise AdapterError(f"The adapter at {folder} uses {feature}, which is not supported: train it without.")
-    if raw.get("bias", "none") != "none":
-        raise AdapterError(
-            f"The adapter at {folder} trains biases (bias={raw['bias']}), which is not supported: train it without."
-        )
-    init = raw.get("init_lora_weights", True)
-    if isinstance(init, str) and init.lower().startswith(_BASE_CHANGING_INITS):
-        raise AdapterError(
-            f"The adapter at {folder} was initialised by {init}, which changes the base weights: "
-            "save it again with path_initial_model_for_weight_conversion."
-        )
+    owner = f"The adapter at {folder}"
+    check_fields(owner, raw)
+    matcher = Matcher(owner)
     return AdapterConfig(
         r=int(_number(folder, "r", raw.get("r"), whole=True)),
         lora_alpha=float(_number(folder, "lora_alpha", raw.get("lora_alpha"))),
-        rank_pattern=_pattern(folder, "rank_pattern", raw, whole=True),
-        alpha_pattern=_pattern(folder, "alpha_pattern", raw),
+        rank_pattern=_pattern(folder, "rank_pattern", raw, matcher, whole=True),
+        alpha_pattern=_pattern(folder, "alpha_pattern", raw, matcher),
         use_rslora=bool(raw.get("use_rslora", False)),
+        targets=_targets(folder, raw, matcher),
+        ties_embeddings=bool(raw.get("ensure_weight_tying", False)),
+        matcher=matcher,
         base_model=raw.get("base_model_name_or_path"),
     )
 
@@ -136,7 +114,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise AdapterError(f"There is no {CONFIG_FILE} in {folder}: give a PEFT adapter directory.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AdapterError(f"The file {path} is not valid JSON: save the adapter again.") from error
     if not isinstance(raw, dict):
         raise AdapterError(f"The file {path} does not hold an adapter's configuration: save the adapter again.")
@@ -145,7 +123,7 @@ def _read_json(folder: Path) -> dict[str, Any]:
 
 def _number(folder: Path, key: str, value: Any, *, whole: bool = False) -> float:
     """A value that must be a finite number (a whole one above 0 for ranks), said to be wrong by its key."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
     if not usable or (whole and (value != int(value) or value < 1)):
         found = f"no {key}" if value is None else f"{key}={value!r}"
         kind = "a whole number above 0" if whole else "a number"
@@ -153,22 +131,57 @@ def _number(folder: Path, key: str, value: Any, *, whole: bool = False) -> float
     return float(value)
 
 
-def _pattern(folder: Path, key: str, raw: Mapping[str, Any], *, whole: bool = False) -> dict[str, Any]:
+def _pattern(
+    folder: Path, key: str, raw: Mapping[str, Any], matcher: Matcher, *, whole: bool = False
+) -> dict[str, Any]:
     """Values by regular expression over module paths, as they stand in the file."""
     patterns = raw.get(key) or {}
     if not isinstance(patterns, dict):
         raise AdapterError(f"The {key} of the adapter at {folder} must map module names to numbers: correct it there.")
     for pattern, value in patterns.items():
         _number(folder, f"{key} at '{pattern}'", value, whole=whole)
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise AdapterError(
-                f"The {key} of the adapter at {folder} has '{pattern}', no regular expression ({error}): correct it."
-            ) from error
+        matcher.check_ending(key, pattern)
     return patterns
 
 
-def _pattern_key(patterns: Mapping[str, Any], site: str) -> str:
-    """The first pattern that matches the end of a module path, as PEFT resolves it, else the path itself."""
-    return next((key for key in patterns if re.match(rf"(.*\.)?({key})$", site)), site)
+def _targets(folder: Path, raw: Mapping[str, Any], matcher: Matcher) -> Targets:
+    """What `target_modules`, `exclude_modules`, `layers_to_transform` and `layers_pattern` name."""
+    modules = _names(folder, "target_modules", raw)
+    if not modules:
+        raise AdapterError(
+            f"The adapter at {folder} names no target_modules in {CONFIG_FILE}: write there which layers it is for."
+        )
+    containers = _names(folder, "layers_pattern", raw)
+    containers = (containers,) if isinstance(containers, str) else containers
+    layers = raw.get("layers_to_transform")
+    if layers is not None:
+        listed = layers if isinstance(layers, list) else [layers]
+        if not all(isinstance(index, int) and not isinstance(index, bool) for index in listed):
+            raise AdapterError(
+                f"The adapter at {folder} has layers_to_transform={layers!r}, which must be layer numbers: correct it."
+            )
+        layers = tuple(listed)
+    if isinstance(modules, str) and (layers is not None or containers):
+        raise AdapterError(
+            f"The adapter at {folder} chooses layers by number and target_modules by one expression, which PEFT "
+            "refuses: write target_modules as a list."
+        )
+    if containers and layers is None:
+        raise AdapterError(
+            f"The adapter at {folder} has layers_pattern without layers_to_transform, which PEFT refuses: remove it."
+        )
+    targets = Targets(modules, _names(folder, "exclude_modules", raw), layers, containers)
+    targets.check(matcher)
+    return targets
+
+
+def _names(folder: Path, key: str, raw: Mapping[str, Any]) -> str | tuple[str, ...]:
+    """A regular expression, or names; none for null."""
+    value = raw.get(key)
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return value or ()
+    if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+        raise AdapterError(f"The {key} of the adapter at {folder} must be names of modules: correct it there.")
+    return tuple(value)

@@ -27,6 +27,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from methods.pool import PoolExpert, has_no_rows
 from methods.routing.context import CountedTokens, RoutingContext
 from results.ground.errors import HarnessError
 
@@ -74,12 +75,14 @@ class SiteFactors:
 class Expert:
     """One LoRA of the pool: factors by site path (relative to the base model, e.g. `model.layers.0.self_attn.q_proj`).
 
-    Sites that an expert lacks are zero experts there. `digest` is the content hash of its adapter directory.
+    Sites that an expert lacks are zero experts there. `digest` is the content hash of its adapter directory. `copies`
+    are parameters of the base model, by name, that its file repeats; they must equal the model's.
     """
 
     name: str
     sites: Mapping[str, SiteFactors]
     digest: str = ""
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -342,6 +345,17 @@ class Method(ABC):
             model_config: the base's `transformers` configuration.
             pool: names of the experts.
         """
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """Why this cannot work with such a pool, without a full stop, or None where it can.
+
+        Planning asks once per method, `--plan` included, and the cells of a method that refuses are recorded with the
+        reason while the others are computed. What `install` or `fit` would find out too late is said here.
+
+        Args:
+            pool: all experts of the run, in order; shapes come from headers, nothing is loaded.
+        """
+        return has_no_rows(pool, "router-train", "training data") if self.trains() else None
 
     @abstractmethod
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Composed:

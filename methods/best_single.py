@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from methods.base import Composed, Expert, Method, MethodConfig, Session, Unsupported
 from methods.development import DevConfig, dev_loss
+from methods.pool import PoolExpert, has_no_rows
 from methods.routing.inject import check_architecture
 from methods.turns import InTurn
 
@@ -84,6 +85,10 @@ class BestSingle(Method):
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return super().takes(pool) or (has_no_rows(pool, "dev", "development rows") if self.trains() else None)
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Single:
         """See `Method.install`.

@@ -22,10 +22,12 @@ from methods.tiny import (
     TinyArchitecture,
     TinySession,
     model_logits,
+    planned_pool,
     tiny_batch,
     tiny_comparison,
     tiny_experts,
     tiny_model,
+    uneven_experts,
 )
 
 POOL = ("a", "b", "c", "d")
@@ -308,6 +310,22 @@ def diagnostics_have_the_fields(subject: Subject) -> None:
     assert len(report["load"]) == len(report["experts"]), f"{subject}: the load does not match the experts."
 
 
+def says_which_pools_it_takes(subject: Subject) -> None:
+    """The usual pool is taken, and one of unequal ranks and sites is, or is refused before it is installed."""
+    model, method = subject.model(), subject.method()
+    usual = tiny_experts(model, POOL)
+    reason = method.takes(planned_pool(usual))
+    assert reason is None, f"{subject}: `takes` refuses the usual pool ({reason})."
+    wanted = method.depends_on(POOL, POOL[0])
+    uneven = uneven_experts(usual)
+    if method.takes(planned_pool(uneven)) is None:
+        try:
+            composed = method.install(model, [expert for expert in uneven if expert.name in wanted], seed=0)
+        except Unsupported as error:
+            raise AssertionError(f"{subject}: `takes` does not say of a pool what `install` does ({error})") from error
+        composed.uninstall()
+
+
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     card_agrees,
     runs_and_reports_sizes,
@@ -320,6 +338,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     text_does_not_depend_on_the_cache,
     batching_changes_nothing,
     diagnostics_have_the_fields,
+    says_which_pools_it_takes,
 )
 
 # What the rest looks at (cards, seeds, files, diagnostics) is not the architecture's.

@@ -11,6 +11,7 @@ from torch import nn
 
 from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase
 from methods.mixture import Mixture
+from methods.pool import PoolExpert, has_no_rows
 from methods.routing import wide_parameter
 from methods.routing.inject import check_architecture
 
@@ -33,6 +34,10 @@ class Ensemble(Method):
     def trains(self) -> bool:
         """See `Method.trains`."""
         return self.config.weights == "dev"
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return super().takes(pool) or (has_no_rows(pool, "dev", "development rows") if self.trains() else None)
 
     def passes(self, n_experts: int) -> int:
         """See `Method.passes`: one with each expert."""

@@ -6,19 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from methods.adapters import AdapterError, adapter_digest, read_config, weight_file
+from methods.adapter_file import read_adapter
+from methods.adapters import AdapterError, adapter_digest, weight_file
 from methods.base import Expert, SiteFactors
+from methods.fitting import check_fits
 from methods.routing.tokens import in_towers, towers
 from methods.seeding import generator
 from results.ground.errors import NotFinite
 from results.ground.files import make_folder
-
-_KEY = re.compile(r"(?:base_model\.model\.)?(?P<site>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 
 
 def load_expert(name: str, folder: Path) -> Expert:
@@ -28,34 +27,20 @@ def load_expert(name: str, folder: Path) -> Expert:
 
     Raises:
         AdapterError: not plain LoRA on linear layers (DoRA, biases, saved modules, embeddings, other PEFT types), or
-            files that contradict each other.
+            files that contradict each other; see `methods.adapter_file.read_adapter`.
         NotFinite: a factor is not finite.
     """
-    config = read_config(folder)
-    halves: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in _read_tensors(weight_file(folder)).items():
-        match = _KEY.fullmatch(key)
-        if match is None or tensor.dim() != 2:
-            raise AdapterError(
-                f"The adapter at {folder} holds {key} of shape {tuple(tensor.shape)}, which is not LoRA on a linear "
-                "layer: leave it out of the expert's training."
-            )
-        if not bool(tensor.isfinite().all()):
+    adapter = read_adapter(folder)
+    tensors = _read_tensors(weight_file(folder))
+    for key in (adapter.key(site, side) for site in adapter.sites for side in "AB"):
+        if not bool(tensors[key].isfinite().all()):
             raise NotFinite(f"The adapter at {folder} holds {key} with elements that are not finite: train it again.")
-        halves.setdefault(match["site"], {})[match["side"]] = tensor
-    sites = {}
-    for site, half in sorted(halves.items()):
-        if half.keys() != {"A", "B"} or half["A"].shape[0] != half["B"].shape[1]:
-            raise AdapterError(f"The adapter at {folder} lacks one of two matching factors at {site}: save it again.")
-        if half["A"].shape[0] != config.rank(site):
-            raise AdapterError(
-                f"The adapter at {folder} has rank {half['A'].shape[0]} at {site} but its configuration says "
-                f"{config.rank(site)}: mend r or rank_pattern."
-            )
-        sites[site] = SiteFactors(half["A"], half["B"], config.scale(site))
-    if not sites:
-        raise AdapterError(f"The adapter at {folder} holds no LoRA factors: give a trained adapter.")
-    return Expert(name, sites, adapter_digest(folder))
+    sites = {
+        site: SiteFactors(tensors[adapter.key(site, "A")], tensors[adapter.key(site, "B")], adapter.config.scale(site))
+        for site in adapter.sites
+    }
+    copies = {name: tensors[key] for name, (_, key) in adapter.copies.items()}
+    return Expert(name, sites, adapter_digest(folder), copies)
 
 
 def save_expert(
@@ -153,32 +138,6 @@ def linear_sites(model: nn.Module, targets: Sequence[str]) -> dict[str, nn.Linea
             "choose target modules that it has."
         )
     return found
-
-
-def check_fits(expert: Expert, model: nn.Module) -> None:
-    """Compare an expert's shapes with the model's.
-
-    Raises:
-        AdapterError: the expert was trained for another base model; the message lists up to three unequal sites.
-    """
-    problems = []
-    for site, factors in expert.sites.items():
-        shape = (factors.B.shape[0], factors.A.shape[1])
-        try:
-            module: Any = model.get_submodule(site)
-        except AttributeError:
-            problems.append(f"site {site} does not exist here")
-            continue
-        if not isinstance(module, nn.Linear):
-            problems.append(f"site {site} is a {type(module).__name__} here, not a linear layer")
-        elif (module.out_features, module.in_features) != shape:
-            here = (module.out_features, module.in_features)
-            problems.append(f"site {site} has shape {shape} in the expert and {here} here")
-    if problems:
-        more = f", and {len(problems) - 3} more differences" if len(problems) > 3 else ""
-        raise AdapterError(
-            f"The expert '{expert.name}' was trained for another base model: {', '.join(problems[:3])}{more}."
-        )
 
 
 def pool_sites(experts: Sequence[Expert], model: nn.Module) -> list[str]:

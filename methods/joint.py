@@ -12,10 +12,12 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from methods.experts import new_expert
+from methods.pool import PoolExpert
 from methods.routing import (
     Budget,
     Comparison,
     Expert,
+    Method,
     MethodConfig,
     RoutedComposed,
     RoutedMethod,
@@ -165,6 +167,10 @@ class JointMethod(RoutedMethod):
                 f"{self.name} needs linear layers named {', '.join(sorted(missing))}, which models of type "
                 f"{model_config.model_type} do not have: set lora.targets to layers that they have."
             )
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`; what the pool's experts look like does not matter here."""
+        return Method.takes(self, pool)
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`; `experts` is not looked at."""

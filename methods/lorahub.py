@@ -15,6 +15,7 @@ from methods.experts import pool_sites
 from methods.merging.composed import Merged
 from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
+from methods.pool import PoolExpert
 from methods.routing import (
     Composed,
     Expert,
@@ -55,7 +56,9 @@ class Hub(Merged):
 
     def __init__(self, model: nn.Module, experts: Sequence[Expert], *, fold: bool, seed: int) -> None:
         sites = pool_sites(experts, model)
-        _require_one_shape(experts, sites)
+        ranks = {expert.name: {site: f.A.shape[0] for site, f in expert.sites.items()} for expert in experts}
+        if unequal := _unequal(ranks):
+            raise Unsupported(f"{unequal}.")
         self.seed = seed
         self.weights = torch.zeros(len(experts), dtype=torch.float64)
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
@@ -123,6 +126,11 @@ class Lorahub(Method):
             if self.config.optimizer not in nevergrad.optimizers.registry:
                 raise Unsupported(f"nevergrad has no optimizer '{self.config.optimizer}': the default is NGOpt.")
 
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        ranks = {expert.name: {site: shape.rank for site, shape in expert.sites.items()} for expert in pool}
+        return super().takes(pool) or _unequal(ranks)
+
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Hub:
         """See `Method.install`.
 
@@ -184,12 +192,15 @@ def search(
     return found, {"optimizer": config.optimizer, "resolved": chosen, "nevergrad": ng.__version__}
 
 
-def _require_one_shape(experts: Sequence[Expert], sites: Sequence[str]) -> None:
-    for site in sites:
-        has = [f"rank {expert.sites[site].A.shape[0]}" if site in expert.sites else "nothing" for expert in experts]
-        for expert, its in zip(experts, has, strict=True):
+def _unequal(ranks: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Why factors cannot be added, from ranks by expert and site."""
+    names = list(ranks)
+    for site in dict.fromkeys(site for sites in ranks.values() for site in sites):
+        has = [f"rank {sites[site]}" if site in sites else "nothing" for sites in ranks.values()]
+        for name, its in zip(names, has, strict=True):
             if its != has[0]:
-                raise Unsupported(
-                    f"LoRAHub adds the factors of its experts, and '{experts[0].name}' has {has[0]} at {site} where "
-                    f"'{expert.name}' has {its}: choose experts of equal ranks and sites."
+                return (
+                    f"LoRAHub adds the factors of its experts, and '{names[0]}' has {has[0]} at {site} where "
+                    f"'{name}' has {its}: choose experts of equal ranks and sites"
                 )
+    return None

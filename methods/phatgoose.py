@@ -12,6 +12,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.pool import PoolExpert, lacks_rows
 from methods.routing import (
     Bank,
     Composed,
@@ -150,6 +151,10 @@ class Phatgoose(RoutedMethod):
     def trains(self) -> bool:
         """See `Method.trains`."""
         return True
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return lacks_rows(pool, "router-train", "a gate is trained on its own expert's examples")
 
     def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
         """See `RoutedMethod.routing`."""

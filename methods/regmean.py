@@ -15,6 +15,7 @@ from methods.merging.composed import Merged
 from methods.merging.lowrank import concatenated
 from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
+from methods.pool import PoolExpert, lacks_rows
 from methods.routing.inject import check_architecture, input_groups
 from methods.routing.passes import PassHook
 from methods.routing.probe import require_visits
@@ -137,6 +138,10 @@ class Regmean(Method):
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return lacks_rows(pool, "router-train", "the inputs of every expert's own rows are looked at")
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> Regressed:
         """See `Method.install`.

@@ -10,6 +10,7 @@ from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
 from harness.planning.config import TRANSFER, RunConfig
 from harness.planning.plugins import bring
+from harness.planning.pool import PlannedPool
 from harness.planning.rendered import sampled
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
@@ -23,7 +24,6 @@ from tasks.sources.base import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from methods.base import Method
     from tasks.sources import Source
 
 
@@ -78,12 +78,12 @@ class _Needs:
 class Plan:
     """All cells of a run in table order, and the data they share.
 
-    A task whose rows cannot be used, and an expert that would learn from such rows, refuse the cells that need them;
-    the others go on.
+    A task whose rows cannot be used, an expert that would learn from such rows, and a method that the base model or the
+    pool does not suit (`Method.check`, `Method.takes`) refuse the cells that need them; the others go on.
 
     Raises (on construction):
-        HarnessError: an unknown name or key, a task the source lacks, an expert without data, a pool too small, or
-            another base model whose experts and fits do not fit this one.
+        HarnessError: an unknown name or key, a task the source lacks, an expert without data, no method that suits the
+            base model and the pool, or another base model whose experts and fits do not fit this one.
     """
 
     def __init__(
@@ -112,8 +112,12 @@ class Plan:
         self._sampled: dict[tuple[str, int], str] = {}
         self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()
-        self._check_methods()
-        self._check_pool()
+        self._pool = PlannedPool(config.experts, self.model_config, self._binder.expert_tasks)
+        reasons = {choice.display: self._unfit(choice) for choice in self.methods}
+        self._refused = {name: reason for name, reason in reasons.items() if reason is not None}
+        if methods is None and len(self._refused) == len(self.methods):
+            first, reason = next(iter(self._refused.items()))
+            raise HarnessError(f"{first}: {reason}.")
         self.origins = {name: self._origin(name) for name in dict.fromkeys(m.origin for m in self.methods if m.origin)}
 
     def _origin(self, name: str) -> Plan:
@@ -194,24 +198,18 @@ class Plan:
             chosen.append(TaskChoice(display, bound, own, refusal))
         return chosen
 
-    def _check_methods(self) -> None:
+    def _unfit(self, choice: MethodChoice) -> str | None:
+        """Why a method can compute no cell here: the base model, its settings, or the pool; None where it can some."""
         from methods.base import Unsupported
 
-        for choice in self.methods:
-            try:
-                choice.method.check(self.model_config, self.config.experts.names)
-            except Unsupported as error:
-                raise HarnessError(f"{choice.display}: {error}") from error
-
-    def _check_pool(self) -> None:
-        """See that experts from outside fit the base model, by their shapes."""
-        from harness.models import skeleton
-        from harness.training.experts import outside_folder
-        from methods.experts import check_fits, load_expert
-
-        for name, path in self.config.experts.paths.items():
-            if name in self.config.experts.names:
-                check_fits(load_expert(name, outside_folder(name, path)), skeleton(self.model_config))
+        try:
+            choice.method.check(self.model_config, self.config.experts.names)
+            return choice.method.takes(self._pool.experts)
+        except Unsupported as error:
+            return str(error).removesuffix(".")
+        except SourceError:
+            # Damaged rows are told of cell by cell.
+            return None
 
     def expert_seed(self, seed: int) -> int:
         """Seed of the pool's experts in a run's cells of one seed."""
@@ -251,7 +249,7 @@ class Plan:
         if choice.origin is not None:
             return self._moved_cell(choice, task, seed, self.origins[choice.origin])
         config, method = self.config, choice.method
-        needs, trained = self._needs(choice.method, task, seed), method.trains()
+        needs, trained = self._needs(choice, task, seed), method.trains()
         training = training_settings(config, method) if trained else {}
         section, asked = task.bound.settings, self._requests(task, seed)
         compose_key = digest(
@@ -289,10 +287,12 @@ class Plan:
             spec, digest(spec), choice, task, seed, needs.pool, compose_key, outputs_key, needs.refusal, needs.fault
         )
 
-    def _needs(self, method: Method, task: TaskChoice, seed: int) -> _Needs:
-        names = self.config.experts.names
+    def _needs(self, choice: MethodChoice, task: TaskChoice, seed: int) -> _Needs:
+        names, method = self.config.experts.names, choice.method
         if task.refusal is not None:
             return _Needs(refusal=task.refusal, fault=True)
+        if choice.display in self._refused:
+            return _Needs(refusal=self._refused[choice.display])
         try:
             routing = self._routing_identity() if method.trains() else None
             targets = self.target_tasks(task.bound.name) if method.per_task() and method.trains() else None
@@ -320,7 +320,8 @@ class Plan:
         )
         outputs_key = self._outputs_key(task, seed, digest([origin.compose_key, self._model_identity()]))
         pool = tuple(replace(expert, origin=choice.origin) for expert in origin.pool)
-        key, refusal, fault = digest(spec), origin.refusal, origin.fault
+        key, fault = digest(spec), origin.fault
+        refusal = origin.refusal or self._refused.get(choice.display)
         return Cell(spec, key, choice, task, seed, pool, origin.compose_key, outputs_key, refusal, fault, origin)
 
     def _outputs_key(self, task: TaskChoice, seed: int, composed: str) -> str:

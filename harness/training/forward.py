@@ -27,7 +27,8 @@ def logits_at(model: nn.Module, rows: Tensor, **inputs: Any) -> tuple[Tensor, An
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
     handle = None
-    if isinstance(head, nn.Module):
+    # Routers look tokens up by their places, so a routed head is given them all.
+    if isinstance(head, nn.Module) and not getattr(head, "whole", False):
         handle = head.register_forward_pre_hook(lambda _module, args: (args[0][rows], *args[1:]))
     try:
         output = model(**inputs)
@@ -35,7 +36,7 @@ def logits_at(model: nn.Module, rows: Tensor, **inputs: Any) -> tuple[Tensor, An
         if handle is not None:
             handle.remove()
     logits: Tensor = output.logits
-    # A head that is applied functionally never fires the hook: then the full logits came back.
+    # A head that is routed, or applied functionally and never fires the hook: the full logits came back.
     return (logits if logits.dim() == 2 else logits[rows]), output
 
 

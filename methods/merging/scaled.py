@@ -17,6 +17,7 @@ from methods.merging.lowrank import truncate_factors
 from methods.merging.method import Merge, MergeConfig
 from methods.merging.rules import Part
 from methods.merging.updates import balanced, present, wide_type
+from methods.pool import PoolExpert, has_no_rows
 
 GRID = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -99,6 +100,10 @@ class ScaledMerge(Merge):
     def trains(self) -> bool:
         """See `Method.trains`: only a factor that is not given looks at data."""
         return self.config.scaling is None
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return super().takes(pool) or (has_no_rows(pool, "dev", "development rows") if self.trains() else None)
 
     def has_learning_rate(self) -> bool:
         """See `Method.has_learning_rate`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -80,6 +80,9 @@ def install_routed(
         Unsupported: a global router over inputs of different widths.
     """
     sites = _sites(model, experts, train_experts, dropout)
+    widths = {name: site.in_features for name, site in sites.items()}
+    if routing.scope == "global" and (reason := one_width(widths)):
+        raise Unsupported(f"{reason[0].upper()}{reason[1:]}.")
     fuse = fuse and not train_experts
     shared: dict[str, Router] = {}
     routers: list[Router] = []
@@ -144,6 +147,21 @@ def install_hard(
     return RoutedComposed(model, context, names, list(sites.values()), groups, ())
 
 
+def one_width(widths: Mapping[str, int]) -> str | None:
+    """Why a global router cannot serve these sites, or None.
+
+    Args:
+        widths: of their inputs, by module path in the model's order.
+    """
+    leaders: dict[str, int] = {}
+    for first, *_ in input_groups(list(widths)):
+        key = layer_of(first) + (" (encoder)" if reads_encoder(first) else "")
+        leaders.setdefault(key, widths[first])
+    if len(set(leaders.values())) < 2:
+        return None
+    return "a global router needs inputs of one width: choose router.scope=per_layer"
+
+
 def _sites(model: nn.Module, experts: Sequence[Expert], train: bool, dropout: float) -> dict[str, RoutedLinear]:
     sites = {}
     for name in pool_sites(experts, model):
@@ -185,9 +203,6 @@ def _source(
     first = members[0]
     if routing.scope == "global" and shared:
         provider = next(iter(shared.values())).providers[0]
-        width = next(iter(shared.values())).names[0]
-        if sites[width].in_features != sites[first].in_features:
-            raise Unsupported("A global router needs inputs of one width: choose router.scope=per_layer.")
         router = Router([first], [provider], routing.sparsifier, context.side(first), jitter=routing.jitter)
     else:
         router = new(["global" if routing.scope == "global" else first], [first])

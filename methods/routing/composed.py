@@ -14,6 +14,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
 from methods.routing.groups import InputGroup, RoutedGroup, StaticGroup, TrainedSite
+from methods.routing.head import WholeLogits
 from methods.routing.inject import Freeze, Injection, layer_of
 from methods.routing.linear import RoutedLinear
 from methods.routing.passes import PassHook
@@ -56,6 +57,7 @@ class RoutedComposed(Composed):
         except BaseException:
             self._freeze.undo()
             raise
+        self._head = WholeLogits(model, [site for site in sites if getattr(site, "whole", False)])
         self._collector = Collector(self.routers, context)
         self._hook = PassHook(model, context, (self._collector, *groups, *routers))
         self._state_counts = StateCounts(model, context, self._hook)
@@ -215,6 +217,7 @@ class RoutedComposed(Composed):
             return
         self._state_counts.remove()
         self._hook.remove()
+        self._head.undo()
         self._injection.undo()
         self._freeze.undo()
         self._freeze = None

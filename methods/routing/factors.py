@@ -51,7 +51,7 @@ def stacked_B(
     stacked = torch.zeros(len(factors), rank, like.shape[0], dtype=like.dtype, device=like.device)
     for index, factor in enumerate(factors):
         if factor is not None:
-            wide = torch.promote_types(factor.B.dtype, torch.float32)
+            wide = torch.promote_types(torch.promote_types(factor.B.dtype, like.dtype), torch.float32)
             scale = factor.scale * (1.0 if weights is None else weights[index])
             stacked[index, : factor.B.shape[1]] = (factor.B.to(wide) * scale).t()
     return stacked.flatten(0, 1)

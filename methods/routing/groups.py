@@ -52,7 +52,7 @@ class InputGroup(ABC):
             self.clear()
         if not self._in_place:
             return added(y, h, B)
-        y.view(h.shape[0], -1).addmm_(h, B)
+        y.view(h.shape[0], y.shape[-1]).addmm_(h, B)
         return y
 
     def clear(self) -> None:

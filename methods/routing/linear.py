@@ -100,6 +100,11 @@ class RoutedLinear(nn.Module):
         """The site's input as `[b, t, d_in]`, see `in_sequences`."""
         return in_sequences(x, self.side, self.name)
 
+    @property
+    def whole(self) -> bool:
+        """Whether it must be given all tokens of a pass, as it looks them up by their places."""
+        return self._updates is not None and getattr(self._updates[0], "source", None) is not None
+
     def forward(self, x: Tensor) -> Tensor:
         """Base output plus the weighted update."""
         if self._updates is None:

@@ -11,8 +11,9 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase, Unsupported
+from methods.pool import PoolExpert, widths_of
 from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.build import Routing, install_routed
+from methods.routing.build import Routing, install_routed, one_width
 from methods.routing.composed import RoutedComposed
 from methods.routing.config import RouteConfig, RouterConfig
 from methods.routing.context import RoutingContext
@@ -129,6 +130,13 @@ class LinearlyRouted(RoutedMethod):
         """See `Method.check`."""
         super().check(model_config, pool)
         self.config.route.check(len(pool))
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        reason = super().takes(pool)
+        if reason is None and self.config.router.scope == "global":
+            reason = one_width(widths_of(pool))
+        return reason
 
     def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
         """See `RoutedMethod.routing`."""

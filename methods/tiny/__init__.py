@@ -1,6 +1,6 @@
 """Tiny random models, experts and an engine of a few lines: a method is tried in a second, without downloads."""
 
-from methods.tiny.experts import TARGETS, tiny_comparison, tiny_experts
+from methods.tiny.experts import TARGETS, planned_pool, tiny_comparison, tiny_experts, uneven_experts
 from methods.tiny.models import (
     ARCHITECTURES,
     VOCABULARY,
@@ -21,10 +21,12 @@ __all__ = [
     "TinySession",
     "architecture_of",
     "model_logits",
+    "planned_pool",
     "tiny_batch",
     "tiny_comparison",
     "tiny_experts",
     "tiny_llama",
     "tiny_model",
+    "uneven_experts",
     "window_gradient",
 ]

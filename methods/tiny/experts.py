@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from methods.adapter_file import SiteShape
 from methods.base import Comparison, Expert, SiteFactors
 from methods.experts import linear_sites
+from methods.pool import PoolExpert
 from methods.seeding import generator, seed_from
 from methods.tiny.models import ATTENTION, architecture_of
 
@@ -48,3 +50,23 @@ def tiny_experts(
             factors[path] = SiteFactors(A.to(dtype), B.to(dtype), scale)
         experts.append(Expert(name, factors, digest=f"{seed_from(name, seed):016x}"))
     return experts
+
+
+def uneven_experts(experts: Sequence[Expert]) -> list[Expert]:
+    """The same, but the second has half the rank, and the last lacks its first site."""
+    first, second, *rest = experts
+    halved = {
+        site: SiteFactors(f.A[: len(f.A) // 2], f.B[:, : len(f.A) // 2], f.scale) for site, f in second.sites.items()
+    }
+    fewer = dict(list(rest[-1].sites.items())[1:])
+    return [first, Expert(second.name, halved), *rest[:-1], Expert(rest[-1].name, fewer)]
+
+
+def planned_pool(experts: Sequence[Expert]) -> list[PoolExpert]:
+    """What a plan would know of a pool, with rows of every kind."""
+
+    def planned(expert: Expert) -> PoolExpert:
+        shapes = {site: SiteShape(len(f.A), f.B.shape[0], f.A.shape[1]) for site, f in expert.sites.items()}
+        return PoolExpert(expert.name, lambda: shapes, lambda: frozenset({"expert-train", "router-train", "dev"}))
+
+    return [planned(expert) for expert in experts]

@@ -161,6 +161,18 @@ def test_the_suite_notices_a_lying_card(monkeypatch: pytest.MonkeyPatch) -> None
         conformance.check("mixer")
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [(None, "`takes` does not say of a pool what `install` does .*LoRAHub adds"), ("no", "refuses the usual pool")],
+)
+def test_the_suite_notices_a_pool_that_is_refused_too_late_or_for_nothing(
+    reason: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry.method_class("lorahub"), "takes", lambda self, pool: reason)
+    with pytest.raises(AssertionError, match=message):
+        conformance.says_which_pools_it_takes(Subject("lorahub"))
+
+
 def test_base_composes_nothing() -> None:
     composed: Composed = Subject("base").install()
     assert composed.groups() == {}
