@@ -147,7 +147,7 @@ def test_lora_takes_one_expert() -> None:
     from methods.base import Unsupported
 
     model = tiny_llama()
-    with pytest.raises(Unsupported, match="own expert alone and was given 3"):
+    with pytest.raises(Unsupported, match="takes one expert alone and was given 3"):
         Lora().install(model, tiny_experts(model, NAMES), seed=0)
     assert not Lora().serves(NAMES, "x")
     assert Lora().depends_on(NAMES, None) == ()
