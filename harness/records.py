@@ -104,6 +104,7 @@ def _items(cell: Cell, docs: Sequence[Any], raws: Sequence[Any], scored: Sequenc
                 gold=outcome.gold,
                 prediction=outcome.prediction,
                 metrics=metrics,
+                group=bound.groups.get(doc.id),
                 extra=dict(outcome.extra),
             )
         )

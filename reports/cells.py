@@ -10,7 +10,7 @@ import numpy as np
 from reports import notes
 from reports.outcomes import resampled
 from reports.scores import Scores
-from reports.statistics import Interval, mean_interval
+from reports.statistics import Interval, mean_interval, numbered
 from reports.tables import Cell, Footnotes
 
 PARAMETERS, TRAINING, EVALUATION = "trainable", "fit seconds", "eval seconds"
@@ -22,17 +22,17 @@ def score_interval(one: Scores) -> Interval:
     Means: see `mean_interval`. Metrics of all items at once (F1, MCC): percentile bootstrap over items for one seed,
     Student's interval over items and seeds from the jackknife's pseudo-values for several.
     """
-    found = mean_interval(one.values)
+    found = mean_interval(one.values, groups=one.groups)
     if one.counted is None or not one.values.shape[1]:
         return found
     value = one.counted.value()
     if np.isnan(found.std) and found.n > 1:
-        draws = resampled(one.counted)
+        labels = numbered(one.groups, found.n)
+        draws = resampled(one.counted, labels=labels)
         low, high = np.quantile(draws, [0.5 - found.level / 2, 0.5 + found.level / 2])
         note = found.note if one.values.shape[0] > 1 else None
-        return Interval(
-            value, float(low), float(high), found.n, "bootstrap over items", found.seeds, level=found.level, note=note
-        )
+        how = "bootstrap over items" if labels is None else "bootstrap over groups of items"
+        return Interval(value, float(low), float(high), found.n, how, found.seeds, level=found.level, note=note)
     return found
 
 

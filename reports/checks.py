@@ -169,7 +169,7 @@ def _top_k(evidence: Evidence) -> Claim:
         return claim
     joined = {k: pooled(found, tasks, k) for k, found in by_k.items()}  # type: ignore[arg-type]
     others = [k for k in sorted(joined) if k != 3]
-    tests = holm([paired_test(joined[3].values, joined[k].values) for k in others])
+    tests = holm([paired_test(joined[3].values, joined[k].values, groups=joined[3].groups) for k in others])
     verdict: Verdict = "undetermined"
     if all(test.significant and test.difference > 0 for test in tests):
         verdict = "supported"

@@ -59,6 +59,7 @@ def comparison(
         builders = [("", builder) for _, builder in builders]
     done = [record for record in records if record.status == "done"]
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
+    under += notes.clusters_sentences(scores.values())
     under += _sentences_on_means(options, tasks, mean_of, floored)
     for short, builder in builders:
         under += notes.sentences_on_tests(builder.tests, builder.columns, short)

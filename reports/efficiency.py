@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.statistics import PairedTest, holm, paired_test
+from reports.statistics import Groups, PairedTest, holm, paired_test
 
 GRID = 24
 """Points between two measured amounts at which a fraction is tried."""
@@ -62,18 +62,19 @@ class DataFraction:
         return f"{shown} [{', '.join(ends)}]"
 
 
-def efficiency(a: Curve, b: Curve, margin: float | None = None) -> Efficiency:
+def efficiency(a: Curve, b: Curve, groups: Groups | None = None, margin: float | None = None) -> Efficiency:
     """Paired differences at every amount that both curves have, and of their areas.
 
     Args:
+        groups: of the items, task after task; see `paired_test`.
         margin: difference that counts as none, in the scores' unit.
     """
     sizes = sorted(set(a) & set(b))
     first, second = ([_stacked(curve[size]) for size in sizes] for curve in (a, b))
-    each = [_test(x, y, margin) for x, y in zip(first, second, strict=True)]
+    each = [_test(x, y, groups, margin) for x, y in zip(first, second, strict=True)]
     weights = _trapezoid(sizes)
     areas = [sum(w * y for w, y in zip(weights, ys, strict=True)) for ys in (first, second)]
-    area = _test(np.asarray(areas[0]), np.asarray(areas[1]), margin)
+    area = _test(np.asarray(areas[0]), np.asarray(areas[1]), groups, margin)
     return Efficiency(dict(zip(sizes, holm(each), strict=True)), area)
 
 
@@ -88,7 +89,9 @@ def reach(x: Sequence[float], y: NDArray[np.float64], target: float) -> float | 
     return None
 
 
-def data_fractions(a: Curve, b: Curve, resamples: int | None = None) -> list[DataFraction]:
+def data_fractions(
+    a: Curve, b: Curve, groups: Groups | None = None, resamples: int | None = None
+) -> list[DataFraction]:
     """The fraction for every amount of data that both were measured with.
 
     The interval inverts a paired test: it holds every fraction at which A, interpolated over the logarithm of the
@@ -97,6 +100,7 @@ def data_fractions(a: Curve, b: Curve, resamples: int | None = None) -> list[Dat
 
     Args:
         a, b: of one seed or several; several are random, like items.
+        groups: of the items, task after task; see `paired_test`.
         resamples: of no effect; nothing is drawn.
     """
     del resamples
@@ -110,7 +114,7 @@ def data_fractions(a: Curve, b: Curve, resamples: int | None = None) -> list[Dat
             found.append(DataFraction(size, None, None, None, "no fraction: the curve does not rise throughout"))
             continue
         where = reach(sizes, means, float(target.mean()))
-        low, high = _accepted(sizes, first, target)
+        low, high = _accepted(sizes, first, target, groups)
         if where is None:
             found.append(DataFraction(size, None, None if low is None else low / size, None, "not reached"))
             continue
@@ -121,7 +125,7 @@ def data_fractions(a: Curve, b: Curve, resamples: int | None = None) -> list[Dat
 
 
 def _accepted(
-    sizes: Sequence[int], curve: Sequence[NDArray[np.float64]], target: NDArray[np.float64]
+    sizes: Sequence[int], curve: Sequence[NDArray[np.float64]], target: NDArray[np.float64], groups: Groups | None
 ) -> tuple[float | None, float | None]:
     """Ends of the range of examples at which the curve is not told apart from the target; None where it is open."""
     places: list[float] = []
@@ -129,7 +133,7 @@ def _accepted(
     for left in range(len(sizes) - 1):
         for share in np.linspace(0, 1, GRID, endpoint=left == len(sizes) - 2):
             y = (1 - share) * curve[left] + share * curve[left + 1]
-            test = _test(y, target, None)
+            test = _test(y, target, groups, None)
             inside = test.low <= 0 <= test.high
             places.append(float(np.exp((1 - share) * np.log(sizes[left]) + share * np.log(sizes[left + 1]))))
             verdicts.append(0 if inside else 1 if test.difference > 0 else -1)
@@ -141,8 +145,8 @@ def _accepted(
     return low, high
 
 
-def _test(a: NDArray[np.float64], b: NDArray[np.float64], margin: float | None) -> PairedTest:
-    return paired_test(a, b, margin=margin)
+def _test(a: NDArray[np.float64], b: NDArray[np.float64], groups: Groups | None, margin: float | None) -> PairedTest:
+    return paired_test(a, b, margin=margin, groups=groups)
 
 
 def _stacked(tasks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

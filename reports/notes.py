@@ -245,6 +245,18 @@ def seeds_sentence(scores: Iterable[Scores]) -> str:
     return f"{count} seeds ({listed}): mean ± standard deviation over seeds; 95 % intervals over items and seeds.{few}"
 
 
+def clusters_sentences(scores: Iterable[Scores]) -> list[str]:
+    """Tasks some of whose evaluated items share a passage, a sentence or a question."""
+    sizes = {one.key.task: (len(one.groups), len(set(one.groups))) for one in scores if one.groups is not None}
+    return [
+        Note(
+            f"{task}: some of the {items:,} items share a passage, a sentence or a question: intervals and tests count "
+            f"the {groups:,} groups of such items as clusters."
+        )
+        for task, (items, groups) in sizes.items()
+    ]
+
+
 def sentences_on_tests(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: str = "") -> list[str]:
     """What was asked, how it was tested, what the marks mean, and what could have been found; none without tests.
 

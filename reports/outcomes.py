@@ -84,8 +84,16 @@ def pseudo_values(counted: Counted) -> NDArray[np.float64]:
     return np.array(rows)
 
 
-def resampled(counted: Counted, resamples: int = 2000, seed: int = 0) -> NDArray[np.float64]:
-    """The metric, averaged over seeds, on bootstrap samples of items, which take their answers of every seed along."""
+def resampled(
+    counted: Counted, resamples: int = 2000, seed: int = 0, labels: NDArray[np.int64] | None = None
+) -> NDArray[np.float64]:
+    """The metric, averaged over seeds, on bootstrap samples of items, which take their answers of every seed along.
+
+    Args:
+        labels: number of each item's cluster; clusters are drawn whole then.
+    """
+    if labels is not None:
+        return _resampled_clusters(counted, resamples, seed, labels)
     generator = np.random.default_rng(seed)
     by_item = counted.answers.transpose(1, 0, 2).reshape(counted.answers.shape[1], -1)
     kinds, counts = np.unique(by_item, axis=0, return_counts=True)
@@ -97,6 +105,17 @@ def resampled(counted: Counted, resamples: int = 2000, seed: int = 0) -> NDArray
         places[np.arange(len(kinds)), pair[:, 0] * size + pair[:, 1]] = 1
         tables = (draws @ places).reshape(resamples, size, size)
         values += [_statistic(counted.metric, table) for table in tables]
+    return values / len(counted.answers)
+
+
+def _resampled_clusters(counted: Counted, resamples: int, seed: int, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    size, clusters = int(counted.answers.max()) + 1, int(labels.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(clusters, np.full(clusters, 1 / clusters), resamples)
+    values = np.zeros(resamples)
+    for pairs in counted.answers:
+        tables = np.zeros((clusters, size * size))
+        np.add.at(tables, (labels, pairs[:, 0] * size + pairs[:, 1]), 1)
+        values += [_statistic(counted.metric, table) for table in (draws @ tables).reshape(resamples, size, size)]
     return values / len(counted.answers)
 
 

@@ -180,7 +180,7 @@ class PanelBuilder:
         if one.constant:
             given = " or, by seed, ".join(f"'{answer.strip()}'" for answer in one.constant)
             reasons.append(self.footnotes.key(f"The same answer to every item: {given}."))
-        elif (level := self._majority(one)) is not None and above_level(one.values, level) >= LEVEL:
+        elif (level := self._majority(one)) is not None and above_level(one.values, level, one.groups) >= LEVEL:
             reasons.append(self.footnotes.key("Not above the majority class (one-sided, 5 %)."))
         _, factor = display_unit(one.unit)
         runs = tuple(record.cell for record in one.records)
@@ -197,7 +197,7 @@ class PanelBuilder:
         arrays = [np.broadcast_to(one.values, (seeds, one.values.shape[1])) for one in present]
         _, factor = display_unit(present[0].unit)
         runs = tuple(record.cell for one in present for record in one.records)
-        return interval_cell(task_mean(arrays), factor, runs)
+        return interval_cell(task_mean(arrays, groups=[one.groups for one in present]), factor, runs)
 
     def _open_rows(self, column: str) -> list[str]:
         """Methods that a seed could change and that have too few of them."""

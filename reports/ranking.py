@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.scores import Scores, align
+from reports.scores import Scores, align, common_groups
 from reports.statistics import PairedTest, holm, paired_test
 from reports.tables import Mark, display_unit
 
@@ -149,8 +149,20 @@ def _tested(
     pool = _seed_means(panels, shared) if len(shared) == rows > 1 else None
     random = any(one.random for pair in pairs for one in pair)
     return paired_test(
-        *joined, pool=pool, random=random, margin=None if margin is None else margin / display_unit(unit)[1]
+        *joined,
+        pool=pool,
+        random=random,
+        margin=None if margin is None else margin / display_unit(unit)[1],
+        groups=_joined_groups(pairs),
     )
+
+
+def _joined_groups(pairs: Sequence[tuple[Scores, Scores]]) -> list[tuple[str, str]] | None:
+    """Groups of the common items, task after task; None where every item is alone."""
+    if all(a.groups is None for a, _ in pairs):
+        return None
+    own = [(a.key.task, common_groups(a, b), [name for name in a.ids if name in set(b.ids)]) for a, b in pairs]
+    return [(task, group) for task, groups, ids in own for group in (groups or ids)]
 
 
 def _seed_means(panels: Sequence[Mapping[str, Scores]], seeds: Sequence[int]) -> NDArray[np.float64] | None:

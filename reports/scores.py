@@ -40,6 +40,7 @@ class Scores:
             pseudo-values, one an item, whose mean is the metric.
         constant: the answers that were given, where each seed gave one and the same to every item though the gold
             answers differ; empty otherwise.
+        groups: of each item, where some share a passage, a sentence or a question; None where every item is alone.
     """
 
     key: Key
@@ -53,6 +54,7 @@ class Scores:
     unscored: int = 0
     counted: Counted | None = None
     constant: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
 
     @property
     def random(self) -> bool:
@@ -175,6 +177,20 @@ def align(a: Scores, b: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64
     return first[[a.seeds.index(seed) for seed in shared]], second[[b.seeds.index(seed) for seed in shared]]
 
 
+def common_groups(a: Scores, b: Scores) -> tuple[str, ...] | None:
+    """Groups of the items that two methods have in common, in the order of `align`; None where every item is alone."""
+    if a.groups is None:
+        return None
+    other = set(b.ids)
+    return tuple(group for name, group in zip(a.ids, a.groups, strict=True) if name in other)
+
+
+def _groups(ids: Sequence[str], items: Sequence[Item]) -> tuple[str, ...] | None:
+    known = {item.id: item.group for item in items if item.group is not None}
+    found = tuple(known.get(name, f"item {name}") for name in ids)
+    return found if len(set(found)) < len(found) else None
+
+
 def _scores(key: Key, records: Sequence[Record], items: Items, metric: str) -> Scores | None:
     """Scores of one place; None where its items lack the metric."""
     columns = [{item.id: _value(item, metric) for item in items[record.cell]} for record in records]
@@ -200,6 +216,7 @@ def _scores(key: Key, records: Sequence[Record], items: Items, metric: str) -> S
         len(set().union(*columns)) - len(ids),
         counted,
         _constant([items[record.cell] for record in records]),
+        _groups(ids, items[records[0].cell]),
     )
 
 

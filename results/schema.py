@@ -191,6 +191,9 @@ class Item(_Model):
     gold: str = Field(description="Gold answer as text.")
     prediction: str = Field(description="Parsed prediction as text.")
     metrics: dict[str, float | None] = Field(description="Per-item metric values; null when unscored.")
+    group: str | None = Field(
+        default=None, description="Items with the same one share a passage, a sentence or a question; null if alone."
+    )
     extra: dict[str, Any] = Field(default={}, description="Verdict details, e.g. sandbox outcome or judge's reason.")
 
 

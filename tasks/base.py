@@ -158,6 +158,8 @@ class BoundTask(ABC):
     """Rows found in each official split that was read."""
     official_rows: Mapping[str, int] = {}
     """Published rows of every official split."""
+    groups: Mapping[str, str] = {}
+    """By id, the group of every evaluated row that shares a passage, a sentence or a question with another one."""
     needs_judge: bool = False
     """Whether `score_all` asks a language model; `judge` has to be set before."""
     judge: Judge | None = None

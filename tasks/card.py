@@ -55,6 +55,9 @@ class TaskCard(_Model):
         default={}, description="Kind of each column (`tasks.rows.KINDS`), or the list of its values."
     )
     inputs: tuple[str, ...] = Field(description="Columns that make two rows the same question.")
+    group_by: tuple[str, ...] = Field(
+        default=(), description="Columns that rows may share (a passage, a sentence): such rows stay in one part."
+    )
     id_column: str | None = Field(default=None, description="Column with the item's id; null hashes the content.")
     splits: dict[str, int] = Field(description="Official row counts.")
     roles: Roles
@@ -85,6 +88,7 @@ class TaskCard(_Model):
             "data directory": f"{self.set}/{self.config}",
             "hub": " ".join(part for part in (self.hub_id, self.hub_config) if part),
             "columns": ", ".join(self.columns),
+            "kept together": ", ".join(self.group_by),
             "official rows": _counts(self.splits),
             "evaluated": self.roles.eval,
             **{f"parts ({source})": _counts(sizes) for source, sizes in self.parts.items()},

@@ -76,6 +76,7 @@ class LmEvalBound(BoundTask):
         self.origin = rows.origin
         self.fingerprint = rows.fingerprint
         self.split_rows = rows.split_rows
+        self.groups = rows.groups
         self.official_rows = card.splits
         self.deviations = list(rows.deviations)
         if card.lm_eval is not None and _version(lm) != card.lm_eval.version:

@@ -1,7 +1,9 @@
 """Disjoint parts: which rows train experts, which train routers, which tune, which are evaluated.
 
 Where the official splits give a part, they decide. What they don't give is drawn by a hash of a row's normalised input
-text, so a row's part depends on nothing but the row, and repeated questions stay together:
+text, so a row's part does not depend on the order of rows. Rows that share a passage, a sentence or a question
+(`group_by` on the card) are drawn as one, by the least text among them; a group of more rows than the smallest part
+should have goes to expert-train:
 
 - training split present: 80 % expert-train, 20 % router-train, dev from the development split; without one, 70 % / 20 %
   / 10 % dev;
@@ -13,12 +15,14 @@ Rows whose input also occurs in a later part (in the order expert-train, router-
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from results.ground.digest import unit_interval
 from tasks.base import PARTS, Doc, Part
 from tasks.card import Roles
+from tasks.groups import components
 
 Shares = Mapping[Part, float]
 
@@ -29,10 +33,11 @@ ONE_SPLIT: Shares = {"expert-train": 0.4, "router-train": 0.12, "dev": 0.08, "ev
 
 @dataclass(frozen=True)
 class KeyedDoc:
-    """A row with the normalised text of its input."""
+    """A row with the normalised text of its input, and the texts that link it to other rows (`tasks.groups.link`)."""
 
     doc: Doc
     key: str
+    links: tuple[str, ...] = ()
 
 
 def make_parts(splits: Mapping[str, Sequence[KeyedDoc]], roles: Roles) -> tuple[dict[Part, list[Doc]], list[str]]:
@@ -81,17 +86,26 @@ def _choose(
 
 def _divide(rows: Sequence[KeyedDoc], shares: Shares) -> dict[Part, list[KeyedDoc]]:
     divided: dict[Part, list[KeyedDoc]] = {part: [] for part in shares}
-    for row in rows:
-        position = unit_interval("parts", row.key)
-        reached = 0.0
-        for part, share in shares.items():
-            reached += share
-            if position < reached:
-                divided[part].append(row)
-                break
-        else:
-            divided[part].append(row)  # 0.7 + 0.2 + 0.1 is a hair below 1
+    groups = components([(("whole", row.key), *row.links) for row in rows])
+    least: dict[int, str] = {}
+    for row, group in zip(rows, groups, strict=True):
+        least[group] = min(least.get(group, row.key), row.key)
+    parts = {group: _drawn(key, shares) for group, key in least.items()}
+    # Pairs may connect a good part of all rows (QQP's questions): as dev such a group would leave nothing to train.
+    most = max(1.0, min(shares.values()) * len(rows))
+    parts |= {group: "expert-train" for group, size in Counter(groups).items() if size > most}
+    for row, group in zip(rows, groups, strict=True):
+        divided[parts[group]].append(row)
     return divided
+
+
+def _drawn(key: str, shares: Shares) -> Part:
+    position, reached = unit_interval("parts", key), 0.0
+    for part, share in shares.items():
+        reached += share
+        if position < reached:
+            return part
+    return part  # 0.7 + 0.2 + 0.1 is a hair below 1
 
 
 def _separate(parts: dict[Part, list[KeyedDoc]]) -> dict[Part, int]:

@@ -170,6 +170,7 @@ def _card(path: Path, rows: Sequence[Row], unused: Sequence[str]) -> TaskCard:
         config="default",
         columns=columns,
         inputs=("question", "choices") if choices else ("question",),
+        group_by=("question",) if choices else (),
         id_column="id" if "id" in columns else None,
         splits={SPLIT: len(rows)},
         roles={"eval": SPLIT},

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from results.ground.digest import canonical_row, row_digest, text_sha256
 from tasks.base import PARTS, Doc, Part, Task, TaskUnavailable
 from tasks.card import TaskCard
+from tasks.groups import clusters, link, overlaps
 from tasks.parts import KeyedDoc, make_parts
 from tasks.rows import BadRow, Fault, column_fault
 from tasks.sources.base import DatasetRef, Row, Source, SourceError
@@ -28,7 +29,8 @@ class LoadedRows:
     """The rows of a task, divided.
 
     `split_rows` counts what was found in each official split that was read. `shown` are the rows that few-shot examples
-    are drawn from where these are not the expert-train part.
+    are drawn from where these are not the expert-train part. `groups` names the group of every evaluated row that
+    shares something with another one.
     """
 
     parts: Mapping[Part, Sequence[Doc]]
@@ -37,6 +39,7 @@ class LoadedRows:
     deviations: tuple[str, ...]
     split_rows: Mapping[str, int]
     shown: Sequence[Doc] | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def examples(self) -> Sequence[Doc]:
@@ -91,6 +94,10 @@ class RowTask(Task):
         """What makes two rows the same question, normalised."""
         return normalised([row[column] for column in self.card.inputs])
 
+    def links(self, row: Row) -> tuple[str, ...]:
+        """What the row may share with others, by the card's `group_by`; a text counts whichever column it stands in."""
+        return tuple(dict.fromkeys(filter(None, (link(row[column]) for column in self.card.group_by))))
+
     def divide(self, splits: Mapping[str, Sequence[KeyedDoc]]) -> tuple[dict[Part, list[Doc]], list[str]]:
         """The four parts, and sentences about what the official splits did not give."""
         if self.only_evaluated:
@@ -141,12 +148,14 @@ class RowTask(Task):
         parts, notes = self.divide(splits)
         if not parts["eval"] and (spared is None or not parts["expert-train"]):
             raise SourceError(f"The rows of {self.name} in {source.describe()} leave none to evaluate: give more rows.")
+        links = {keyed.doc.id: keyed.links or (keyed.key,) for rows in splits.values() for keyed in rows}
         return LoadedRows(
             parts=parts,
             origin=source.origin(self.card.dataset),
             fingerprint=fingerprint(parts),
-            deviations=(*deviations, *notes),
+            deviations=(*deviations, *notes, *overlaps(parts, links, self.card.group_by)),
             split_rows={split: len(rows) for split, rows in splits.items()},
+            groups=clusters(parts["eval"], links),
         )
 
     def _checked(self, raw: Row) -> tuple[Row, Fault | None]:
@@ -176,7 +185,7 @@ class RowTask(Task):
             seen[name] = seen.get(name, 0) + 1
             if seen[name] > 1:
                 name = f"{name}~{seen[name]}"
-            yield KeyedDoc(Doc(name, row), self.input_text(row))
+            yield KeyedDoc(Doc(name, row), self.input_text(row), self.links(row))
 
 
 class _Sparing:

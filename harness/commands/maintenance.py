@@ -132,7 +132,10 @@ def _check_task(name: str, data: str) -> str:
 
     bound = registry.create(name).bind(open_source(data), TaskSettings(limit=50))
     conformance.check(bound)
-    return f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})"
+    shared = [sentence.rstrip(".") for sentence in bound.deviations if "as published" in sentence]
+    if bound.groups:
+        shared.append(f"{len(bound.groups):,} items in {len(set(bound.groups.values())):,} groups that share a text")
+    return "; ".join([f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})", *shared])
 
 
 def _line(name: str, ok: bool, text: str) -> None:

@@ -55,6 +55,7 @@ ITEM_COLUMNS = {
     "prediction": ("string", "Parsed prediction."),
     "score": ("float64", "Value of the primary metric; null without a verdict."),
     "metrics": ("string", "All metrics as JSON."),
+    "group": ("string", "Items with the same one share a passage, a sentence or a question; null if alone."),
     "extra": ("string", "Details of the verdict as JSON."),
 }
 
@@ -131,6 +132,7 @@ def _item_row(record: Record, item: Item, scrub: Scrubber) -> dict[str, Any]:
         "prediction": scrub.secrets(item.prediction),
         "score": item.metrics.get(record.primary),
         "metrics": _json(item.metrics),
+        "group": item.group,
         "extra": _json(scrub.value(item.extra)),
     }
 

@@ -82,11 +82,20 @@ def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -
         tuple(f"{one.key.task}/{identity}" for one in found for identity in one.ids),
         max((one.seeds for one in found), key=len),
         tuple(record for one in found for record in one.records),
+        groups=pooled_groups(found),
     )
 
 
-def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve] | None:
-    """Curves of the entry's two methods over the amount of data, on the seeds and items that every point has.
+def pooled_groups(found: Sequence[Scores]) -> tuple[str, ...] | None:
+    """Groups of the items of several tasks, in their order; None where every item is alone."""
+    if all(one.groups is None for one in found):
+        return None
+    return tuple(f"{one.key.task}/{group}" for one in found for group in one.groups or one.ids)
+
+
+def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve, list[str]] | None:
+    """Curves of the entry's two methods over the amount of data, on the seeds and items that every point has, and the
+    groups of these items.
 
     None where the entry is about something else, or fewer than two amounts are common to both.
     """
@@ -106,7 +115,9 @@ def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve
         return np.asarray(rows[:, [place for _, place in kept]])
 
     first, second = ({size: [values(by[size][task], task) for task in tasks] for size in sizes} for by in pair)
-    return first, second
+    one = {task: found[0] for task, found in points.items()}
+    named = {task: dict(zip(found.ids, found.groups or found.ids, strict=True)) for task, found in one.items()}
+    return first, second, [f"{task}/{named[task][name]}" for task in tasks for name in sorted(ids[task])]
 
 
 def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
@@ -204,7 +215,9 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
                 np.broadcast_to(by_task[t].values, (one.values.shape[0], by_task[t].values.shape[1])) for t in tasks
             ]
             runs = tuple(record.cell for record in one.records)
-            cells[method][str(value)] = interval_cell(task_mean(arrays), display_unit(one.unit)[1], runs)
+            cells[method][str(value)] = interval_cell(
+                task_mean(arrays, groups=[by_task[t].groups for t in tasks]), display_unit(one.unit)[1], runs
+            )
     tests = family(columns, (), Question(entry.methods[0]))
     for column in columns:
         numbers = {m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None}

@@ -1,5 +1,6 @@
 """Intervals, paired tests and power for tables of benchmark scores. scipy is imported when first used."""
 
+from reports.statistics.clusters import Groups, clustered, numbered
 from reports.statistics.combined import Part, half_width, tail_p
 from reports.statistics.intervals import Interval, bootstrap, mean_interval, t_interval, task_mean, wilson
 from reports.statistics.levels import above_level
@@ -18,6 +19,7 @@ from reports.statistics.variance import is_binary
 
 __all__ = [
     "MIN_SEEDS",
+    "Groups",
     "Interval",
     "Outcome",
     "PairedTest",
@@ -25,6 +27,7 @@ __all__ = [
     "Size",
     "above_level",
     "bootstrap",
+    "clustered",
     "deciding",
     "detectable",
     "detectable_by",
@@ -35,6 +38,7 @@ __all__ = [
     "items_needed",
     "mcnemar",
     "mean_interval",
+    "numbered",
     "paired_test",
     "seeds_needed",
     "sign_flip",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports.statistics.clusters import Groups, clustered
 from reports.statistics.combined import quantile
 from reports.statistics.variance import Scores, as_scores, is_binary, spread
 
@@ -93,42 +94,54 @@ def bootstrap(
     return Interval(value, float(low), float(high), n, "bootstrap over items", level=level, note=note)
 
 
-def mean_interval(scores: Sequence[Sequence[float]] | Scores, level: float = LEVEL) -> Interval:
+def mean_interval(
+    scores: Sequence[Sequence[float]] | Scores, level: float = LEVEL, groups: Groups | None = None
+) -> Interval:
     """Mean score of one cell of a table with its interval.
 
     Proportions: Wilson, with the number of items for one seed and the effective number of items for several (items
     and seeds as crossed random effects, see `variance.spread`). Other scores: bootstrap over items for one seed,
-    Student's interval over items and seeds for several.
+    Student's interval over items and seeds for several. Where groups hold several items, each is one cluster: the
+    effective number of items follows from the clustered variance.
 
     Args:
         scores: `[seeds, items]`, the same items for every seed.
+        groups: of each item; see `paired_test`.
     """
     given = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     seeds, n, nan = given.shape[0], given.shape[1], float("nan")
     if n == 0 or seeds == 0:
         return Interval(nan, nan, nan, 0, "none", seeds, note="no scored items", level=level)
     array = as_scores(given)
+    values = clustered(array, groups)
+    over = "items" if values is array else "groups of items"
     value = float(array.mean())
     std = float(given.mean(axis=1).std(ddof=1)) if len(array) > 1 else nan
     note = "one item" if n == 1 else "equal for every seed" if seeds > 1 and len(array) == 1 else None
     if is_binary(array):
-        low, high, method = _wilson_of_scores(array, level)
+        low, high, method = _wilson_of_scores(array, values, level, over)
         if value in (0.0, 1.0):
             note = f"all items {'right' if value else 'wrong'}"
     elif len(array) == 1:
-        drawn = bootstrap(array[0], level=level)
-        low, high, method, note = drawn.low, drawn.high, drawn.method, drawn.note or note
+        drawn = bootstrap(values[0], level=level)
+        low, high, method, note = drawn.low, drawn.high, f"bootstrap over {over}", drawn.note or note
+        method = drawn.method if drawn.method == "none" else method
     else:
-        low, high = _student(array.mean(), [array], level)
-        method = "t over items and seeds"
+        low, high = _student(array.mean(), [values], level)
+        method = f"t over {over} and seeds"
     return Interval(value, low, high, n, method, seeds, std, level, note)
 
 
-def task_mean(tasks: Sequence[Sequence[Sequence[float]] | Scores], level: float = LEVEL) -> Interval:
+def task_mean(
+    tasks: Sequence[Sequence[Sequence[float]] | Scores],
+    level: float = LEVEL,
+    groups: Sequence[Groups | None] | None = None,
+) -> Interval:
     """Unweighted mean over tasks, with Student's interval over the items of each and over shared seeds.
 
     Args:
         tasks: `[seeds, items]` per task; the same seeds in the same order in each.
+        groups: of each task's items; see `paired_test`.
 
     Raises:
         ValueError: the numbers of seeds differ.
@@ -141,7 +154,9 @@ def task_mean(tasks: Sequence[Sequence[Sequence[float]] | Scores], level: float 
     many = len(per_seed) > 1 and not all((array == array[:1]).all() for array in arrays)
     if not many:
         arrays = [array[:1] for array in arrays]
-    low, high = _student(float(per_seed.mean()), arrays, level)
+    of = groups or [None] * len(arrays)
+    values = [clustered(array, own) for array, own in zip(arrays, of, strict=True)]
+    low, high = _student(float(per_seed.mean()), values, level)
     return Interval(
         float(per_seed.mean()),
         low,
@@ -154,16 +169,18 @@ def task_mean(tasks: Sequence[Sequence[Sequence[float]] | Scores], level: float 
     )
 
 
-def _wilson_of_scores(array: Scores, level: float) -> tuple[float, float, str]:
+def _wilson_of_scores(array: Scores, values: Scores, level: float, over: str) -> tuple[float, float, str]:
+    """`values`: one a cluster; the scores themselves where every item is alone."""
     seeds, n = array.shape
-    value = float(array.mean())
-    if seeds == 1 or value in (0.0, 1.0):
-        low, high = wilson(value * n, n, level)
-        return low, high, "Wilson over items"
-    known = spread([array])
-    method = "Wilson over items and seeds"
+    value, alone = float(array.mean()), values is array
+    if (seeds == 1 and alone) or value in (0.0, 1.0):
+        clusters = values.shape[1]
+        low, high = wilson(value * clusters, clusters, level)
+        return low, high, f"Wilson over {over}"
+    known = spread([values])
+    method = f"Wilson over {over} and seeds" if seeds > 1 else f"Wilson over {over}"
     if known is None or known.variance == 0:
-        low, high = wilson(value * n, n, level)
+        low, high = wilson(value * values.shape[1], values.shape[1], level)
         return low, high, method
     effective = min(value * (1 - value) / known.variance, float(n * seeds))
     low, high = wilson(value * effective, effective, level, known.half(level) / math.sqrt(known.variance))

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from reports.statistics.clusters import Groups, clustered, numbered, summed
 from reports.statistics.combined import Part, half_width, tail_p
 from reports.statistics.intervals import LEVEL
 from reports.statistics.signs import FLIPS, mcnemar, sign_flip
@@ -94,13 +95,15 @@ def paired_test(
     pool: NDArray[np.float64] | None = None,
     random: bool = True,
     margin: float | None = None,
+    groups: Groups | None = None,
 ) -> PairedTest:
     """Compare two methods on the same items.
 
     One seed of right-or-wrong scores: McNemar's exact test. One seed of other scores: sign-flip test over items.
     Several seeds: sign-flip over items of the differences averaged over seeds, which asks whether other items would
     show the same, and Student's test with items and seeds as crossed random effects, which asks whether other seeds
-    would too; the larger p-value is returned. Equivalence is tested by two one-sided tests (Schuirmann 1987).
+    would too; the larger p-value is returned. Equivalence is tested by two one-sided tests (Schuirmann 1987). Where
+    groups hold several items, clusters take the items' place: signs are flipped by group, errors are clustered.
 
     Args:
         a, b: `[seeds, items]`, the same items in the same order. A method without randomness may have one seed
@@ -110,9 +113,11 @@ def paired_test(
             variance over seeds is then known with more degrees of freedom (`variance.seed_parts`).
         random: whether another seed might change either of them; then fewer than `MIN_SEEDS` decide nothing.
         margin: difference in the scores' unit that counts as none.
+        groups: of each item; items of one group share a passage, a sentence or a question.
 
     Raises:
-        ValueError: the items differ in number, or both have several seeds but not equally many.
+        ValueError: the items differ in number, groups are not one an item, or both have several seeds but not
+            equally many.
     """
     first, second = _matched(a, b)
     run = max(len(np.atleast_2d(np.asarray(side))) for side in (a, b))
@@ -125,22 +130,26 @@ def paired_test(
     per_item = differences.mean(axis=0)
     mean = float(differences.mean())
     of_seeds = seed_parts(full.mean(axis=1), pool, len(first) > 1 and len(second) > 1) if seeds > 1 else ()
-    known = spread([full if seeds > 1 else differences], of_seeds)
+    labels, over = numbered(groups, n), "items"
+    flipped = per_item
+    if labels is not None:
+        flipped, over = summed(per_item, labels), "groups of items"
+    known = spread([clustered(full if seeds > 1 else differences, groups)], of_seeds)
     note = "one item" if n == 1 else "equal on every item" if not differences.any() else None
     parts = () if known is None else known.parts
     low = high = nan
     if known is not None:
         half = half_width(parts, (1 - LEVEL) / 2)
         low, high = mean - half, mean + half
-    if seeds == 1 and is_binary(first) and is_binary(second):
+    if seeds == 1 and labels is None and is_binary(first) and is_binary(second):
         p = mcnemar(int((per_item > 0).sum()), int((per_item < 0).sum()))
         method = "McNemar, exact"
     else:
-        p = sign_flip(per_item, flips)
-        method = "sign-flip over items"
+        p = sign_flip(flipped, flips)
+        method = f"sign-flip over {over}"
         if seeds > 1 and known is not None:
             p = max(p, min(1.0, 2 * tail_p(abs(mean), parts)))
-            method = "sign-flip over items and t over items and seeds, the larger p"
+            method = f"sign-flip over {over} and t over {over} and seeds, the larger p"
     equivalent = nan
     if margin is not None and known is not None:
         equivalent = tail_p(margin - abs(mean), (*parts, _unseen(first, second)))
