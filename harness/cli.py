@@ -249,7 +249,7 @@ def export(
 @app.command(rich_help_panel=SHARE)
 def publish(
     run: RunPath,
-    to: Annotated[str, typer.Option(help="ORG/NAME of the data set; a model's is ORG/NAME-METHOD.")],
+    to: Annotated[str | None, typer.Option(help="ORG/NAME of the data set; a model's is ORG/NAME-METHOD.")] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -268,11 +268,18 @@ def publish(
     dry_run: Annotated[
         Path | None, typer.Option(help="Write what would be pushed to this folder; push nothing.")
     ] = None,
+    slim: Annotated[
+        Path | None,
+        typer.Option(help="Write the run without texts (outcomes and log-likelihoods alone) here; push nothing."),
+    ] = None,
 ) -> None:
     """Push a run's records and items to the Hugging Face hub as a data set, and a composed model with its card."""
-    from harness.commands.publish import publish_command
+    from harness.commands.publish import publish_command, slim_command
 
-    publish_command(run, to, model, task, seed, variant, form, public, dry_run)
+    if slim is not None:
+        slim_command(run, slim, given={"--to": to, "--model": model, "--dry-run": dry_run, "--public": public or None})
+    else:
+        publish_command(run, to, model, task, seed, variant, form, public, dry_run)
 
 
 @app.command(rich_help_panel=COMPARE)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.sharing.publish import Repository
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 def publish_command(
     path: Path,
-    to: str,
+    to: str | None,
     method: str | None,
     task: str | None,
     seed: int | None,
@@ -31,6 +33,8 @@ def publish_command(
     """
     from harness.sharing.publish import Model, check_online, push, stage
 
+    if to is None:
+        raise HarnessError("Say where: --to ORG/NAME for the hub, or --slim DIR for a folder without texts.")
     model = None if method is None else Model(method, task, seed, variant, form)  # type: ignore[arg-type]
     if dry_run is not None:
         _say(stage(path, to, dry_run, model), dry_run, f"would be pushed, {'public' if public else 'private'}")
@@ -40,6 +44,24 @@ def publish_command(
         made = stage(path, to, Path(scratch) / "staged", model)
         push(made, public=public)
         _say(made, Path(scratch) / "staged", f"{'public' if public else 'private'}")
+
+
+def slim_command(path: Path, folder: Path, given: Mapping[str, object]) -> None:
+    """Write a run without texts; see `harness.sharing.slim`.
+
+    Args:
+        given: the options of publishing, which have nothing to say here.
+
+    Raises:
+        HarnessError: it cannot be written, or something is to be pushed too.
+    """
+    from harness.sharing.slim import write_slim
+
+    if named := [option for option, value in given.items() if value is not None]:
+        raise HarnessError(f"--slim writes a folder and pushes nothing: leave {' and '.join(named)} out.")
+    run = write_slim(path, folder)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    typer.echo(f"{folder}: {len(run.records())} cells without texts, {size / 1e6:.2f} MB")
 
 
 def _say(made: Sequence[Repository], root: Path, how: str) -> None:
