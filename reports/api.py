@@ -29,7 +29,7 @@ from results.schema import Item, Record
 from results.store import RunFolder
 
 if TYPE_CHECKING:
-    from reports.catalogue import Context
+    from reports.catalogue import Context, Entry
 
 DEFAULT_FORMATS = ("latex", "md", "csv")
 HTML = "html"
@@ -156,6 +156,21 @@ def write_page(
     path = run.folder.reports / f"{made.name}.html"
     path.write_text(text_, encoding="utf-8")
     return path
+
+
+def counted(one: Entry, folder: Path, formats: Sequence[str]) -> list[Path]:
+    """Write an entry of the catalogue that needs no run to a folder, made if need be.
+
+    Raises:
+        UnknownName: a format that such a table does not have.
+    """
+    from reports.catalogue import build
+
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    folder.mkdir(parents=True, exist_ok=True)
+    return write(build(one, [], {}), folder, formats)
 
 
 def write(made: Table | Figure, folder: Path, formats: Sequence[str], options: TableOptions = DEFAULT) -> list[Path]:

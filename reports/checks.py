@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from reports import cost_checks, loss_checks
 from reports.catalogue import entry
 from reports.catalogue.select import by_axis
-from reports.catalogue.series import common_grid, curves, points, pooled
+from reports.catalogue.series import common_grid, curves, points
 from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
 from reports.efficiency import data_fractions, efficiency
 from reports.evidence import (
@@ -25,30 +26,11 @@ from reports.evidence import (
     seeds_words,
 )
 from reports.notes import distinct
-from reports.scores import gather
-from reports.statistics import MIN_SEEDS, PairedTest, holm, paired_test, t_interval
+from reports.statistics import MIN_SEEDS, PairedTest, holm, t_interval
 
 DATA_FRACTION = 0.5162
 EVEN_LOAD = (15 / (100 / 6), 18 / (100 / 6))
 """Published range of loads relative to an even share of six experts."""
-
-
-def _parameters(evidence: Evidence) -> Claim:
-    claim = Claim("parameters", "joint LoRA-Mixer trains 48 % of MixLoRA's parameters", "Appendix A.4")
-    counts = {}
-    for method in ("mixer-joint", "mixlora"):
-        own = [r for r in evidence.records if r.spec.method == method]
-        if not own:
-            return claim
-        counts[method] = (max(sum(r.parameters.trainable.values()) for r in own), own[0].cell)
-    ratio = counts["mixer-joint"][0] / counts["mixlora"][0]
-    return replace(
-        claim,
-        verdict="supported" if ratio <= 0.5 else "contradicted",
-        measured=f"{100 * ratio:.1f} % ({counts['mixer-joint'][0]:,} of {counts['mixlora'][0]:,})",
-        ran="exact counts of trained parameters; supported up to 50 %",
-        runs=tuple(cell for _, cell in counts.values()),
-    )
 
 
 def _data(evidence: Evidence) -> Claim:
@@ -153,40 +135,6 @@ def _sharp(evidence: Evidence) -> Claim:
     )
 
 
-def _top_k(evidence: Evidence) -> Claim:
-    claim = Claim("top-k", "three experts per token are best", "Figure 5")
-    one = entry("f5")
-    grid = gather(evidence.of(one), evidence.items)
-    by_k: dict[int, dict[str, object]] = {}
-    for key, scores in grid.items():
-        k = scores.records[0].spec.method_config.get("route", {}).get("eval_k")
-        if k is not None:
-            by_k.setdefault(int(k), {})[key.task] = scores
-    if 3 not in by_k or len(by_k) < 2:
-        return claim
-    tasks = [task for task in one.tasks if all(task in found for found in by_k.values())]
-    if not tasks:
-        return claim
-    joined = {k: pooled(found, tasks, k) for k, found in by_k.items()}  # type: ignore[arg-type]
-    others = [k for k in sorted(joined) if k != 3]
-    tests = holm([paired_test(joined[3].values, joined[k].values, groups=joined[3].groups) for k in others])
-    verdict: Verdict = "undetermined"
-    if all(test.significant and test.difference > 0 for test in tests):
-        verdict = "supported"
-    elif any(test.significant and test.difference < 0 for test in tests):
-        verdict = "contradicted"
-    differences = ", ".join(f"{100 * test.difference:+.1f} to k={k}" for k, test in zip(others, tests, strict=True))
-    least = min(tests, key=lambda test: test.difference)
-    return replace(
-        claim,
-        verdict=verdict,
-        measured=f"k=3: {differences}".replace("-", "−"),
-        ran=f"k = {', '.join(map(str, sorted(joined)))} on {', '.join(tasks)} ({seeds_words(least.n_seeds)})",
-        decides=items_to_decide(least, None, len(tasks), 0.05 / len(tests)) if verdict == "undetermined" else "",
-        runs=tuple(r.cell for scores in joined.values() for r in scores.records),
-    )
-
-
 def _rank(evidence: Evidence) -> Claim:
     claim = Claim("rank", "LoRA-Mixer beats the single LoRA at every rank", "Tables 2, 18 to 20")
     outcomes: list[tuple[str, PairedTest]] = []
@@ -229,4 +177,12 @@ def _rank(evidence: Evidence) -> Claim:
     )
 
 
-CHECKS: tuple[Callable[[Evidence], Claim], ...] = (_parameters, _data, _load, _sharp, _rank, _top_k)
+CHECKS: tuple[Callable[[Evidence], Claim], ...] = (
+    *cost_checks.CHECKS[:1],
+    _data,
+    _load,
+    _sharp,
+    _rank,
+    *loss_checks.CHECKS,
+    *cost_checks.CHECKS[1:],
+)

@@ -52,9 +52,12 @@ def reproduce_command(
         if found.reason and one.methods:
             typer.echo(f"{one.name}: {found.reason}", err=True)
         variants += experiments.variants(one, preset, options, here)
+    folder = output or Path("results/runs") / f"{name}-{preset}"
+    if renderable and not any(one.methods for one in renderable):
+        _print([path for one in renderable for path in api.counted(one, folder / "reports", formats)])
+        return
     if not variants:
         raise HarnessError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
-    folder = output or Path("results/runs") / f"{name}-{preset}"
     run = Run.start(variants, folder, arguments=arguments, replace=replace, fetch=not plan_only)
     records = computed(run, executor, track, plan_only)
     if records is None:
@@ -66,9 +69,14 @@ def reproduce_command(
         names = [(one.name, single) for one in renderable] + ([(api.REPRODUCTION, formats)] if whole else [])
         for table, forms in names:
             paths += api.render(run.path, table, forms, registry.names(), here)
+    _print(paths)
+    report_failures(run, records)
+
+
+def _print(paths: Sequence[Path]) -> None:
+    """The Markdown of what was written, and where everything is."""
     for path in paths:
         if path.suffix == ".md":
             typer.echo(path.read_text())
     for path in paths:
         typer.echo(str(path))
-    report_failures(run, records)

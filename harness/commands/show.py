@@ -107,7 +107,7 @@ def _show_table(name: str) -> None:
     for note in one.notes:
         typer.echo(f"- {note}")
     command = "ablate" if name in names("ablations") else "reproduce"
-    typer.echo(f"\n{'See' if found.state == 'not' else 'Run'} it: harness {command} {name}")
+    typer.echo(f"\n{'See' if found.state in ('computed', 'not') else 'Run'} it: harness {command} {name}")
 
 
 def _facts(one: Entry) -> dict[str, str]:

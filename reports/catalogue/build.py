@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reports import notes
 from reports.catalogue import cost, figures, published, series
-from reports.catalogue.entries import availability
+from reports.catalogue.entries import availability, counted
 from reports.catalogue.model import Context, Entry
 from reports.catalogue.select import Variants, as_planned, select
 from reports.comparison import Options, comparison
@@ -46,7 +46,7 @@ def build(
         "latency": lambda: cost.latency(entry, own),
         "training-time": lambda: cost.training_time(entry, own),
         "memory": lambda: cost.memory(entry, own),
-        "parameters": lambda: cost.parameters(entry, own),
+        "parameters": lambda: cost.parameters(entry),
     }
     done = [record for record in own if record.status == "done"]
     scale = scale_notes(entry, done)
@@ -80,7 +80,7 @@ def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping
 
 
 def facts(entry: Entry) -> Table:
-    """A table of the paper that states facts and measures nothing."""
+    """A table of the paper that states facts and measures nothing, under what the released configurations say."""
     rows = entry.paper["rows"]
     nested = all(isinstance(value, dict) for value in rows.values())
     names = list(dict.fromkeys(name for value in rows.values() for name in value)) if nested else ["value"]
@@ -90,7 +90,14 @@ def facts(entry: Entry) -> Table:
     )
     columns = tuple(Column(name, published.MODELS.get(name, name), "text", None) for name in names)
     title = f"Published ({published.SOURCE}), not measured here"
-    return Table(entry.name, entry.title, columns, (Panel("published", title, lines),), "setting")
+    panels: tuple[Panel, ...] = (Panel("published", title, lines),)
+    if entry.counted:
+        own = tuple(
+            Row(key, key, {name: Cell(text=_text(value)) for name, value in shapes.items()}, "data")
+            for key, shapes in counted()["shapes"].items()
+        )
+        panels = (Panel("counted", "From the released configurations", own), *panels)
+    return Table(entry.name, entry.title, columns, panels, "setting")
 
 
 def heading(entry: Entry, *, scaled: bool = False) -> str:

@@ -56,6 +56,7 @@ class Entry(_Data):
         model: the base model it is about, where another would be another experiment.
         paper: the published values as they stand in `reports/paper/tables.yaml`.
         variants: whether its methods are settings of one, to be plotted side by side.
+        counted: whether it follows from the published architectures alone and needs no run.
         hint: how to come by what is usually missing.
         notes: what the paper leaves open, in sentences.
     """
@@ -72,6 +73,7 @@ class Entry(_Data):
     model: str | None = None
     paper: dict[str, Any] = {}
     variants: bool = False
+    counted: bool = False
     hint: str = ""
     notes: tuple[str, ...] = ()
 
@@ -157,7 +159,7 @@ class Availability:
         missing: method or task to the reason why its cells are out of reach.
     """
 
-    state: Literal["runnable", "partly", "not"]
+    state: Literal["runnable", "partly", "computed", "not"]
     reason: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)
 

@@ -64,7 +64,8 @@ def test_listing_is_quick() -> None:
 
 def test_availability_names_what_stands_in_the_way() -> None:
     full = {one.name: availability(one, everything()).state for one in entries()}
-    assert {name for name, state in full.items() if state == "not"} == {"t17", "t22"}
+    assert {name for name, state in full.items() if state == "not"} == {"t22"}
+    assert {name for name, state in full.items() if state == "computed"} == {"t17", "a4"}
     small = Context(frozenset({"base", "mixer"}), frozenset({"sst2", "gsm8k"}), source="the bundled data")
     found = availability(entry("t2"), small)
     assert found.state == "partly"
@@ -125,8 +126,9 @@ def test_the_papers_scale_lists_options_and_gives_no_examples() -> None:
 
 
 def test_top_k_always_leaves_an_expert_out() -> None:
-    """Each k stays below the pool that goes with it: six experts in the paper, four at the small scale."""
-    for scaled, pool in ((False, 6), (True, 4)):
+    """Each k stays below the pool that goes with it: six experts in the paper and at the small scale."""
+    assert len(entry("f5").needs(scaled=True)[0].settings["experts.names"]) == 6
+    for scaled, pool in ((False, 6), (True, 6)):
         (need,) = entry("f5").needs(scaled=scaled)
         kept = [int(method.split("eval_k=")[1].split(",")[0]) for method in need.methods]
         assert max(kept) == pool - 1

@@ -48,7 +48,7 @@ def run_of(
 
 def test_without_records_nothing_is_measured() -> None:
     found = claims([], {})
-    assert {claim.verdict for claim in found} == {"not measured"}
+    assert {claim.name for claim in found if claim.verdict != "not measured"} == {"parameters"}  # counted, not run
     assert len(found) > 15
 
 
@@ -91,23 +91,6 @@ def test_gains_on_single_tasks_are_the_published_ones() -> None:
     assert gains == pytest.approx([3.79, 2.90, 3.95], abs=0.005)
 
 
-def test_parameter_ratio_is_exact(factory: ModuleType) -> None:
-    records, items = run_of(factory, {"mixer-joint": 10, "mixlora": 10}, n=20)
-    for verdict, experts in (("supported", 400), ("contradicted", 900)):
-        counted = [
-            record.model_copy(
-                update={
-                    "parameters": record.parameters.model_copy(
-                        update={"trainable": {"experts": experts if "joint" in record.spec.method else 1000}}
-                    )
-                }
-            )
-            for record in records
-        ]
-        claim = by_name(claims(counted, items))["parameters"]
-        assert (claim.verdict, claim.measured.split(" ")[0]) == (verdict, f"{experts / 10:.1f}")
-
-
 @pytest.mark.parametrize(
     ("loads", "verdict"),
     [
@@ -146,7 +129,8 @@ def test_every_open_claim_names_a_number(factory: ModuleType) -> None:
         found = claims(records, items)
         undetermined = [claim for claim in found if claim.verdict == "undetermined"]
         assert {claim.name for claim in found if claim.verdict == "not measured"} <= {
-            "rank", "t10/mixer/mole", "t10/mixer-joint/mixlora", "parameters", "t21/mixer/phatgoose/arc-c",
+            "rank", "t10/mixer/mole", "t10/mixer-joint/mixlora", "t21/mixer/phatgoose/arc-c", "t5/mixer/base",
+            "top-k-beyond", "weights", "balance", "memory",
         }  # fmt: skip
         assert len(undetermined) > 5
         for claim in undetermined:
