@@ -1,4 +1,4 @@
-"""Claims on weights, balance, k, time and memory: each has a rule that stands before anything is run, and follows it."""
+"""Claims on weights, balance, k, time and memory: each has a rule that stands before a run, and follows it."""
 
 from __future__ import annotations
 
