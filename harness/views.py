@@ -131,19 +131,24 @@ class View:
         shown, question = TableOptions(**options), asked(against, metric, margin)
         return render(self.path, table, formats, registry.names(), options=shown, asked=question)
 
-    def plot(self, name: str = "load") -> ShownFigure:
+    def plot(self, name: str = "load", *, metric: str | None = None) -> ShownFigure:
         """A picture of the run's page (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), a figure of the paper
         (`f4`, ...) or an ablation.
 
+        Args:
+            metric: of `pareto` and `f5`, in place of each task's own, e.g. `gold_logprob`.
+
         Raises:
-            ReportError: there is no such figure, or nothing is finished yet.
+            ReportError: there is no such figure, nothing is finished yet, or a metric for another figure.
+            UnknownName: a metric that the run does not have.
         """
         from methods import registry
         from reports.api import ReportError, build_report
+        from reports.panel import asked
         from reports.plots.figure import Figure
         from reports.shown import ShownFigure
 
-        made = build_report(self._evidence(), name, registry.names())
+        made = build_report(self._evidence(), name, registry.names(), asked=asked(metric=metric))
         if not isinstance(made, Figure):
             raise ReportError(f"{name} is a table: use table({name!r}).")
         return ShownFigure(made)

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 DEFAULT_FORMATS = ("latex", "md", "csv")
 HTML = "html"
 REPRODUCTION = "reproduction"
-PLOTS = ("pareto", "load", "load-by-task", "entropy", "balance")
+PARETO = "pareto"
+PLOTS = (PARETO, "load", "load-by-task", "entropy", "balance")
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
         return None
     planned = as_planned(entry(name), run.records, run.variants)
     own = [record for record in select(planned, run.records, run.variants) if record.status == "done"]
-    picture = companion(planned, made, own)
+    items = {record.cell: run.items[record.cell] for record in own}
+    picture = companion(planned, made, own, items, run.variants)
     return None if picture is None or picture.empty() else labelled(picture, run.records)
 
 
@@ -234,22 +236,33 @@ def _built(
         title = f"Methods by tasks, run {run.folder.info.name}"
         return comparison(run.records, run.items, title=title, options=_known(run, replace(asked, order=order)))
     if asked.metric is not None:
-        raise ReportError(f"A metric can be chosen for the comparison, not for '{table}'.")
+        _check_metric(run, table, asked)
     if table == REPRODUCTION:
         from reports import claims
 
         return claims.table(claims.claims(run.records, run.items, run.variants), run.records)
     if table in PLOTS:
-        return _plot(run, table)
-    return build(entry(table), run.records, run.items, variants=run.variants, context=context)
+        return _plot(run, table, asked)
+    return build(entry(table), run.records, run.items, variants=run.variants, context=context, metric=asked.metric)
 
 
-def _plot(run: Run, name: str) -> Figure:
+def _check_metric(run: Run, table: str, asked: Options) -> None:
+    """Raises:
+    ReportError: the table or picture shows something else than scores by method.
+    """
+    from reports.catalogue import entry
+
+    if table != PARETO and (table in (REPRODUCTION, *PLOTS) or entry(table).layout != "top-k"):
+        raise ReportError(f"A metric can be chosen for the comparison, {PARETO} and f5, not for '{table}'.")
+    _known(run, asked)
+
+
+def _plot(run: Run, name: str, asked: Options) -> Figure:
     """One of the pictures that a run's page shows."""
     from reports.page.sections import plots
 
     done = [record for record in run.records if record.status == "done"]
-    drawn = {figure.name: figure for figure in plots(done, cast(Table, _built(run, "comparison", (), None, None)))}
+    drawn = {figure.name: figure for figure in plots(done, cast(Table, _built(run, "comparison", (), None, asked)))}
     if name not in drawn:
         raise ReportError(f"This run has nothing for the plot '{name}'; it has {', '.join(drawn) or 'none'}.")
     return drawn[name]

@@ -65,4 +65,4 @@ class ShownFigure:
         from reports.plots.draw import svg
 
         notes = "".join(f"<br><small>{html.escape(note)}</small>" for note in self.figure.notes)
-        return f"<div>{svg(self.figure)}{notes}</div>"
+        return f"<div><p><b>{html.escape(self.figure.title)}</b></p>{svg(self.figure)}{notes}</div>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -142,8 +142,9 @@ class Table:
 class Footnotes:
     """Gives each distinct text one key (a, b, ..., z, aa, ...) in order of appearance."""
 
-    def __init__(self) -> None:
-        self._keys: dict[str, str] = {}
+    def __init__(self, texts: Mapping[str, str] | None = None) -> None:
+        """`texts`: those that a table has already, by key."""
+        self._keys: dict[str, str] = {text: key for key, text in (texts or {}).items()}
 
     def key(self, text: str) -> str:
         """The key of this text."""

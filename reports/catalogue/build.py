@@ -24,6 +24,7 @@ def build(
     *,
     variants: Variants | None = None,
     context: Context | None = None,
+    metric: str | None = None,
 ) -> Table | Figure:
     """Lay out an entry from what is there; everything that is not stays "—" with its reason.
 
@@ -32,6 +33,7 @@ def build(
         items: of every finished record.
         variants: labels of planned cells by cell.
         context: what is at hand, for the reasons of missing cells.
+        metric: of figures of scores, in place of each task's own.
     """
     variants = variants or {}
     entry = as_planned(entry.as_run(record.spec.method for record in records), records, variants)
@@ -53,7 +55,7 @@ def build(
     title = heading(entry, scaled=bool(scale))
     under = [*notes.provenance(done), *scale, *open_notes(entry)]
     if entry.is_figure:
-        drawn = figures.build(entry, done, items)
+        drawn = figures.build(entry, done, items, metric)
         return replace(drawn, name=entry.name, title=title, notes=_without_repetition([*drawn.notes, *under]))
     table = with_notes(replace(tables[entry.layout](), name=entry.name, title=title), under)
     return replace(table, notes=_without_repetition(table.notes))

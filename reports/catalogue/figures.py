@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from reports.catalogue import series
 from reports.catalogue.model import Entry
+from reports.catalogue.select import Variants
 from reports.plots import routing, scores, specialisation
 from reports.plots.figure import Figure
 from reports.ranking import MEAN
@@ -14,17 +16,27 @@ from reports.tables import Table
 from results.schema import Record
 
 
-def companion(entry: Entry, table: Table, records: Sequence[Record] = ()) -> Figure | None:
+def companion(
+    entry: Entry,
+    table: Table,
+    records: Sequence[Record] = (),
+    items: Items | None = None,
+    variants: Variants | None = None,
+) -> Figure | None:
     """The picture that belongs to a table over a setting or of variants; None for other tables.
 
     Args:
-        records: the entry's finished ones, for the pictures that show routing.
+        records: the entry's finished ones, for the pictures that show routing and differences.
+        items: of these; without them no differences are drawn.
+        variants: labels of planned cells by cell.
     """
     name = f"{entry.name}-plot"
     if entry.layout == "alpha-lambda":
         return replace(scores.heat_map(table, MEAN, name), title=table.title)
     if entry.axis is not None:
-        return scores.curve(table, entry.axis.label, name, table.title)
+        curve = scores.curve(table, entry.axis.label, name, table.title)
+        axes, seeds = series.differences(entry, records, items, variants or {}) if items and records else (None, "")
+        return replace(curve, axes=(*curve.axes, *([axes] if axes else [])), notes=(seeds,) if seeds else curve.notes)
     if entry.variants:
         drawn = (scores.by_task(table), routing.entropy_by_layer(records))
         return Figure(
@@ -36,8 +48,12 @@ def companion(entry: Entry, table: Table, records: Sequence[Record] = ()) -> Fig
     return None
 
 
-def build(entry: Entry, records: Sequence[Record], items: Items) -> Figure:
-    """The figure of an entry; without coordinate systems where nothing was measured."""
+def build(entry: Entry, records: Sequence[Record], items: Items, metric: str | None = None) -> Figure:
+    """The figure of an entry; without coordinate systems where nothing was measured.
+
+    Args:
+        metric: in place of each task's own, in figures of scores.
+    """
     match entry.layout:
         case "load":
             low, high = entry.paper["reported_range_percent"]
@@ -50,7 +66,7 @@ def build(entry: Entry, records: Sequence[Record], items: Items) -> Figure:
             chosen = [method for method in entry.methods if method in present]
             return specialisation.summary(records, chosen, entry.paper, entry.name)
         case "top-k":
-            return scores.top_k(records, items, entry.name)
+            return scores.top_k(records, items, entry.name, metric)
         case "balance":
             return routing.balance_curve(records, entry.name)
     raise ValueError(f"{entry.name} is no figure")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from reports.catalogue.model import Entry
 from reports.ranking import MEAN
-from reports.tables import Cell, Column, Note, Panel, Row, Table
+from reports.tables import Cell, Column, Footnotes, Note, Panel, Row, Table
 
 SOURCE = "arXiv 2507.00029v2"
 NOTE = Note(
@@ -23,21 +24,43 @@ MODELS = {
 }
 
 
-def panels(entry: Entry, columns: Sequence[Column], model: str = "", mean_of: Sequence[str] = ()) -> tuple[Panel, ...]:
+OUTCOMES = {"humaneval": 3 * 164}
+"""Tasks of few items, with the answers behind a published value at most: three runs over the whole test set.
+
+With two decimals only these can be told apart from what no count gives; the other sets are too large, or their size in
+the paper is not known.
+"""
+
+
+def attainable(value: float, outcomes: int) -> bool:
+    """Whether a percentage with two decimals is that of some number of right answers among so many."""
+    near = round(value * outcomes / 100)
+    return any(round(100 * right / outcomes, 2) == round(value, 2) for right in (near - 1, near, near + 1))
+
+
+def panels(
+    entry: Entry,
+    columns: Sequence[Column],
+    model: str = "",
+    mean_of: Sequence[str] = (),
+    footnotes: Footnotes | None = None,
+) -> tuple[Panel, ...]:
     """Published blocks of a table, in its own column order; those of the measured model where it has one.
 
     Args:
         columns: of the measured table; those that the paper lacks stay empty.
         model: name of the measured base model.
         mean_of: columns that the mean is over; all by default.
+        footnotes: of the table, to which a word is added about values that no number of right answers gives.
     """
+    footnotes = Footnotes() if footnotes is None else footnotes
     blocks = entry.paper.get("blocks", {})
     places = [str(place) for place in entry.paper.get("columns", [])]
     chosen = {name: rows for name, rows in blocks.items() if _same(name, model)} or blocks
     found = []
     for name, rows in chosen.items():
         lines = tuple(
-            _row(method, dict(zip(places, values, strict=True)), columns, mean_of or places)
+            _row(method, dict(zip(places, values, strict=True)), columns, mean_of or places, footnotes)
             for method, values in rows.items()
         )
         title = f"Published for {MODELS.get(name, name)} ({SOURCE}), not measured here"
@@ -47,25 +70,35 @@ def panels(entry: Entry, columns: Sequence[Column], model: str = "", mean_of: Se
 
 def beside(table: Table, entry: Entry, model: str = "", mean_of: Sequence[str] = ()) -> Table:
     """The table with the published panels under the measured ones; see `panels`."""
-    from dataclasses import replace
-
-    extra = panels(entry, table.columns, model, mean_of)
+    footnotes = Footnotes(table.footnotes)
+    extra = panels(entry, table.columns, model, mean_of, footnotes)
     notes = (*table.notes, NOTE) if extra else table.notes
-    return replace(table, panels=(*table.panels, *extra), notes=notes)
+    return replace(table, panels=(*table.panels, *extra), notes=notes, footnotes=footnotes.texts())
 
 
 def under_measured(table: Table) -> Table:
     """The table with panels that say that they were measured, since published ones follow."""
-    from dataclasses import replace
-
     measured = tuple(
         replace(panel, title=f"Measured. {panel.title}" if panel.title else "Measured") for panel in table.panels
     )
     return replace(table, panels=measured)
 
 
-def _row(method: str, values: dict[str, float | None], columns: Sequence[Column], mean_of: Sequence[str]) -> Row:
+def _row(
+    method: str,
+    values: dict[str, float | None],
+    columns: Sequence[Column],
+    mean_of: Sequence[str],
+    footnotes: Footnotes,
+) -> Row:
     cells = {column.key: cell(values[column.key]) for column in columns if column.key in values}
+    for key, outcomes in OUTCOMES.items():
+        value = values.get(key)
+        if key in cells and value is not None and not attainable(value, outcomes):
+            text = (
+                f"No number of right answers gives this value: neither of {outcomes // 3} problems nor of three runs."
+            )
+            cells[key] = replace(cells[key], footnotes=(footnotes.key(text),))
     numbers = [value for place in mean_of if (value := values.get(place)) is not None]
     if any(column.key == MEAN for column in columns) and len(numbers) == len(mean_of) > 1:
         cells[MEAN] = Cell(sum(numbers) / len(numbers))

@@ -16,6 +16,8 @@ from reports.catalogue.select import Variants, by_axis
 from reports.cells import interval_cell
 from reports.comparison import Options, comparison
 from reports.efficiency import Curve, data_fractions, efficiency
+from reports.plots import scores as drawn
+from reports.plots.figure import Axes
 from reports.ranking import MEAN, Question, family, marks
 from reports.scores import Items, Key, Scores, gather
 from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
@@ -49,6 +51,19 @@ def by_axis_table(entry: Entry, records: Sequence[Record], items: Items, variant
     extra = [key for key in paper_columns if key.key not in {column.key for column in columns}]
     table = replace(table, columns=(*columns, *extra))
     return published.beside(table, entry) if blocks else table
+
+
+def differences(entry: Entry, records: Sequence[Record], items: Items, variants: Variants) -> tuple[Axes | None, str]:
+    """The entry's first method minus each other one at every value of its axis, and a word on seeds and bands."""
+    assert entry.axis is not None
+    grid, tasks = common_grid(entry, by_axis(entry, records, variants), items)
+    columns: dict[float, dict[str, Scores]] = {}
+    for method, by in grid.items():
+        for value, by_task in by.items() if tasks else ():
+            columns.setdefault(float(value), {})[method] = pooled(by_task, tasks, value)
+    scores = [one for by in columns.values() for one in by.values()]
+    axes = drawn.differences(dict(sorted(columns.items())), entry.methods[0], entry.axis.label)
+    return axes, drawn.seeds_of(scores) if scores else ""
 
 
 def common_grid(entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items) -> tuple[Grid, list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +36,10 @@ STYLE: Any = {
 
 
 def draw(figure: Figure) -> Drawing:
-    """A matplotlib figure: coordinate systems in rows of three, one legend under them, one style per series name."""
+    """A matplotlib figure: coordinate systems in rows of three, one legend under them, one style per series name.
+
+    The figure's title is not drawn: it is the caption, wherever the picture stands.
+    """
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -61,7 +63,6 @@ def draw(figure: Figure) -> Drawing:
         for panel in grid[len(figure.axes) :]:
             panel.set_visible(False)
         _legend(drawing, grid, width)
-        drawing.suptitle("\n".join(textwrap.wrap(figure.title, int(12 * width), break_on_hyphens=False)), fontsize=10)
     return drawing
 
 

@@ -12,28 +12,33 @@ from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.statistics import t_interval
 from results.schema import Record, RoutingDiagnostics
 
+PUBLISHED_POOL = 6
+"""Experts behind the published loads."""
+
 
 def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float, float] | None = None) -> Figure:
-    """Share of each expert over all tasks (mean over tasks), with intervals over seeds (Figure 3).
+    """Load of each expert over all tasks (their mean) as share of an even one, with intervals over seeds (Figure 3).
 
     Args:
-        band: published range for six experts, in per cent.
+        band: published range for six experts, in per cent; it is drawn as share of their even load, 100/6 %, so that
+            pools of other sizes stand beside it.
     """
     routed = _routed(records)
     series = []
     for method in distinct(r.spec.method for r, _ in routed):
         experts = next(d.experts for r, d in routed if r.spec.method == method)
         by_seed = [
-            np.mean([_share(d) for r, d in routed if (r.spec.method, r.spec.seed) == (method, seed)], axis=0)
+            np.mean([_of_even(d) for r, d in routed if (r.spec.method, r.spec.seed) == (method, seed)], axis=0)
             for seed in sorted({r.spec.seed for r, _ in routed if r.spec.method == method})
         ]
         series.append(_over_seeds(method, experts, by_seed))
     references = []
     if series:
-        references.append(Reference("even share", 100 / len(series[0].x)))
+        references.append(Reference("even load", 1.0))
     if band:
-        references.append(Reference(f"published range, {band[0]:g}–{band[1]:g} % (six experts)", *band))
-    axes = Axes("bars", "expert", "share of applied weight, %", tuple(series), references=tuple(references))
+        label = f"published range, {band[0]:g}–{band[1]:g} % of six experts"
+        references.append(Reference(label, *(side * PUBLISHED_POOL / 100 for side in band)))
+    axes = Axes("bars", "expert", "load / even load", tuple(series), references=tuple(references))
     tasks = distinct(record.spec.task for record, _ in routed)
     notes = (f"Mean over {', '.join(tasks)}. {_spread(routed)}",)
     return Figure(name, "Expert load over all tasks", (axes,) if series else (), notes if series else ())
@@ -53,7 +58,26 @@ def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: s
         if series:
             even = Reference("even share", 100 / len(series[0].x))
             axes.append(Axes("bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)))
+    if len(shown := [one.title for one in axes]) > 1 and (difference := _difference(routed, shown[0], shown[1])):
+        axes.append(difference)
     return Figure(name, "Expert load by task", tuple(axes), (_spread(routed),) if axes else ())
+
+
+def _difference(routed: Sequence[tuple[Record, RoutingDiagnostics]], first: str, second: str) -> Axes | None:
+    """Share under one method minus that under another, paired by seed, on the tasks that both have."""
+    loads = {
+        (r.spec.method, r.spec.task, r.spec.seed): _share(d) for r, d in routed if r.spec.method in (first, second)
+    }
+    experts = next(d.experts for r, d in routed if r.spec.method == first)
+    series = []
+    for task in distinct(task for _, task, _ in loads):
+        seeds = [s for m, t, s in loads if (m, t) == (first, task) and (second, task, s) in loads]
+        if seeds:
+            paired = [loads[first, task, seed] - loads[second, task, seed] for seed in seeds]
+            series.append(_over_seeds(task, experts, paired))
+    even = Reference("no difference", 0.0)
+    label = "difference of shares, points"
+    return Axes("bars", "expert", label, tuple(series), f"{first} − {second}", references=(even,)) if series else None
 
 
 def entropy_by_layer(records: Sequence[Record], name: str = "entropy") -> Figure:
@@ -140,6 +164,11 @@ def _spread(routed: Sequence[tuple[Record, RoutingDiagnostics]]) -> str:
     if len(seeds) == 1:
         return f"One seed ({seeds[0]}): no interval over seeds exists."
     return f"Error bars: 95 % intervals over {len(seeds)} seeds."
+
+
+def _of_even(diagnostics: RoutingDiagnostics) -> np.ndarray:
+    """Load of each expert as share of an even one."""
+    return _share(diagnostics) * len(diagnostics.load) / 100
 
 
 def _share(diagnostics: RoutingDiagnostics) -> np.ndarray:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from reports.cells import PARAMETERS, interval_cell, score_interval
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN
-from reports.scores import Items, gather
+from reports.scores import Items, Scores, align, common_groups, gather
+from reports.statistics import PairedTest, paired_test
 from reports.tables import Cell, Table, display_unit
 from results.schema import Record
 
@@ -45,19 +46,105 @@ def by_task(table: Table, name: str = "by-task") -> Figure:
     return Figure(name, table.title, (axes,) if columns else (), ("Error bars: 95 % intervals.",) if columns else ())
 
 
-def top_k(records: Sequence[Record], items: Items, name: str = "f5") -> Figure:
-    """Score by the number of experts kept, one line per task (Figure 5)."""
-    points: dict[str, dict[float, Cell]] = {}
-    for key, one in gather(records, items).items():
+def top_k(records: Sequence[Record], items: Items, name: str = "f5", metric: str | None = None) -> Figure:
+    """Score by the number of experts kept: one coordinate system a metric, with one line per task (Figure 5), and one
+    of the paired differences to k = 3, or to the smallest k where that was not measured.
+
+    Args:
+        metric: in place of each task's own.
+    """
+    by_metric: dict[tuple[str, str], dict[str, dict[int, Scores]]] = {}
+    for key, one in gather(records, items, metric).items():
         k = one.records[0].spec.method_config.get("route", {}).get("eval_k")
         if k is not None:
-            interval, factor = score_interval(one), display_unit(one.unit)[1]
-            points.setdefault(key.task, {})[float(k)] = interval_cell(interval, factor)
-    series = [_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in points.items()]
-    items_of = [f"{task} {max(cell.n for cell in by.values()):,}" for task, by in points.items()]
-    notes = (f"Bands: 95 % intervals over items and seeds. Items: {', '.join(items_of)}.",) if series else ()
-    axes = Axes("lines", "experts kept per token (k)", "score, %", tuple(series))
-    return Figure(name, "Score by top-k", (axes,) if series else (), notes)
+            by_metric.setdefault((one.metric, one.unit), {}).setdefault(key.task, {})[int(k)] = one
+    axes = []
+    for (shown, unit), tasks in by_metric.items():
+        label, factor = display_unit(unit)
+        cells = {
+            task: {k: interval_cell(score_interval(one), factor) for k, one in by.items()} for task, by in tasks.items()
+        }
+        series = tuple(_series(task, sorted(by), [by[k] for k in sorted(by)]) for task, by in cells.items())
+        axes.append(Axes("lines", KEPT, f"{shown}, {label}", series, shown if len(by_metric) > 1 else ""))
+        base = REFERENCE_K if any(REFERENCE_K in by for by in tasks.values()) else min(min(by) for by in tasks.values())
+        differences = [_differences(task, by, base, factor) for task, by in tasks.items() if base in by and len(by) > 1]
+        if differences:
+            axes.append(_difference_axes(KEPT, f"{shown} minus that at k = {base}, {_points(label)}", differences))
+    scores = [one for tasks in by_metric.values() for by in tasks.values() for one in by.values()]
+    items_of = [
+        f"{task} {max(one.values.shape[1] for one in by.values()):,}"
+        for tasks in by_metric.values()
+        for task, by in tasks.items()
+    ]
+    notes = (f"{seeds_of(scores)} Items: {', '.join(items_of)}.",) if scores else ()
+    return Figure(name, "Score by top-k", tuple(axes), notes)
+
+
+def differences(columns: Mapping[float, Mapping[str, Scores]], first: str, xlabel: str) -> Axes | None:
+    """Paired differences of a method and each other one at every value of a setting, with their intervals.
+
+    Args:
+        columns: scores by value of the setting, then by method.
+        first: the method that the others are taken from.
+    """
+    points: dict[str, dict[float, PairedTest]] = {}
+    unit = "fraction"
+    for value, by in columns.items():
+        for other, one in by.items():
+            if other != first and first in by:
+                unit = one.unit
+                points.setdefault(other, {})[value] = paired_test(
+                    *align(by[first], one), groups=common_groups(by[first], one)
+                )
+    label, factor = display_unit(unit)
+    series = [_tested(f"{first} − {other}", found, factor) for other, found in points.items()]
+    return _difference_axes(xlabel, f"difference, {_points(label)}", series, log_x=True) if series else None
+
+
+def seeds_of(scores: Sequence[Scores]) -> str:
+    """Which seeds a picture is of, and what its bands say."""
+    seeds = sorted({seed for one in scores for seed in one.seeds})
+    if len(seeds) == 1:
+        return f"One seed ({seeds[0]}); bands: 95 % intervals over items, those of differences paired by item."
+    listed = ", ".join(map(str, seeds))
+    return f"{len(seeds)} seeds ({listed}); bands: 95 % intervals over items and seeds, those of differences paired."
+
+
+KEPT = "experts kept per token (k)"
+REFERENCE_K = 3
+
+
+def _differences(task: str, by: Mapping[int, Scores], base: int, factor: float) -> Series:
+    tests = {
+        float(k): paired_test(*align(by[k], by[base]), groups=common_groups(by[k], by[base]))
+        for k in sorted(by)
+        if k != base
+    }
+    return _tested(task, tests, factor)
+
+
+def _tested(name: str, tests: Mapping[float, PairedTest], factor: float) -> Series:
+    def known(value: float) -> float | None:
+        return None if value != value else factor * value
+
+    found = sorted(tests.items())
+    return Series(
+        name,
+        tuple(x for x, _ in found),
+        tuple(known(test.difference) for _, test in found),
+        tuple(known(test.low) for _, test in found),
+        tuple(known(test.high) for _, test in found),
+    )
+
+
+def _difference_axes(xlabel: str, ylabel: str, series: Sequence[Series], *, log_x: bool = False) -> Axes:
+    even = (Reference("no difference", 0.0),)
+    return Axes("lines", xlabel, ylabel, tuple(series), "difference", references=even, log_x=log_x)
+
+
+def _points(unit: str) -> str:
+    """The unit of a difference."""
+    return "points" if unit == "%" else unit
 
 
 def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
@@ -95,7 +182,8 @@ def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Fig
         )
 
     parameters = {row.label: row.cells[PARAMETERS].value for row in ready if PARAMETERS in row.cells}
-    label = "mean over tasks, %" if score == MEAN else f"{score}, %"
+    unit = next((column.unit for column in table.columns if column.key == score), "%")
+    label = f"mean over tasks, {unit}" if score == MEAN else f"{score}, {unit}"
     axes = [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
     if any(value is not None for value in seconds.values()):
         axes.append(Axes("scatter", "evaluation seconds per 1,000 tokens", label, points(seconds)))

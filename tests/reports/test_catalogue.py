@@ -215,7 +215,7 @@ def test_figures_from_records(factory: ModuleType) -> None:
     records, items = factory.make_grid(methods=T9, tasks=tasks, n=10)
     overall = build(entry("f3"), records, items)
     (bars,) = overall.axes[0].series
-    assert sum(bars.y) == pytest.approx(100)
+    assert sum(bars.y) == pytest.approx(len(bars.y))
     mean = np.mean([r.routing.load for r in records if r.spec.method == "mixer"], axis=0)
     assert bars.y == pytest.approx(tuple(100 * mean / mean.sum()))
     by_task = build(entry("f4"), records, items)

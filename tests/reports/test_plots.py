@@ -118,3 +118,64 @@ def test_colours_stay_apart_for_the_colour_blind() -> None:
         seen = np.clip(linear @ np.array(matrix).T, 0, 1) ** (1 / 2.2)
         distances = [np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)]
         assert min(distances) > 0.1, name
+
+
+def test_loads_stand_beside_the_published_band_whatever_the_pool(factory: ModuleType) -> None:
+    """15 to 18 % of six experts are 0.90 to 1.08 of an even load; a pool of four has no other scale."""
+    records, _ = factory.make_grid(methods=("mixer",), n=2)
+    (axes,) = routing.load_overall(records, band=(15, 18)).axes
+    even, band = axes.references
+    assert (even.value, band.value, band.high) == (1.0, pytest.approx(0.90), pytest.approx(1.08))
+    assert sum(axes.series[0].y) == pytest.approx(len(axes.series[0].y))
+
+
+def test_loads_of_two_losses_are_set_against_each_other_by_seed(factory: ModuleType) -> None:
+    records, _ = factory.make_grid(methods=("mixer", "mixer-aux"), n=2)
+    *own, difference = routing.load_by_task(records, ("mixer", "mixer-aux")).axes
+    assert difference.title == "mixer − mixer-aux"
+    first, second = (axes.series[0].y for axes in own)
+    assert difference.series[0].y == pytest.approx([a - b for a, b in zip(first, second, strict=True)])
+    assert all(low <= y <= high for low, y, high in zip(difference.series[0].low, difference.series[0].y,
+                                                         difference.series[0].high, strict=True))  # fmt: skip
+
+
+def _by_k(factory: ModuleType, tasks: tuple[str, ...] = ("sst2", "cola")) -> tuple[list, dict]:
+    records, items = [], {}
+    for k in (1, 2, 3, 4):
+        more = factory.make_grid(
+            [f"mixer[route.eval_k={k},route.train_k={k}]"], tasks, (0, 1, 2), 40, config={"route": {"eval_k": k}}
+        )
+        records, items = records + more[0], {**items, **more[1]}
+    return records, items
+
+
+def test_top_k_shows_paired_differences_and_its_seeds(factory: ModuleType) -> None:
+    records, items = _by_k(factory)
+    figure = scores.top_k(records, items)
+    values, differences = figure.axes
+    assert differences.ylabel == "acc minus that at k = 3, points"
+    line, difference = values.series[0], differences.series[0]
+    assert difference.x == (1.0, 2.0, 4.0)
+    assert difference.y[0] == pytest.approx(line.y[0] - line.y[2])
+    assert difference.high[0] - difference.low[0] > 0
+    assert "3 seeds (0, 1, 2)" in figure.notes[0]
+
+
+def test_one_coordinate_system_a_metric_and_any_metric(factory: ModuleType) -> None:
+    records, items = _by_k(factory)
+    for record in records:
+        if record.spec.task == "cola":
+            metrics = {"judge_score": record.metrics["acc"].model_copy(update={"unit": "score"})}
+            place = records.index(record)
+            records[place] = record.model_copy(update={"primary": "judge_score", "metrics": metrics})
+            items[record.cell] = [
+                one.model_copy(update={"metrics": {"judge_score": one.metrics["acc"]}}) for one in items[record.cell]
+            ]
+    figure = scores.top_k(records, items)
+    assert [axes.title for axes in figure.axes] == ["acc", "difference", "judge_score", "difference"]
+    assert scores.top_k(records, items, metric="gold_logprob").axes[0].ylabel == "gold_logprob, nats"
+
+
+def test_captions_are_not_drawn(factory: ModuleType) -> None:
+    figure = routing.load_overall(factory.make_grid(n=2)[0])
+    assert figure.title not in svg(figure)
