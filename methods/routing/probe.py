@@ -88,7 +88,7 @@ def _only_asked(node: ast.AST) -> list[ast.AST]:
 
 
 def text_logits(model: nn.Module) -> Tensor | None:
-    """Logits `[2, 3, vocabulary]` of a few tokens, without dropout or graph.
+    """Logits `[2, 3, vocabulary]` of a few tokens, or last states of a model without a head; no dropout, no graph.
 
     None on the meta device, and of a module that is no language model (it has no token embeddings).
     """
@@ -100,7 +100,7 @@ def text_logits(model: nn.Module) -> Tensor | None:
     if whole.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
     with evaluating(model), torch.no_grad():
-        logits: Tensor = model(**inputs, use_cache=False).logits
+        logits: Tensor = model(**inputs, use_cache=False)[0]
     return logits
 
 

@@ -29,7 +29,7 @@ FREE = {
     "compare": {"margin"},
     "report": {"margin", "label", "caption", "rename", "columns"},
     "export": {"output", "seed", "variant"},
-    "publish": {"to", "seed", "variant", "dry_run"},
+    "publish": {"to", "seed", "variant", "dry_run", "slim"},
     "rescore": {"sets"},
     "make-crossdomain": {"n", "output", "sets"},
     "merge": {"output"},

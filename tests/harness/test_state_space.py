@@ -109,7 +109,7 @@ def test_experts_are_trained_at_all_four_projections(finished: Path) -> None:
 
 @pytest.mark.parametrize("method", ["mixlora", "loramoe"])
 def test_what_cannot_work_is_refused_before_anything_runs(method: str, tiny_falcon: Path, tmp_path: Path) -> None:
-    done = run(f"base,{method}", tiny_falcon, tmp_path)
+    done = run(method, tiny_falcon, tmp_path)
     assert done.returncode == 2
     assert not (tmp_path / "stages").exists()
     assert not (tmp_path / "run").exists()
@@ -118,6 +118,16 @@ def test_what_cannot_work_is_refused_before_anything_runs(method: str, tiny_falc
     assert "falcon_mamba" in words
     assert words.count(". ") <= 1
     assert "Traceback" not in words
+
+
+def test_a_method_that_cannot_work_ends_no_other(tiny_falcon: Path, tmp_path: Path) -> None:
+    done = run("base,mixlora", tiny_falcon, tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = RunFolder.open(tmp_path / "run").records()
+    assert {record.status for record in records if record.spec.method == "base"} == {"done"}
+    refused = [record for record in records if record.spec.method == "mixlora"]
+    assert {record.status for record in refused} == {"refused"}
+    assert all("falcon_mamba" in str(record.error) for record in refused)
 
 
 def test_targets_follow_the_models_type(tiny_falcon: Path, tiny_model: Path) -> None:

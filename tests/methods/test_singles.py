@@ -59,8 +59,8 @@ def test_a_new_key_leaves_names_of_results_alone() -> None:
     assert registry.create("lora").config.identity() == {}
     assert registry.create("lora", {"expert": "b"}).config.identity() == {"expert": "b"}
     assert "expert" in registry.config_keys("lora")
-    ties = registry.create("ties").config
-    assert ties.identity() == ties.model_dump(mode="json")
+    dare = registry.create("dare").config
+    assert dare.identity() == dare.model_dump(mode="json")
     assert MethodConfig().identity() == {}
     assert isinstance(registry.create("lora"), Lora)
 

@@ -217,7 +217,7 @@ def test_figures_from_records(factory: ModuleType) -> None:
     (bars,) = overall.axes[0].series
     assert sum(bars.y) == pytest.approx(len(bars.y))
     mean = np.mean([r.routing.load for r in records if r.spec.method == "mixer"], axis=0)
-    assert bars.y == pytest.approx(tuple(100 * mean / mean.sum()))
+    assert bars.y == pytest.approx(tuple(len(mean) * mean / mean.sum()))
     by_task = build(entry("f4"), records, items)
     assert [axes.title for axes in by_task.axes] == list(T9)  # the other reading was not run
     assert [series.name for series in by_task.axes[0].series] == ["gsm8k"]

@@ -47,7 +47,7 @@ def run(home: Path) -> Path:
     ]
     failed = make_record("mole", "sst2", status="failed", error=f"OSError: {home}/x/y.bin is missing")
     items[records[0].cell][0] = items[records[0].cell][0].model_copy(
-        update={"prompt": f"print('/usr/share/dict/words') {SECRET}", "outputs": [[float("-inf"), False], [-1.0, True]]}
+        update={"prompt": f"print('/usr/share/dict/words') {SECRET}", "outputs": [[-1e30, False], [-1.0, True]]}
     )
     info = RunInfo(
         name="mine",
