@@ -219,7 +219,7 @@ def test_figures_from_records(factory: ModuleType) -> None:
     mean = np.mean([r.routing.load for r in records if r.spec.method == "mixer"], axis=0)
     assert bars.y == pytest.approx(tuple(len(mean) * mean / mean.sum()))
     by_task = build(entry("f4"), records, items)
-    assert [axes.title for axes in by_task.axes] == list(T9)  # the other reading was not run
+    assert [axes.title for axes in by_task.axes] == [*T9, "mixer − mixer-aux"]  # the other reading was not run
     assert [series.name for series in by_task.axes[0].series] == ["gsm8k"]
     balance = build(entry("f6"), records, items)
     assert balance.axes[0].series[0].y[0] == pytest.approx(records[0].training_log[0]["aux"])
