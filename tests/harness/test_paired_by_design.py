@@ -16,8 +16,12 @@ from methods import registry
 from methods.routing.method import LinearlyRouted
 from methods.tiny import tiny_experts, tiny_llama
 
-FAMILY = [name for name in registry.names() if isinstance(registry.create(name), LinearlyRouted)]
-"""Methods that differ in nothing but their routing loss."""
+FAMILY = [
+    name
+    for name in registry.names()
+    if isinstance(method := registry.create(name), LinearlyRouted) and method.track == "compose"
+]
+"""Methods on frozen experts that differ in nothing but their routing loss."""
 
 
 def _routers(name: str, seed: int) -> dict[str, torch.Tensor]:
