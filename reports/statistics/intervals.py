@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reports.statistics.clusters import Groups, clustered
-from reports.statistics.combined import quantile
+from reports.statistics.combined import Part, half_width, quantile
 from reports.statistics.variance import Scores, as_scores, is_binary, spread
 
 LEVEL = 0.95
@@ -47,7 +47,7 @@ def wilson(successes: float, n: float, level: float = LEVEL, z: float | None = N
     p = successes / n
     centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+    return max(0.0, min(p, float(centre - half))), min(1.0, max(p, float(centre + half)))
 
 
 def t_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -137,7 +137,12 @@ def task_mean(
     level: float = LEVEL,
     groups: Sequence[Groups | None] | None = None,
 ) -> Interval:
-    """Unweighted mean over tasks, with Student's interval over the items of each and over shared seeds.
+    """Unweighted mean over tasks, with an interval over the items of each and over shared seeds.
+
+    The limits of the tasks' own intervals (`mean_interval`) are joined: their distances from the tasks' values add
+    up as variances do, separately below and above (MOVER, Zou & Donner 2008). So the interval lies inside the scale
+    and has a width where nothing or everything is right. Seeds are shared by the tasks, which widens it by as much
+    as it widens Student's interval; it never leaves the means of the tasks' limits.
 
     Args:
         tasks: `[seeds, items]` per task; the same seeds in the same order in each.
@@ -152,21 +157,39 @@ def task_mean(
         raise ValueError("tasks must have the same seeds")
     per_seed = np.mean([array.mean(axis=1) for array in arrays], axis=0)
     many = len(per_seed) > 1 and not all((array == array[:1]).all() for array in arrays)
-    if not many:
-        arrays = [array[:1] for array in arrays]
     of = groups or [None] * len(arrays)
-    values = [clustered(array, own) for array, own in zip(arrays, of, strict=True)]
-    low, high = _student(float(per_seed.mean()), values, level)
+    each = [mean_interval(array, level, own) for array, own in zip(arrays, of, strict=True)]
+    value = float(per_seed.mean())
+    wider = (
+        _shared_seeds([clustered(array, own) for array, own in zip(arrays, of, strict=True)], level) if many else 1.0
+    )
+    low, high = (
+        value + side * min(wider * float(np.linalg.norm(distances)), float(np.sum(distances))) / len(each)
+        for side, distances in (
+            (-1, [one.value - one.low for one in each]),
+            (1, [one.high - one.value for one in each]),
+        )
+    )
     return Interval(
-        float(per_seed.mean()),
+        value,
         low,
         high,
         sum(array.shape[1] for array in arrays),
-        "t over items and seeds" if many else "t over items",
+        "tasks' limits joined, over items and seeds" if many else "tasks' limits joined, over items",
         len(per_seed),
         float(per_seed.std(ddof=1)) if many else float("nan"),
         level,
     )
+
+
+def _shared_seeds(tasks: Sequence[Scores], level: float) -> float:
+    """How much wider Student's interval of the mean over tasks is than with seeds of each task's own; at least 1."""
+    known, alone = spread(tasks), [spread([task]) for task in tasks]
+    if known is None or any(one is None for one in alone):
+        return 1.0
+    parts = [Part(part.variance / len(tasks) ** 2, part.df) for one in alone if one is not None for part in one.parts]
+    apart = half_width(parts, 0.5 - level / 2)
+    return max(1.0, known.half(level) / apart) if apart > 0 else 1.0
 
 
 def _wilson_of_scores(array: Scores, values: Scores, level: float, over: str) -> tuple[float, float, str]:

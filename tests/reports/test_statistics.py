@@ -65,7 +65,39 @@ def test_task_mean_of_one_seed_equals_the_stratified_formula() -> None:
     interval = task_mean(tasks)
     error = math.sqrt(sum(np.var(task[0], ddof=1) / len(task[0]) for task in tasks)) / 2
     assert interval.value == pytest.approx((0.6 + 0.25) / 2)
-    assert interval.high - interval.value == pytest.approx(1.96 * error, rel=0.03)
+    assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.05)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("right", [0, 1, 24, 47, 48])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_mean_over_tasks_stays_inside_the_scale_and_has_a_width(number: int, right: int, seeds: int) -> None:
+    interval = task_mean([[binary(right, 48) for _ in range(seeds)] for _ in range(number)])
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    assert interval.high - interval.low > 0.03
+    alone = mean_interval([binary(right, 48)])
+    assert interval.high - interval.value == pytest.approx((alone.high - alone.value) / math.sqrt(number))
+    assert interval.value - interval.low == pytest.approx((alone.value - alone.low) / math.sqrt(number))
+
+
+def test_seeds_that_all_tasks_share_widen_the_mean_by_as_much_as_students_interval() -> None:
+    generator = np.random.default_rng(3)
+    shift = np.array([-0.15, 0.0, 0.15])
+    together = [(generator.random((3, 400)) < 0.5 + shift[:, None]).astype(float) for _ in range(2)]
+    against = [together[0], together[1][::-1]]
+    assert task_mean(together).high - task_mean(together).low > 1.2 * (task_mean(against).high - task_mean(against).low)
+    limits = [mean_interval(task) for task in together]
+    assert task_mean(together).low >= np.mean([one.low for one in limits]) - 1e-12
+
+
+@pytest.mark.parametrize("rates", [(0.02, 0.05), (0.5, 0.9), (0.98, 0.99), (0.3, 0.3, 0.05)])
+def test_a_mean_over_tasks_covers_what_it_says(rates: tuple[float, ...]) -> None:
+    generator = np.random.default_rng(7)
+    truth, hits = float(np.mean(rates)), 0
+    for _ in range(400):
+        interval = task_mean([[(generator.random(48) < rate).astype(float)] for rate in rates])
+        hits += interval.low <= truth <= interval.high
+    assert hits / 400 > 0.93
 
 
 def test_seeds_widen_the_interval() -> None:
