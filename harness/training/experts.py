@@ -115,10 +115,36 @@ def trainable_lora(
         return
 
     import torch
-    from peft import LoraConfig, get_peft_model
 
     from methods.base import Composed
     from methods.routing.context import RoutingContext
+
+    wrapped = _wrapped(base, section, seed)
+
+    class _Single(Composed):
+        def groups(self) -> dict[str, dict[str, torch.nn.Parameter]]:
+            return {"experts": {n: p for n, p in wrapped.named_parameters() if "lora_" in n}}
+
+    def save(folder: Path) -> None:
+        # "auto" would ask the hub whether the embedding was resized.
+        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+
+    try:
+        yield _Single(base.model, RoutingContext(), ["expert"]), save
+    finally:
+        wrapped.unload()
+        if hasattr(base.model, "peft_config"):
+            del base.model.peft_config
+        base.model.requires_grad_(False)
+        base.model.eval()
+
+
+def _wrapped(base: BaseModel, section: ExpertsSection, seed: int) -> Any:
+    """The base with PEFT's untrained LoRA on its text layers."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
     from methods.routing.probe import refuse_bypassed
     from methods.routing.tokens import in_towers, towers
 
@@ -146,24 +172,7 @@ def trainable_lora(
                 f"The model {base.name} has no modules named {', '.join(section.targets)}: set experts.target_modules."
             ) from error
     wrapped.peft_config["default"].base_model_name_or_path = base.name
-
-    class _Single(Composed):
-        def groups(self) -> dict[str, dict[str, torch.nn.Parameter]]:
-            return {"experts": {n: p for n, p in wrapped.named_parameters() if "lora_" in n}}
-
-    def save(folder: Path) -> None:
-        # "auto" would ask the hub whether the embedding was resized.
-        wrapped.save_pretrained(str(folder), save_embedding_layers=False)
-        (folder / "README.md").unlink(missing_ok=True)
-
-    try:
-        yield _Single(base.model, RoutingContext(), ["expert"]), save
-    finally:
-        wrapped.unload()
-        if hasattr(base.model, "peft_config"):
-            del base.model.peft_config
-        base.model.requires_grad_(False)
-        base.model.eval()
+    return wrapped
 
 
 @contextmanager

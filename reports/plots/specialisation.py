@@ -31,20 +31,8 @@ def summary(
     if not shown:
         return Figure(name, "Routing by method", ())
 
-    def by_seed(of: Callable[[Sequence[RoutingDiagnostics]], float | None]) -> tuple[list[Any], list[Any], list[Any]]:
-        values, lows, highs = [], [], []
-        for method in shown:
-            own = [(record.spec.seed, d) for record, d in routed if record.spec.method == method]
-            found = [of([d for s, d in own if s == seed]) for seed in sorted({seed for seed, _ in own})]
-            known = [value for value in found if value is not None]
-            interval = t_interval(known) if known else None
-            values.append(None if interval is None else interval.value)
-            lows.append(None if interval is None or math.isnan(interval.low) else interval.low)
-            highs.append(None if interval is None or math.isnan(interval.high) else interval.high)
-        return values, lows, highs
-
     def series(label: str, of: Callable[[Sequence[RoutingDiagnostics]], float | None]) -> Series:
-        values, lows, highs = by_seed(of)
+        values, lows, highs = _by_seed(routed, shown, of)
         return Series(label, tuple(shown), tuple(values), tuple(lows), tuple(highs))
 
     size = len(routed[0][1].experts)
@@ -83,6 +71,24 @@ def summary(
         "that on certain tasks some have higher loads than others (Figure 4); neither is published as numbers by task.",
     ]
     return Figure(name, "Routing by method", axes, tuple(notes))
+
+
+def _by_seed(
+    routed: Sequence[tuple[Record, RoutingDiagnostics]],
+    shown: Sequence[str],
+    of: Callable[[Sequence[RoutingDiagnostics]], float | None],
+) -> tuple[list[Any], list[Any], list[Any]]:
+    """Value, lower and upper limit of each method, over its seeds."""
+    values, lows, highs = [], [], []
+    for method in shown:
+        own = [(record.spec.seed, d) for record, d in routed if record.spec.method == method]
+        found = [of([d for s, d in own if s == seed]) for seed in sorted({seed for seed, _ in own})]
+        known = [value for value in found if value is not None]
+        interval = t_interval(known) if known else None
+        values.append(None if interval is None else interval.value)
+        lows.append(None if interval is None or math.isnan(interval.low) else interval.low)
+        highs.append(None if interval is None or math.isnan(interval.high) else interval.high)
+    return values, lows, highs
 
 
 def _entropy(found: Sequence[RoutingDiagnostics]) -> float:
