@@ -21,7 +21,7 @@ from methods.base import Composed, TrainingPhase
 from methods.tiny import TinySession, tiny_experts, tiny_llama
 
 SCALES = (0.1, 1.0, 10.0)
-SEARCHED = {"lorahub", "best-single", "task-arithmetic", "knots", "iso-c", "core-space", "regmean"}
+SEARCHED = {"lorahub", "best-single", "task-arithmetic", "knots", "iso-c", "core-space", "regmean", "avg-act"}
 
 
 def config(*, tune: bool) -> RunConfig:
