@@ -21,7 +21,8 @@ from methods.base import Composed, TrainingPhase
 from methods.tiny import TinySession, tiny_experts, tiny_llama
 
 SCALES = (0.1, 1.0, 10.0)
-SEARCHED = {"lorahub", "best-single", "task-arithmetic", "knots", "iso-c", "core-space", "regmean", "avg-act"}
+SEARCHED = {"lorahub", "best-single", "task-arithmetic", "knots", "iso-c", "core-space", "regmean"}
+SEARCHED |= {"avg-act", "retrieval"}
 
 
 def config(*, tune: bool) -> RunConfig:
