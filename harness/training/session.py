@@ -241,7 +241,7 @@ class EngineSession:
     @contextmanager
     def _prompts_marked(self, composed: Composed, part: Mapping[str, torch.Tensor]) -> Iterator[None]:
         """Say which tokens of a micro-batch are prompt, as evaluation does: an answer must fix no weights."""
-        if not is_seq2seq(self.base.model):
+        if not is_seq2seq(composed.model):
             composed.context.prompt_mask = part["attention_mask"].bool() & (part["labels"] == -100)
         try:
             yield
