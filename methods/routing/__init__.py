@@ -69,6 +69,8 @@ __all__ = [
     "StatisticsConfig",
     "TermConfig",
     "Track",
+    "TrainedRouters",
+    "TrainedRoutersConfig",
     "TrainingPhase",
     "Unsupported",
     "WeightSource",

@@ -43,7 +43,13 @@ from methods.routing.groups import InputGroup
 from methods.routing.inject import check_architecture, input_groups, layer_of
 from methods.routing.linear import RoutedLinear, added
 from methods.routing.losses import negative_log_product
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig, RoutedMethod
+from methods.routing.method import (
+    LinearlyRouted,
+    LinearRoutingConfig,
+    RoutedMethod,
+    TrainedRouters,
+    TrainedRoutersConfig,
+)
 from methods.routing.probe import refuse_bypassed, starting_as_base
 from methods.routing.providers import (
     Bank,
