@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from methods.phatgoose import PhatgooseRouteConfig, correlations, standardised
+from methods.pool import PoolExpert, lacks_rows
 from methods.routing import (
     Bank,
     Composed,
@@ -136,6 +137,10 @@ class AvgAct(RoutedMethod):
     def trains(self) -> bool:
         """See `Method.trains`."""
         return True
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        return lacks_rows(pool, "router-train", "the inputs of every expert's own rows are averaged")
 
     def has_learning_rate(self) -> bool:
         """See `Method.has_learning_rate`."""

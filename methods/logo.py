@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from methods.pool import PoolExpert
 from methods.routing import (
     Expert,
     FirstPassComposed,
@@ -110,6 +111,13 @@ class Logo(RoutedMethod):
         super().check(model_config, pool)
         if not self.config.route.dense:
             refuse_large_k(len(pool), self.config.route.eval_k, "eval")
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        sites = {site for expert in pool for site in expert.sites}
+        if sites and all(site.startswith("decoder.") for site in sites):
+            return "it listens where the prompt is read, and no expert has factors in the encoder"
+        return super().takes(pool)
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> LogoComposed:
         """See `Method.install`.

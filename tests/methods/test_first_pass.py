@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from methods import registry
+from methods.adapter_file import SiteShape
 from methods.base import Composed, Expert, SiteFactors, Unsupported
 from methods.logo import scores
+from methods.pool import PoolExpert
 from methods.retrieval import RetrievalComposed
 from methods.tiny import TinySession, tiny_batch, tiny_experts, tiny_llama, tiny_model
 
@@ -145,6 +147,25 @@ def test_what_follows_a_prompt_does_not_move_its_weights(name: str, logits: Any)
         first = composed.model(input_ids=batch.input_ids, use_cache=True)
         with pytest.raises(RuntimeError, match="pass the prompt first"):
             composed.model(input_ids=batch.input_ids[:3, :1], past_key_values=first.past_key_values)
+
+
+@pytest.mark.parametrize("name", ["retrieval", "avg-act"])
+def test_every_expert_needs_rows_of_its_own(name: str) -> None:
+    """Found out while a run is planned, and said with the expert's name."""
+    rows = frozenset({"router-train"})
+    pool = [PoolExpert(n, dict, (lambda: rows) if n != "c" else frozenset) for n in NAMES]
+    method = registry.create(name)
+    assert method.takes(pool[:2]) is None
+    assert "this source has none for 'c'" in (method.takes(pool) or "")
+
+
+def test_logo_says_so_when_a_run_is_planned() -> None:
+    cross, own = ("decoder.block.0.layer.1.EncDecAttention.k", "encoder.block.0.layer.0.SelfAttention.q")
+    shape = SiteShape(4, 32, 32)
+    decoder = PoolExpert("a", lambda: {cross: shape}, frozenset)
+    both = PoolExpert("b", lambda: {cross: shape, own: shape}, frozenset)
+    assert "no expert has factors in the encoder" in (registry.create("logo").takes([decoder]) or "")
+    assert registry.create("logo").takes([decoder, both]) is None
 
 
 def test_logo_needs_experts_where_the_prompt_is_read() -> None:
