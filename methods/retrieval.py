@@ -34,7 +34,7 @@ from methods.routing import (
 class RetrievalConfig(MethodConfig):
     """Configuration of `retrieval`."""
 
-    rows: PositiveInt = Field(default=1000, description="Rows of each expert that are remembered; most.")
+    rows: PositiveInt = Field(default=512, description="Rows of each expert that are remembered; most.")
     eval_k: PositiveInt = Field(default=1, description="Experts kept for a prompt.")
     tau: float = Field(default=1.0, gt=0, description="Temperature that divides the cosines, where several are kept.")
 
@@ -43,43 +43,52 @@ class RetrievalComposed(FirstPassComposed):
     """Embeddings of the experts' rows, and for each prompt the cosine with the nearest one of each expert.
 
     Attributes:
-        embeddings: `[M, d]` of unit length.
-        owners: `[M]` indices of the experts whose rows they are.
+        embeddings: `[N, rows, d]` of unit length; zero beyond an expert's own rows.
+        counts: `[N]`, how many rows each expert has.
     """
 
-    def remember(self, embeddings: Tensor, owners: Tensor, tau: float) -> None:
-        """Begin with these."""
-        self.embeddings, self.owners, self.tau = embeddings, owners, tau
+    def remember(self, like: Tensor, rows: int, d: int, tau: float) -> None:
+        """Begin with room for so many rows of each expert, of width d, in the type of `like`."""
+        self.embeddings = like.new_zeros(len(self.experts), rows, d)
+        self.counts = torch.zeros(len(self.experts), dtype=torch.long, device=like.device)
+        self.tau = tau
         self.seen: list[Tensor] | None = None
 
+    def keep(self, index: int) -> None:
+        """Keep the embeddings that were seen as those of an expert."""
+        assert self.seen is not None
+        found = torch.cat(self.seen)
+        self.embeddings[index, : len(found)] = found.to(self.embeddings)
+        self.counts[index] = len(found)
+
     def say(self, scalings: Scalings, hidden: Tensor, side: Side) -> None:
-        """See `FirstPassComposed.say`; while rows are remembered every expert weighs the same."""
+        """See `FirstPassComposed.say`."""
         prompt = side.prompt(hidden.shape[:2], hidden.device).to(wide(hidden).dtype)[..., None]
         mean = (wide(hidden) * prompt).sum(1) / prompt.sum(1).clamp(min=1)
         found = nn.functional.normalize(mean, dim=-1)
+        # An encoder's states are said twice, to its own sites and to the decoder's.
         if self.seen is not None and scalings is (self.scalings if self.context.encoder is None else self.of_encoder):
             self.seen.append(found)
-        cosines = found.new_full((len(found), len(self.experts)), -1.0)
-        if len(self.owners):
-            owners = self.owners.to(found.device).expand(len(found), -1)
-            cosines = cosines.scatter_reduce(1, owners, found @ self.embeddings.to(found).T, "amax")
-        scalings.logits = (cosines / self.tau)[:, None, None]
+        cosines = torch.einsum("bd,nmd->bnm", found, self.embeddings.to(found))
+        unused = torch.arange(cosines.shape[-1], device=found.device) >= self.counts.to(found.device)[:, None]
+        scalings.logits = (cosines.masked_fill(unused, -1.0).amax(-1) / self.tau)[:, None, None]
 
     def stored(self) -> dict[str, int]:
         """See `RoutedComposed.stored`."""
-        return super().stored() | ({"routers": self.embeddings.numel()} if len(self.embeddings) else {})
+        return super().stored() | {"routers": self.embeddings.numel()}
 
     def state(self) -> dict[str, Tensor]:
         """See `Composed.state`."""
-        return super().state() | {"embeddings": self.embeddings.clone(), "owners": self.owners.clone()}
+        return super().state() | {"embeddings": self.embeddings.clone(), "counts": self.counts.clone()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state`; refuses missing or unexpected names with KeyError."""
-        own = {"embeddings", "owners"}
-        if missing := own - state.keys():
+        own = {"embeddings": self.embeddings, "counts": self.counts}
+        if missing := own.keys() - state.keys():
             raise KeyError(f"state names differ: {sorted(missing)}")
         super().load_state({name: value for name, value in state.items() if name not in own})
-        self.embeddings, self.owners = state["embeddings"].clone(), state["owners"].clone()
+        for name, value in own.items():
+            value.copy_(state[name])
 
 
 class Retrieval(RoutedMethod):
@@ -116,9 +125,8 @@ class Retrieval(RoutedMethod):
         composed = install_routed(model, experts, RoutingContext(), routing, fuse=self.fuse, handle=RetrievalComposed)
         assert isinstance(composed, RetrievalComposed)
         config: Any = model.config
-        like = wide(next(model.parameters())[:0])
-        embeddings = like.new_zeros(0, config.get_text_config().hidden_size)
-        composed.remember(embeddings, torch.zeros(0, dtype=torch.long, device=like.device), self.config.tau)
+        width = config.get_text_config().hidden_size
+        composed.remember(wide(next(model.parameters())[:0]), self.config.rows, width, self.config.tau)
         composed.watch(scalings, of_encoder, fixed=True)
         return composed
 
@@ -127,15 +135,11 @@ class Retrieval(RoutedMethod):
         assert isinstance(composed, RetrievalComposed)
         training = composed.model.training
         composed.model.eval()
-        found: list[Tensor] = []
         try:
-            for name in composed.experts:
+            for index, name in enumerate(composed.experts):
                 composed.seen = []
                 session.loss(composed, f"expert:{name}", self.config.rows)
-                found.append(torch.cat(composed.seen))
+                composed.keep(index)
         finally:
             composed.seen = None
             composed.model.train(training)
-        composed.embeddings = torch.cat(found)
-        counts = torch.tensor([len(one) for one in found])
-        composed.owners = torch.arange(len(found)).repeat_interleave(counts).to(composed.embeddings.device)
