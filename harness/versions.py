@@ -6,5 +6,6 @@ TRAINER_VERSION = 2
 """The training loop; 1 had rows with two BOS likewise."""
 EVALUATION_VERSION = 1
 """The evaluation model: outputs for the same requests."""
-TUNING_VERSION = 2
-"""How tuning chooses; 1 took a mean over answer tokens, nearly all of which were one task's."""
+TUNING_VERSION = 3
+"""How tuning chooses; 1 took a mean over answer tokens, nearly all of which were one task's, 2 let weights that
+a prompt fixes see the answer."""

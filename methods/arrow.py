@@ -96,16 +96,23 @@ class ArrowBank(Bank):
         """See `Bank.logits`; `h` is not looked at."""
         if products is None:
             products = wide_linear(x, self.rows())
-        scores = products.abs().unflatten(-1, (len(self.providers), -1)) / self.config.tau
-        if not self.config.norm_x:
-            return scores
-        return scores / wide(x).norm(dim=-1)[..., None, None].clamp(min=torch.finfo(scores.dtype).tiny)
+        return tempered(products.abs().unflatten(-1, (len(self.providers), -1)), x, self.config)
+
+
+def tempered(scores: Tensor, x: Tensor, config: ArrowConfig) -> Tensor:
+    """Scores `[..., K, N]` over the temperature, and over the length of x `[..., d_in]` where that is asked for."""
+    scores = scores / config.tau
+    if not config.norm_x:
+        return scores
+    return scores / wide(x).norm(dim=-1)[..., None, None].clamp(min=torch.finfo(scores.dtype).tiny)
 
 
 class Arrow(RoutedMethod):
     """Routes each token to the experts whose update stretches it most, by direction alone; trains nothing."""
 
     Config: ClassVar[type[MethodConfig]] = ArrowConfig
+    scores: ClassVar[type[Provider]] = ArrowScores
+    """Scores experts, made from (configuration, site)."""
     config: ArrowConfig
 
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
@@ -118,7 +125,7 @@ class Arrow(RoutedMethod):
         """See `RoutedMethod.routing`."""
         k = None if self.config.route.dense else self.config.route.eval_k
 
-        def provider(name: str, site: RoutedLinear) -> ArrowScores:
-            return ArrowScores(self.config, site)
+        def provider(name: str, site: RoutedLinear) -> Provider:
+            return self.scores(self.config, site)
 
         return Routing(provider, Sparsifier(k, k))

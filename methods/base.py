@@ -173,6 +173,8 @@ class Session(Protocol):
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
 
+        `context.prompt_mask` marks the prompts meanwhile, as in evaluation.
+
         `data` is `routing`, `expert:NAME` (as in phases), `task:NAME` for the router-train examples of one task (of its
         expert's tasks, where it has none itself), or `dev:NAME` for its development examples, on which nothing is
         trained.

@@ -79,6 +79,16 @@ class PhatgooseGates(Provider):
         return PhatgooseBank(providers)
 
 
+def standardised(v: Tensor) -> Tensor:
+    """Vectors `[..., d]` with mean 0 and variance 1 over their entries; constant ones become 0."""
+    return F.layer_norm(v, v.shape[-1:], eps=_EPS)
+
+
+def correlations(products: Tensor, x: Tensor) -> Tensor:
+    """sqrt(d) times the correlation over entries of x `[..., d]` with standardised rows, of their products with x."""
+    return products * (wide(x).var(-1, correction=0, keepdim=True) + _EPS).mul(x.shape[-1]).rsqrt()
+
+
 class PhatgooseBank(Bank):
     """Scores of K sites that read one input.
 
@@ -95,8 +105,7 @@ class PhatgooseBank(Bank):
 
     def rows(self, initial: bool = False) -> Tensor:
         """Standardised gates; see `Bank.rows`."""
-        gates = torch.cat([provider.stacked(initial) for provider in self.providers])
-        return F.layer_norm(gates, gates.shape[-1:], eps=_EPS)
+        return standardised(torch.cat([provider.stacked(initial) for provider in self.providers]))
 
     def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
         """See `Bank.logits`; `h` is not looked at."""
@@ -104,8 +113,7 @@ class PhatgooseBank(Bank):
             return self._own(x)
         if products is None:
             products = wide_linear(x, self.rows(initial))
-        spread = (wide(x).var(-1, correction=0, keepdim=True) + _EPS).mul(x.shape[-1]).rsqrt()
-        return (products * spread).unflatten(-1, (len(self.providers), self.n_experts))
+        return correlations(products, x).unflatten(-1, (len(self.providers), self.n_experts))
 
     def _own(self, x: Tensor) -> Tensor:
         """v_n . x for each sequence's own expert. Gates of experts without a sequence take no part, so that they get no

@@ -13,15 +13,15 @@ from torch.func import functional_call
 
 from methods.routing import (
     DENSE,
-    Bank,
     Expert,
+    FirstPassComposed,
     MethodConfig,
-    Provider,
-    RoutedComposed,
     RoutedLinear,
     RoutedMethod,
     Routing,
     RoutingContext,
+    Scalings,
+    ScalingsReader,
     Side,
     TrainingPhase,
     generator,
@@ -73,58 +73,13 @@ class Classifier(nn.Module):
         return logits.unflatten(-1, self.shape) / self.tau
 
 
-class Scalings:
-    """What the classifier said about the sequences of the current pass.
-
-    Attributes:
-        logits: `[b, t or 1, S or 1, N]`.
-        initial: those of the untrained classifier; None unless diagnostics are collected.
-    """
-
-    def __init__(self) -> None:
-        self.logits: Tensor | None = None
-        self.initial: Tensor | None = None
-
-    def of(self, sites: Sequence[int], shape: torch.Size, initial: bool) -> Tensor:
-        """Logits `[b, t, K, N]` of K sites for a pass of shape `[b, t]`.
-
-        Raises:
-            RuntimeError: the classifier has not seen this pass.
-        """
-        found = self.initial if initial else self.logits
-        if found is None:
-            raise RuntimeError("X-LoRA's layers run inside a pass of the whole model: call the model, not its parts.")
-        chosen = found[..., list(sites), :] if found.shape[-2] > 1 else found.expand(-1, -1, len(sites), -1)
-        return chosen.expand(*shape, -1, -1)
-
-
-class XloraReader(Provider):
+class XloraReader(ScalingsReader):
     """One site's share of the scalings; without parameters of its own."""
 
     trainable = True
 
-    def __init__(self, scalings: Scalings, index: int) -> None:
-        super().__init__()
-        self.scalings = scalings
-        self.index = index
 
-    @classmethod
-    def bank(cls, providers: Sequence[Any]) -> Bank:
-        """See `Provider.bank`."""
-        return XloraBank(providers)
-
-
-class XloraBank(Bank):
-    """The scalings of K sites that read one input."""
-
-    def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
-        """See `Bank.logits`; only the shape of `x` is looked at."""
-        sites = [provider.index for provider in self.providers]
-        scalings: Scalings = self.providers[0].scalings
-        return scalings.of(sites, x.shape[:2], initial)
-
-
-class XloraComposed(RoutedComposed):
+class XloraComposed(FirstPassComposed):
     """Routed layers, a classifier in the model, and a first pass without experts before every pass.
 
     Parameter group: `routers`, which is the classifier.
@@ -132,110 +87,30 @@ class XloraComposed(RoutedComposed):
 
     classifier: Classifier
 
-    def attach(self, classifier: Classifier, scalings: Scalings, of_encoder: Scalings, scope: str) -> None:
-        """Give it the classifier, which becomes part of the model until uninstalled.
-
-        Args:
-            classifier: of last hidden states.
-            scalings: read by the sites of a decoder.
-            of_encoder: read by those of an encoder.
-            scope: see `XloraConfig`.
-        """
+    def attach(self, classifier: Classifier) -> None:
+        """Give it the classifier, which becomes part of the model until uninstalled."""
         self.classifier = classifier
-        self.scalings, self.of_encoder = scalings, of_encoder
-        self.fixed = scope == "prompt_fixed"
-        self.kv_cache = self.whole_prompts = self.fixed
-        self.passes = 1 if self.fixed else 2
         self._initial = {name: p.detach().clone() for name, p in classifier.named_parameters()}
         classifier.train(self.model.training)
         self.model.add_module("xlora_classifier", classifier)
-        # After the context has been filled, so that it says what this pass is.
-        self._first_pass: list[Any] = []
-        if self.context.encoder is None:
-            self._hook.follow.append(self._classify)
-            return
-        whole: Any = self.model
-        for stack, hook in (
-            (whole.get_encoder(), self._classify_encoder),
-            (whole.get_decoder(), self._classify_decoder),
-        ):
-            self._first_pass.append(stack.register_forward_pre_hook(hook, with_kwargs=True))
 
     def groups(self) -> dict[str, dict[str, nn.Parameter]]:
         """See `Composed.groups`."""
         return {"routers": {f"routers.classifier.{name}": p for name, p in self.classifier.named_parameters()}}
 
-    def _classify(self, inner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the model without experts and keep the scalings of its last hidden states.
-
-        Raises:
-            RuntimeError: the pass continues a cache whose prompt was not passed, or any cache for `token`.
-        """
-        if self.context.past_length:
-            self._require_prompt(self._batch(args, kwargs))
-            return
-        caches = {"past_key_values", "cache_params"} & kwargs.keys()
-        whole = {**kwargs, "use_cache": False, **dict.fromkeys(caches)}
-        hidden = self._unadapted(inner, args, whole)
-        self._score(self.scalings, self._last_of_prompt(hidden, self.context) if self.fixed else hidden)
-
-    def _classify_encoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """As `_classify`, for the encoder of an encoder-decoder model; its states begin the decoder's first pass."""
-        assert self.context.encoder is not None
-        self._encoder_states = self._unadapted(stack, args, kwargs)
+    def say(self, scalings: Scalings, hidden: Tensor, side: Side) -> None:
+        """See `FirstPassComposed.say`: the classifier's logits, of the prompt's last token where scalings are fixed."""
         if self.fixed:
-            last = self._last_of_prompt(self._encoder_states, self.context.encoder)
-            self._score(self.scalings, last)
-            self._score(self.of_encoder, last)
-        else:
-            self._score(self.of_encoder, self._encoder_states)
-
-    def _classify_decoder(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """As `_classify`, for the decoder, which without experts reads the encoder's states without experts."""
-        if self.fixed or self.context.past_length:
-            self._require_prompt(self._batch(args, kwargs))
-            return
-        whole = {**kwargs, "use_cache": False, "past_key_values": None, "encoder_hidden_states": self._encoder_states}
-        self._score(self.scalings, self._unadapted(stack, args, whole))
-
-    def _require_prompt(self, batch: int) -> None:
-        known = self.scalings.logits is not None and self.scalings.logits.shape[:2] == (batch, 1)
-        if not self.fixed or not known:
-            raise RuntimeError(
-                "X-LoRA scores whole sequences: pass them without a cache, or choose scope=prompt_fixed and pass "
-                "the prompt first."
-            )
-
-    def _unadapted(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """Last hidden states `[b, t, d]` of a stack without experts."""
-        with self.bypassed(), torch.no_grad():
-            hidden: Tensor = stack.forward(*args, **kwargs).last_hidden_state
-        return hidden
-
-    @staticmethod
-    def _last_of_prompt(hidden: Tensor, side: Side) -> Tensor:
-        """Hidden states `[b, 1, d]` of the prompt's last token."""
-        prompt = side.prompt(hidden.shape[:2], hidden.device)
-        last = (prompt * torch.arange(1, hidden.shape[1] + 1, device=hidden.device)).argmax(1)
-        return hidden[torch.arange(len(hidden), device=hidden.device), last].unsqueeze(1)
-
-    def _score(self, scalings: Scalings, hidden: Tensor) -> None:
+            hidden = self.last_of_prompt(hidden, side)
         scalings.logits = self.classifier(hidden)
         scalings.initial = None
         if self.context.collect:
             with torch.no_grad():
                 scalings.initial = functional_call(self.classifier, self._initial, (hidden,))
 
-    @staticmethod
-    def _batch(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        return len(kwargs["inputs_embeds"] if ids is None else ids)
-
     def uninstall(self) -> None:
         """See `Composed.uninstall`."""
         if self._freeze is not None:
-            for hook in self._first_pass:
-                hook.remove()
             del self.model.xlora_classifier
         super().uninstall()
 
@@ -265,7 +140,8 @@ class Xlora(RoutedMethod):
         width = config.get_text_config().hidden_size
         like = next(model.parameters())
         classifier = Classifier(self.config, width, len(sites), len(experts), seed=seed, like=like)
-        composed.attach(classifier, scalings, of_encoder, self.config.scope)
+        composed.attach(classifier)
+        composed.watch(scalings, of_encoder, fixed=self.config.scope == "prompt_fixed")
         return composed
 
     def phase(self) -> TrainingPhase:

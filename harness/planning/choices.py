@@ -49,14 +49,15 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     """The run's methods with their typed configurations.
 
     Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them) and from the preset
-    (`method_defaults`, applied where a method has the key), neither shown in the display name,
-    and from the user (shown). A key for all methods (`*`) must be a key of every one of them, except `transfer.from`,
-    which does nothing for a method without experts and fit.
+    (`method_defaults`, applied where a method has the key and its card does not set it, which makes the name what it
+    is), neither shown in the display name, and from the user (shown). A key for all methods (`*`) must be a key of
+    every one of them, except `transfer.from`, which does nothing for a method without experts and fit.
 
     Raises:
         HarnessError: unknown method or key, a value of the wrong type, or two equal choices.
     """
     from methods import registry
+    from methods.naming import flatten
 
     chosen: list[MethodChoice] = []
     stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
@@ -71,7 +72,8 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
             if key not in keys:
                 raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
         silent = dict(registry.method_class(name).source_rates) if config.routers.rates == "source" else {}
-        silent |= {key: value for key, value in config.method_defaults.items() if key in keys}
+        own = flatten(registry.card(name).config)
+        silent |= {key: value for key, value in config.method_defaults.items() if key in keys and key not in own}
         try:
             method = registry.create(name, {**silent, **shown}).within(comparison(config))
         except ValueError as error:

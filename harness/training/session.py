@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -230,11 +231,22 @@ class EngineSession:
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
             part = {key: value.to(device) for key, value in self._collate(chunk).items()}
-            logits, targets = target_logits(composed.model, composed.model, part)
+            with self._prompts_marked(composed, part):
+                logits, targets = target_logits(composed.model, composed.model, part)
             counts = target_counts(composed.model, part).tolist()
             pieces = zip(chunk, logits.split(counts), targets.split(counts), counts, strict=True)
             found += [(row.task, target_cross_entropy(own, wanted).item(), n) for row, own, wanted, n in pieces]
         return found
+
+    @contextmanager
+    def _prompts_marked(self, composed: Composed, part: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Say which tokens of a micro-batch are prompt, as evaluation does: an answer must fix no weights."""
+        if not is_seq2seq(composed.model):
+            composed.context.prompt_mask = part["attention_mask"].bool() & (part["labels"] == -100)
+        try:
+            yield
+        finally:
+            composed.context.prompt_mask = None
 
     def _collate(self, rows: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         return collate(rows, pad_token(self.base.tokenizer), seq2seq=is_seq2seq(self.base.model))

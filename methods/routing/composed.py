@@ -155,16 +155,29 @@ class RoutedComposed(Composed):
         if self.loss is not None:
             self.loss.end_window()
 
+    def _learned(self) -> dict[str, Tensor]:
+        """Persistent buffers of routers: what fitting has computed rather than trained."""
+        return {
+            f"routers.{name}.{leaf}": value
+            for name, provider in self._providers().items()
+            for leaf, value in provider.state_dict(keep_vars=True).items()
+            if not isinstance(value, nn.Parameter)
+        }
+
     def state(self) -> dict[str, Tensor]:
-        """Trained parameters and running statistics."""
-        return super().state() | ({} if self.loss is None else self.loss.state())
+        """Trained parameters, what routers have computed, and running statistics."""
+        learned = {name: value.clone() for name, value in self._learned().items()}
+        return super().state() | learned | ({} if self.loss is None else self.loss.state())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Inverse of `state`; refuses missing or unexpected names with KeyError."""
-        statistics = {} if self.loss is None else self.loss.state()
-        super().load_state({name: value for name, value in state.items() if name not in statistics})
-        if missing := statistics.keys() - state.keys():
+        statistics, learned = {} if self.loss is None else self.loss.state(), self._learned()
+        others = statistics.keys() | learned.keys()
+        super().load_state({name: value for name, value in state.items() if name not in others})
+        if missing := others - state.keys():
             raise KeyError(f"state names differ: {sorted(missing)}")
+        for name, value in learned.items():
+            value.copy_(state[name])
         if self.loss is not None:
             self.loss.load_state(state)
 

@@ -38,11 +38,18 @@ from methods.routing.config import (
 from methods.routing.context import CountedTokens, RoutingContext, Side
 from methods.routing.factors import Kept, stacked_A, stacked_B
 from methods.routing.ffn import BLOCK_PARTS, FORMS, PARTS, computes_its_form, feedforward_blocks, form_of
+from methods.routing.first_pass import FirstPassComposed, Scalings, ScalingsReader
 from methods.routing.groups import InputGroup
 from methods.routing.inject import check_architecture, input_groups, layer_of
 from methods.routing.linear import RoutedLinear, added
 from methods.routing.losses import negative_log_product
-from methods.routing.method import LinearlyRouted, LinearRoutingConfig, RoutedMethod
+from methods.routing.method import (
+    LinearlyRouted,
+    LinearRoutingConfig,
+    RoutedMethod,
+    TrainedRouters,
+    TrainedRoutersConfig,
+)
 from methods.routing.probe import refuse_bypassed, starting_as_base
 from methods.routing.providers import (
     Bank,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase, Unsupported
 from methods.pool import PoolExpert, widths_of
 from methods.routing.auxiliary import AuxiliaryLoss
-from methods.routing.build import Routing, install_routed, one_width
+from methods.routing.build import MakeProvider, Routing, install_routed, one_width
 from methods.routing.composed import RoutedComposed
 from methods.routing.config import RouteConfig, RouterConfig
 from methods.routing.context import RoutingContext
@@ -90,10 +90,42 @@ class RoutedMethod(Method):
         session.train(composed, replace(phase, groups=tuple(composed.groups())))
 
 
-class LinearRoutingConfig(MethodConfig):
-    """Linear routers and a sparsifier; a subclass adds the section `loss`."""
+class TrainedRoutersConfig(MethodConfig):
+    """Linear routers."""
 
     router: RouterConfig = RouterConfig()
+
+
+class TrainedRouters(RoutedMethod):
+    """Linear routers, or routers with linear logits, that are trained on the routing rows."""
+
+    config: TrainedRoutersConfig
+
+    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
+        """See `Method.takes`."""
+        reason = super().takes(pool)
+        if reason is None and self.config.router.scope == "global":
+            reason = one_width(widths_of(pool))
+        return reason
+
+    def provider(self, n_experts: int, seed: int, of: type[LinearRouter] = LinearRouter) -> MakeProvider:
+        """Makes the router of a site, of a class with `LinearRouter`'s arguments."""
+
+        def made(name: str, site: RoutedLinear) -> LinearRouter:
+            return of(n_experts, site.in_features, self.config.router, name=name, seed=seed, like=site.weight)
+
+        return made
+
+    def phase(self) -> TrainingPhase:
+        """See `RoutedMethod.phase`."""
+        router = self.config.router
+        lr = {} if router.lr is None else {"routers": router.lr}
+        return TrainingPhase("routers", "routing", ("routers",), lr=lr, weight_decay=router.weight_decay)
+
+
+class LinearRoutingConfig(TrainedRoutersConfig):
+    """Linear routers and a sparsifier; a subclass adds the section `loss`."""
+
     route: RouteConfig = RouteConfig()
 
     @model_validator(mode="after")
@@ -106,7 +138,7 @@ class LinearRoutingConfig(MethodConfig):
         return self
 
 
-class LinearlyRouted(RoutedMethod):
+class LinearlyRouted(TrainedRouters):
     """Linear routers on frozen experts, for methods that differ in nothing but their routing loss.
 
     Sites, experts, router parameters and their initial values depend on pool, seed and router settings alone, so all
@@ -131,24 +163,8 @@ class LinearlyRouted(RoutedMethod):
         super().check(model_config, pool)
         self.config.route.check(len(pool))
 
-    def takes(self, pool: Sequence[PoolExpert]) -> str | None:
-        """See `Method.takes`."""
-        reason = super().takes(pool)
-        if reason is None and self.config.router.scope == "global":
-            reason = one_width(widths_of(pool))
-        return reason
-
     def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
         """See `RoutedMethod.routing`."""
         router, route = self.config.router, self.config.route
-
-        def provider(name: str, site: RoutedLinear) -> LinearRouter:
-            return LinearRouter(len(pool), site.in_features, router, name=name, seed=seed, like=site.weight)
-
+        provider = self.provider(len(pool), seed)
         return Routing(provider, route.sparsifier(), scope=router.scope, jitter=route.jitter, loss=self.loss)
-
-    def phase(self) -> TrainingPhase:
-        """See `RoutedMethod.phase`."""
-        router = self.config.router
-        lr = {} if router.lr is None else {"routers": router.lr}
-        return TrainingPhase("routers", "routing", ("routers",), lr=lr, weight_decay=router.weight_decay)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from methods.routing.config import RouterConfig
 from methods.routing.context import Side
+from methods.routing.sparsify import Sparsifier
 from methods.seeding import generator, seed_from
 
 _RMS_EPS = 1e-6
@@ -117,6 +118,17 @@ class Bank:
             else:
                 each = [provider(x, h[..., k, :, :]) for k, provider in enumerate(self.providers)]
         return torch.stack(each, -2)
+
+    def weights(self, logits: Tensor, x: Tensor, sparsifier: Sparsifier, training: bool) -> Tensor:
+        """Applied weights `[..., K, N]`; overridden where they depend on more than logits.
+
+        Args:
+            logits: `[..., K, N]`, of `logits`.
+            x: the input they were computed from, `[..., d_in]`.
+            sparsifier: the method's.
+            training: whether this is a training pass.
+        """
+        return sparsifier(logits, training)
 
     def initial_logits(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor | None:
         """Logits of the untrained routers; None where nothing is trained."""

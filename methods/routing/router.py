@@ -91,11 +91,11 @@ class Router:
         context, n_rows = self.context, self.bank.n_rows
         check_pass(context)
         if not (context.training or context.collect or self.followed):
-            return self.sparsifier(self.bank.logits(x, h, products), False)
+            return self.bank.weights(self.bank.logits(x, h, products), x, self.sparsifier, False)
         noisy = bool(self.jitter) and context.training
         seen = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter) if noisy else x
         logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])
-        w = self.sparsifier(logits, context.training)
+        w = self.bank.weights(logits, seen, self.sparsifier, context.training)
         if context.training:
             self.record = Record(logits, w, self.encoder)
         if context.collect:

@@ -149,8 +149,10 @@ class TinySession:
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """See `Session.loss`."""
         batch = self._batch(composed, data, 0)[:n]
+        composed.context.prompt_mask = batch.attention_mask.bool() & (batch.labels == -100)
         with torch.no_grad():
             logits = model_logits(composed.model, batch.input_ids, batch.attention_mask)[:, :-1].flatten(0, 1)
+        composed.context.prompt_mask = None
         return float(nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten()))
 
     def _batch(self, composed: Composed, data: str, step: int) -> TinyBatch:

@@ -22,6 +22,7 @@ from methods.tiny import TinySession, tiny_experts, tiny_llama
 
 SCALES = (0.1, 1.0, 10.0)
 SEARCHED = {"lorahub", "best-single", "task-arithmetic", "knots", "iso-c", "core-space", "regmean"}
+SEARCHED |= {"avg-act", "retrieval"}
 
 
 def config(*, tune: bool) -> RunConfig:

@@ -67,3 +67,13 @@ def test_presets_move_defaults() -> None:
 def test_one_row_is_not_chosen_twice() -> None:
     with pytest.raises(HarnessError, match=r"mixer is chosen twice \(mixer\[route\.eval_k=3\] is the same\)"):
         choose_methods(config("mixer", "mixer[route.eval_k=3]"))
+
+
+def test_a_preset_leaves_what_makes_a_name() -> None:
+    """A key that a card sets is the method's own: MoR-LoRA routes to one expert under presets that ask for two."""
+    for preset in ("smoke", "quick"):
+        values = {"methods": ["mor-lora", "mixer", "lag"], "experts": {"target_modules": ["q_proj"]}}
+        chosen = {choice.name: choice.config for choice in choose_methods(resolve(preset, values))}
+        assert chosen["mor-lora"]["route"]["train_k"] == chosen["mor-lora"]["route"]["eval_k"] == 1
+        assert chosen["lag"]["route"]["eval_k"] == 1
+        assert chosen["mixer"]["route"]["eval_k"] == chosen["lag"]["route"]["filter_k"] == 2

@@ -168,6 +168,30 @@ def test_tuning_chooses_by_examples_and_then_tasks() -> None:
     assert session.phases == [{"phase": "search on routing", "steps": 0, "evaluations": 1, **looked_at}]
 
 
+def test_losses_are_taken_with_prompts_marked() -> None:
+    """Weights that a prompt fixes are those of its last token, not of the answer's; afterwards nothing is marked."""
+    composed = put("xlora", {"scope": "prompt_fixed"})
+    with torch.no_grad():
+        for parameter in composed.groups()["routers"].values():
+            parameter.mul_(50)
+    plan: Any = SimpleNamespace(config=SimpleNamespace(routers=SimpleNamespace(micro_batch_size=3)))
+    nothing: Any = None
+    session = EngineSession(plan, nothing, nothing, seed=0)
+    session._collate = lambda chunk: collate(chunk, 0)  # type: ignore[method-assign]
+    found = {total for _, total, _ in session._row_losses(composed, rows())}
+    assert composed.context.prompt_mask is None
+    unmarked, expected = [], []
+    with torch.no_grad():
+        for row in rows():
+            part = collate([row], 0)
+            for losses, mask in ((unmarked, None), (expected, part["labels"] == -100)):
+                composed.context.prompt_mask = mask
+                logits, wanted = target_logits(composed.model, composed.model, part)
+                losses.append(nn.functional.cross_entropy(logits, wanted, reduction="sum").item())
+    assert sorted(found) == pytest.approx(sorted(expected), rel=1e-9)
+    assert sorted(found) != pytest.approx(sorted(unmarked), rel=1e-6)
+
+
 TOP_1 = {"route.train_k": 1, "route.eval_k": 1}
 
 
