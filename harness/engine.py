@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.facts import Facts
+from harness.failures import in_less_memory, reason
 from harness.planning import estimate
 from harness.planning.backlog import Backlog
 from harness.planning.plan import Cell, ExpertPlan, Plan
@@ -19,7 +20,6 @@ from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
 from harness.tracking.observer import Observer
-from results.ground.errors import HarnessError
 from results.schema import Item, Record
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
@@ -27,8 +27,17 @@ from results.store import RunFolder
 if TYPE_CHECKING:
     from harness.evaluation.cells import Evaluator
     from harness.models import BaseModel, LoadedModels
+    from harness.training.loop import TrainingLog
     from harness.training.session import TrainingData
     from methods.base import Composed
+
+
+class Wait(NamedTuple):
+    """A stage that another process computes: kind, key, and what it is in words."""
+
+    kind: str
+    key: str
+    name: str
 
 
 class Engine:
@@ -42,6 +51,11 @@ class Engine:
         models: the base models in memory, shared by the engines of a run.
         arguments: of the command, for records.
         failed: reasons by key of an expert or fit that could not be made; shared by the engines of several base models.
+        only: cells that alone are computed; None for all.
+
+    Attributes:
+        backlog: what is left, looked at cheaply, for plans and estimates.
+        work: what is left, every stage behind it read: what is damaged is left too.
     """
 
     def __init__(
@@ -54,19 +68,21 @@ class Engine:
         arguments: Sequence[str],
         *,
         failed: dict[str, str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
         self.plan = plan
         self.stages = stages
         self.folder = folder
         self.device = device
-        self.backlog = Backlog(plan, stages, folder)
+        self.backlog = Backlog(plan, stages, folder, only=only)
+        self.work = Backlog(plan, stages, folder, stages.load, only)
         self.facts = Facts(plan, device, tuple(arguments))
         self.observer = Observer()
         self._models = models
         self._data: TrainingData | None = None
-        self._failed: dict[str, str] = {} if failed is None else failed
+        self.failed: dict[str, str] = {} if failed is None else failed
         self._origins = {
-            name: Engine(origin, stages, folder, device, models, arguments, failed=self._failed)
+            name: Engine(origin, stages, folder, device, models, arguments, failed=self.failed)
             for name, origin in plan.origins.items()
         }
 
@@ -89,15 +105,29 @@ class Engine:
         for cell in self.backlog.refused():
             self._keep(failed_record(self.facts, cell, str(cell.refusal), "refused"), [])
 
-    def train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
+    def units(self) -> list[Callable[[Progress], Wait | None]]:
+        """What is left, in an order that loads each base model once: each does its part, or says whom it waits for."""
+        experts = [one for one in self.work.missing_experts() if one.key not in self.failed]
+        fits = [cell for cell in self.work.missing_fits() if cell.compose_key not in self.failed]
+        return [
+            *(partial(self.train_expert, expert) for expert in experts),
+            *(partial(self.fit_origin, cell) for cell in fits),
+            *(partial(self.compute, cells) for cells in self.work.groups()),
+        ]
+
+    def train_expert(self, expert: ExpertPlan, progress: Progress) -> Wait | None:
         """Train and store one expert; a failure is kept for the cells that need it."""
         if expert.origin is not None:
-            self._origins[expert.origin].train_expert(replace(expert, origin=None), progress)
-            return
-        try:
-            self._train_expert(expert, progress)
-        except Exception as error:
-            self._failed[expert.key] = self._failure(f"expert {expert.name}", error)
+            return self._origins[expert.origin].train_expert(replace(expert, origin=None), progress)
+        with self.stages.claim(EXPERT, expert.key) as mine:
+            if not mine:
+                return Wait(EXPERT, expert.key, f"the expert {expert.name}")
+            if self.stages.load(EXPERT, expert.key) is None:
+                try:
+                    self._train_expert(expert, progress)
+                except Exception as error:
+                    self.failed[expert.key] = self._failure(f"expert {expert.name}", error)
+        return None
 
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         from harness.training.experts import train_expert
@@ -107,91 +137,150 @@ class Engine:
             rows = self.data.expert_rows(expert.name, expert.seed)
             started = time.perf_counter()
             meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
+            section = self.plan.config.experts
+            # Dropout draws one mask a micro-batch: smaller ones would give another expert.
+            asked = section.micro_batch_size
+            least = asked if section.lora_dropout else 1
             with self.stages.create(EXPERT, expert.key) as folder:
-                log = train_expert(
-                    self.base,
-                    rows,
-                    self.plan.config.experts,
-                    name=expert.name,
-                    seed=expert.seed,
-                    folder=folder,
-                    on_step=on_step,
-                )
+
+                def trained(size: int) -> TrainingLog:
+                    smaller = section.model_copy(update={"micro_batch_size": size})
+                    return train_expert(
+                        self.base,
+                        rows,
+                        smaller,
+                        name=expert.name,
+                        seed=expert.seed,
+                        folder=folder,
+                        on_step=on_step,
+                    )
+
+                log, size = in_less_memory(trained, asked, least=least)
+                if size < asked:
+                    meta["notes"] = [
+                        f"The expert {expert.name} was trained in micro-batches of {size}: memory was short."
+                    ]
                 meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
                 (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
         self.observer.expert(meta)
 
-    def fit_origin(self, cell: Cell, progress: Progress) -> None:
+    def fit_origin(self, cell: Cell, progress: Progress) -> Wait | None:
         """Fit what no stage holds, on the base model that a cell takes its fit from; a failure is kept for the cell."""
         assert cell.origin is not None
         assert cell.method.origin is not None
         try:
-            with self._origins[cell.method.origin].composed(cell.origin, progress):
-                pass
+            origin = self._origins[cell.method.origin]
+            if (wait := origin._lacks(cell.origin)) is not None:
+                return wait
+            with self.stages.claim(COMPOSED, cell.compose_key) as mine:
+                if not mine:
+                    return Wait(COMPOSED, cell.compose_key, f"the fit of {cell.spec.method}")
+                if self.work.lacks_fit(cell):
+                    with origin.composed(cell.origin, progress):
+                        pass
         except Exception as error:
-            self._failed[cell.compose_key] = self._failure(f"fit {cell.spec.method}", error)
+            self.failed[cell.compose_key] = self._failure(f"fit {cell.spec.method}", error)
+        return None
 
-    def compute(self, cells: Sequence[Cell], progress: Progress) -> None:
-        """Evaluate and score one group of cells; a failure becomes their record, and ends nothing else."""
-        unevaluated = [cell for cell in cells if self.backlog.lacks_outputs(cell)]
-        failures = self._evaluate_all(unevaluated, progress) if unevaluated else {}
+    def compute(self, cells: Sequence[Cell], progress: Progress) -> Wait | None:
+        """Evaluate and score those of a group of cells that no other process is at; a failure becomes their record, and
+        ends nothing else."""
+        unevaluated = [cell for cell in cells if self.work.lacks_outputs(cell)]
+        failures: dict[str, str] = {}
+        wait = self._evaluate_all(unevaluated, failures, progress) if unevaluated else None
         for cell in cells:
             if cell.key not in failures:
+                if self.work.lacks_outputs(cell):
+                    continue
                 try:
                     self.score(cell)
                 except Exception as error:
                     failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
             if cell.key in failures:
                 self._keep(failed_record(self.facts, cell, failures[cell.key], "failed"), [])
+            self.work.settled.add(cell.key)
+            wait = None
+        return wait
 
-    def _evaluate_all(self, cells: Sequence[Cell], progress: Progress) -> dict[str, str]:
-        """Evaluate cells of one composed model; the reasons why some could not be, by cell."""
+    def _lacks(self, cell: Cell) -> Wait | None:
+        """The first expert of a cell that is neither stored nor known to fail: another process trains it."""
+        for expert in cell.pool:
+            if expert.path is None and expert.key not in self.failed and self.stages.load(EXPERT, expert.key) is None:
+                return Wait(EXPERT, expert.key, f"the expert {expert.name}")
+        return None
+
+    def _evaluate_all(self, cells: Sequence[Cell], failures: dict[str, str], progress: Progress) -> Wait | None:
+        """Evaluate those cells of one composed model that no other process is at.
+
+        Args:
+            cells: without outputs.
+            failures: takes the reasons why some could not be evaluated, by cell.
+            progress: the display.
+        """
         from harness.evaluation.cells import Evaluator
         from harness.probe import BaseChangedError
 
-        first, failures = cells[0], {}
-        lost = [
-            self._failed[key] for key in (*(one.key for one in first.pool), first.compose_key) if key in self._failed
-        ]
-        if lost:
-            return {cell.key: lost[0] for cell in cells}
-        try:
-            with self.composed(first, progress) as composed:
-                evaluator = Evaluator(self.base, composed, self.plan.config.eval.batch_tokens, first.seed)
-                for cell in cells:
-                    try:
-                        self._evaluate(cell, evaluator, progress)
-                    except Exception as error:
-                        failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
-        except Exception as error:
-            reason = self._failure(first.spec.method, error)
-            if isinstance(error, BaseChangedError):
-                self._models.forget()
-            failures |= {cell.key: reason for cell in cells if self.backlog.lacks_outputs(cell)}
-        return failures
+        first = cells[0]
+        keys = (*(one.key for one in first.pool), first.compose_key)
+        if lost := [self.failed[key] for key in keys if key in self.failed]:
+            failures |= {cell.key: lost[0] for cell in cells}
+            return None
+        if (wait := self._lacks(first)) is not None:
+            return wait
+        with ExitStack() as claims:
+            if self.work.lacks_fit(first) and not claims.enter_context(self.stages.claim(COMPOSED, first.compose_key)):
+                return Wait(COMPOSED, first.compose_key, f"the fit of {first.spec.method}")
+            mine = self._first_free(cells, claims)
+            if mine is None:
+                return Wait(OUTPUTS, first.outputs_key, f"{first.spec.method} on {first.spec.task}")
+            try:
+                with self.composed(first, progress) as composed:
+                    evaluator = Evaluator(self.base, composed, self.plan.config.eval.batch_tokens, first.seed)
+                    for cell in (mine, *(cell for cell in cells if cell is not mine)):
+                        self._evaluate_unclaimed(cell, cell is mine, evaluator, failures, progress)
+            except Exception as error:
+                failed = self._failure(first.spec.method, error)
+                if isinstance(error, BaseChangedError):
+                    self._models.forget()
+                failures |= {cell.key: failed for cell in cells if self.work.lacks_outputs(cell)}
+        return None
+
+    def _first_free(self, cells: Sequence[Cell], claims: ExitStack) -> Cell | None:
+        """The first cell that no other process is at, claimed until `claims` ends: a model is made for something."""
+        for cell in cells:
+            if claims.enter_context(self.stages.claim(OUTPUTS, cell.outputs_key)):
+                return cell
+        return None
+
+    def _evaluate_unclaimed(
+        self, cell: Cell, mine: bool, evaluator: Evaluator, failures: dict[str, str], progress: Progress
+    ) -> None:
+        """Evaluate a cell unless another process is at it or has done so."""
+        with ExitStack() as claims:
+            mine = mine or claims.enter_context(self.stages.claim(OUTPUTS, cell.outputs_key))
+            if not mine or not self.work.lacks_outputs(cell):
+                return
+            try:
+                self._evaluate(cell, evaluator, progress)
+            except Exception as error:
+                failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
 
     def _failure(self, what: str, error: Exception) -> str:
-        """One line on a failure; the whole of one that is nobody's mistake goes to the run's `failures.log`."""
-        if isinstance(error, HarnessError):
-            return str(error)
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        with (self.folder.path / FAILURES).open("a") as log:
-            log.write(f"{what}\n{''.join(traceback.format_exception(error))}\n")
-        return reason
+        return reason(what, error, self.folder.path, self.stages.root)
 
     @contextmanager
     def composed(self, cell: Cell, progress: Progress) -> Iterator[Composed]:
         """The composed model of a cell, fitted or loaded; the base is proved clean again afterwards."""
         from harness.probe import clean_base
 
-        if cell.origin is not None and self.backlog.lacks_fit(cell):
+        if cell.origin is not None and self.work.lacks_fit(cell):
             self.fit_origin(cell, progress)
         with clean_base(self.base):
             experts = [self.expert(plan) for plan in cell.pool]
             composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
             try:
                 if cell.method.method.trains():
-                    found = self.stages.find(COMPOSED, cell.compose_key)
+                    found = self.stages.load(COMPOSED, cell.compose_key)
                     if found:
                         composed.load(found)
                     else:
@@ -204,9 +293,9 @@ class Engine:
         """The adapter directory of one expert of the pool: its stage, or where it lies outside."""
         from harness.training.experts import outside_folder
 
-        folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.find(EXPERT, plan.key)
+        folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.load(EXPERT, plan.key)
         if folder is None:
-            raise RuntimeError(f"the expert {plan.name} was not trained")
+            raise RuntimeError(f"the expert {plan.name} is not stored")
         return folder
 
     def expert(self, plan: ExpertPlan) -> Any:
@@ -255,13 +344,13 @@ class Engine:
         self.observer.fit(cell.spec.method, cell.seed, session.log, task)
 
     def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
-        from harness.evaluation.cells import evaluate
+        from harness.evaluation.cells import evaluated
 
         weight = self.facts.seconds(estimate.evaluation_work(cell))
         with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:
             started = time.perf_counter()
             with phase_peak(self.device) as peak:
-                outputs = evaluate(evaluator, cell, on_done)
+                outputs = evaluated(evaluator, cell, on_done)
             outputs |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes}
             with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
                 (folder / "outputs.json").write_text(json.dumps(outputs, allow_nan=False))
@@ -272,7 +361,7 @@ class Engine:
         Raises:
             RuntimeError: its outputs are not stored.
         """
-        folder = self.stages.find(OUTPUTS, cell.outputs_key)
+        folder = self.stages.load(OUTPUTS, cell.outputs_key)
         if folder is None:
             raise RuntimeError("the cell has no stored outputs")
         outputs = json.loads((folder / "outputs.json").read_text())
@@ -298,7 +387,7 @@ class Engine:
             key: of the expert, or of the group's first cell.
         """
         if kind == "expert":
-            if self.stages.find(EXPERT, key):
+            if self.stages.load(EXPERT, key):
                 self.observer.expert(self.stages.meta(EXPERT, key))
             return
         first = next(cell for cell in self.plan.cells if cell.key == key)
@@ -307,7 +396,3 @@ class Engine:
                 record = self.folder.record(cell.key)
                 if record is not None:
                     self.observer.cell(record)
-
-
-FAILURES = "failures.log"
-"""File of a run with the whole text of every unexpected failure."""

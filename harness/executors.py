@@ -6,6 +6,8 @@ so an executor is a function that calls each of them somewhere; a cluster needs 
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,15 +34,29 @@ Worker = Callable[[Work, str, str], None]
 """Computes one unit, given what the run is, the unit's kind (`expert` or `cells`) and its key."""
 
 
+_SHORTEST, _LONGEST = 0.2, 5.0
+"""Seconds between two looks at what other processes are at."""
+
+
 def local(engine: Engine, progress: Progress, worker: Worker) -> None:
-    """One unit after another in this process, the base model loaded once; `worker` is not needed."""
-    for expert in engine.backlog.missing_experts():
-        engine.train_expert(expert, progress)
-    # Before the run's own model is loaded for the rest: there is room for one.
-    for cell in engine.backlog.missing_fits():
-        engine.fit_origin(cell, progress)
-    for group in engine.backlog.groups():
-        engine.compute(group, progress)
+    """One unit after another in this process, the base model loaded once; `worker` is not needed.
+
+    Processes that share a stage store divide the work: what another one is at is left to it, and waited for once there
+    is nothing else to do.
+    """
+    pause, waited = _SHORTEST, ""
+    while units := engine.units():
+        waits = [unit(progress) for unit in units]
+        if None in waits:
+            pause = _SHORTEST
+            continue
+        wait = next(wait for wait in waits if wait is not None)
+        said = f"Waiting for {wait.name}: {engine.stages.claimant(wait.kind, wait.key)} computes it."
+        if said != waited:
+            sys.stderr.write(f"harness: {said}\n")
+        waited = said
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST)
 
 
 def ray(engine: Engine, progress: Progress, worker: Worker) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,9 @@ def export(
     variant: str | None = None,
     form: Form = "composed",
     refer: bool = False,
+    train: bool = False,
 ) -> Exported:
-    """Write what a run composed, from its stored stages; nothing is trained.
+    """Write what a run composed, from its stored stages.
 
     Args:
         engines: of the run's variants, by label.
@@ -81,6 +83,7 @@ def export(
         variant: label, for a run that composed the method in several ways.
         form: `composed` or `peft`.
         refer: keep hashes of the experts instead of copies.
+        train: make again what is no longer stored, from the run's configuration; without it nothing is trained.
 
     Raises:
         HarnessError: something is not in the run or no longer stored, or the method is no single adapter.
@@ -89,6 +92,7 @@ def export(
         raise unknown("form", form, get_args(Form))
     engine = _engine(engines, method, variant)
     cells = _cells(engine, method, task, engine.plan.config.seeds[0] if seed is None else seed)
+    _complete(engine, cells, train)
     if form == "peft":
         _write_adapter(engine, cells, output)
     else:
@@ -126,8 +130,8 @@ def _engine(engines: Sequence[tuple[str, Engine]], method: str, variant: str | N
 
 
 def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cell]:
-    """One cell for each fit that is asked for, all of whose stages are stored."""
-    plan, backlog = engine.plan, engine.backlog
+    """One cell for each fit that is asked for."""
+    plan = engine.plan
     choice = next(one for one in plan.methods if one.display == method)
     if seed not in plan.config.seeds:
         raise HarnessError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
@@ -141,13 +145,28 @@ def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cel
     usable = [cell for cell in found if cell.refusal is None]
     if not usable:
         raise HarnessError(f"There is nothing of {method} to export: {found[0].refusal}.")
-    for cell in usable:
-        lost = [expert.name for expert in cell.pool if not expert.path and not engine.stages.find(EXPERT, expert.key)]
-        if lost:
-            raise HarnessError(f"The expert {lost[0]} of this run is not stored: continue it with `harness run` first.")
-        if backlog.lacks_fit(cell):
-            raise HarnessError(f"The fit of {method} is not stored: continue the run with `harness run` first.")
     return usable if per_task else usable[:1]
+
+
+def _complete(engine: Engine, cells: Sequence[Cell], train: bool) -> None:
+    """See that every stage behind some cells is stored and whole; train what is not, if that is allowed.
+
+    Raises:
+        HarnessError: something is not stored, or cannot be trained.
+    """
+    progress = Progress(1.0, io.StringIO())
+    how = "add --train to train it again from the run's configuration"
+    for cell in cells:
+        for expert in (one for one in cell.pool if not one.path):
+            if engine.stages.load(EXPERT, expert.key) is None:
+                if not train:
+                    raise HarnessError(f"The expert {expert.name} of this run is not stored any more: {how}.")
+                while engine.train_expert(expert, progress) is not None:
+                    time.sleep(1.0)  # a run on the same store is at it
+                if engine.stages.load(EXPERT, expert.key) is None:
+                    raise HarnessError(f"The expert {expert.name} cannot be trained: {engine.failed[expert.key]}")
+        if engine.work.lacks_fit(cell) and not train:
+            raise HarnessError(f"The fit of {cell.spec.method} is not stored any more: {how}.")
 
 
 def _write_composed(engine: Engine, cells: Sequence[Cell], output: Path, refer: bool) -> None:

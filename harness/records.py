@@ -59,6 +59,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
         "score": time.perf_counter() - started,
     }
     tokens = {"experts": experts["tokens"], "fit": fit["tokens"], **outputs["tokens"]}
+    lost = [phase for phase in ("experts", "fit") if seconds[phase] is None]
     # Stages of earlier versions were stored without it.
     peaks = {"fit": fit.get("peak_memory"), "evaluate": outputs.get("peak_memory")}
     unscored = sum(item.metrics.get(bound.primary) is None for item in items)
@@ -72,8 +73,8 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
             "n_unscored": unscored,
             "parameters": Parameters(**outputs["parameters"]),
             "cost": Cost(
-                seconds=seconds,
-                tokens=tokens,
+                seconds={phase: spent for phase, spent in seconds.items() if spent is not None},
+                tokens={phase: count for phase, count in tokens.items() if count is not None},
                 passes=outputs.get("passes", 1),
                 peak_memory_bytes=outputs["peak_memory_bytes"],
                 peak_memory={phase: peak for phase, peak in peaks.items() if peak is not None},
@@ -81,7 +82,12 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
             "routing": None if outputs["routing"] is None else RoutingDiagnostics(**outputs["routing"]),
             "training_log": fit["log"],
             "extra": extra,
-            "notes": [*_notes(cell, outputs), *extra.get("judge", {}).get("notes", [])],
+            "notes": [
+                *_notes(cell, outputs),
+                *experts["notes"],
+                *_lost(cell, lost),
+                *extra.get("judge", {}).get("notes", []),
+            ],
         }
     )
     return record, items
@@ -121,6 +127,14 @@ def _notes(cell: Cell, outputs: dict[str, Any]) -> list[str]:
     if outputs["path_reason"]:
         notes.append(f"Evaluated without shared prefixes: {outputs['path_reason']}.")
     return [*notes, *outputs.get("notes", [])]
+
+
+def _lost(cell: Cell, phases: Sequence[str]) -> list[str]:
+    """A sentence on costs that went with their stages."""
+    if not phases:
+        return []
+    of = {"experts": "its experts", "fit": "its fit"}
+    return [f"{cell.spec.method}: what {' and '.join(of[one] for one in phases)} cost is not known here any more."]
 
 
 def failed_record(facts: Facts, cell: Cell, error: str, status: str) -> Record:

@@ -10,6 +10,7 @@ import datetime
 import io
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -305,12 +306,15 @@ class Run(View):
         variant: str | None = None,
         form: Form = "composed",
         refer: bool = False,
+        train: bool = False,
     ) -> Exported:
-        """Write what the run composed, from its stored stages; nothing is trained. See `harness.export.export`."""
+        """Write what the run composed, from its stored stages. See `harness.export.export`."""
         from harness.export import export
 
         engines = [(variant.label, engine) for variant, engine in zip(self.variants, self.engines, strict=True)]
-        return export(engines, method, output, task=task, seed=seed, variant=variant, form=form, refer=refer)
+        return export(
+            engines, method, output, task=task, seed=seed, variant=variant, form=form, refer=refer, train=train
+        )
 
 
 def check_executor(name: str) -> None:
@@ -326,17 +330,18 @@ def compute_unit(work: Work, kind: str, key: str) -> None:
     models.quiet_libraries()
     plan = Plan(work.config, open_source(work.config.data))
     device = models.resolve_device(plan.config.model.device)
-    folder = RunFolder.open(Path(work.folder))
-    engine = Engine(plan, Stages(Path(work.stages)), folder, device, models.LoadedModels(), work.arguments)
+    folder, stages = RunFolder.open(Path(work.folder)), Stages(Path(work.stages))
+    engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments)
     progress = Progress(1.0, io.StringIO())
     if kind == "expert":
-        for expert in engine.backlog.missing_experts():
-            if expert.key == key:
-                engine.train_expert(expert, progress)
+        for expert in engine.work.missing_experts():
+            while expert.key == key and engine.train_expert(expert, progress) is not None:
+                time.sleep(1.0)  # another run on the same store is at it
     else:
-        for group in engine.backlog.groups():
-            if group[0].key == key:
-                engine.compute(group, progress)
+        first = next(cell for cell in plan.cells if cell.key == key)
+        own = {cell.key for cell in plan.cells if (cell.compose_key, cell.seed) == (first.compose_key, first.seed)}
+        engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments, only=own)
+        EXECUTORS["local"](engine, progress, compute_unit)
 
 
 def stage_store() -> Stages:

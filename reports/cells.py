@@ -69,7 +69,9 @@ def cost_cells(scores: Sequence[Scores], footnotes: Footnotes | None = None) -> 
     records = [record for one in scores for record in one.records]
     runs = tuple(record.cell for record in records)
     seeds = len({record.spec.seed for record in records})
-    fits = {(r.spec.seed, r.cost.seconds.get("fit", 0.0)) for r in records}
+    fits = {(r.spec.seed, r.cost.seconds.get("fit")) for r in records}
+    spent = [seconds for _, seconds in fits if seconds is not None]
+    fitting = sum(spent) / seeds if len(spent) == len(fits) else None  # a fit that was deleted took its seconds along
     evaluation = sum(r.cost.seconds.get("evaluate", 0.0) + r.cost.seconds.get("score", 0.0) for r in records)
     trained = max(sum(record.parameters.trainable.values()) for record in records)
     experts = max(record.parameters.stored.get("experts", 0) for record in records)
@@ -78,6 +80,6 @@ def cost_cells(scores: Sequence[Scores], footnotes: Footnotes | None = None) -> 
     several = (footnotes.key(notes.passes_sentence(passes)),) if footnotes and passes > 1 else ()
     return {
         PARAMETERS: Cell(float(trained), runs=runs, footnotes=keys),
-        TRAINING: Cell(sum(seconds for _, seconds in fits) / seeds, runs=runs, seeds=seeds),
+        TRAINING: Cell(fitting, runs=runs, seeds=seeds),
         EVALUATION: Cell(evaluation / seeds, runs=runs, seeds=seeds, footnotes=several),
     }

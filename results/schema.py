@@ -12,8 +12,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA_VERSION = 1
-RUN_VERSION = 2
-"""Of `run.yaml`; version 1 is read too."""
+RUN_VERSION = 3
+"""Of `run.yaml`; versions 1 and 2 are read too. Version 3 ends with a line that seals it."""
 
 Track = Literal["compose", "joint", "reference"]
 
@@ -252,7 +252,8 @@ class RunInfo(_Model):
     def _of_version_1(cls, data: Any) -> Any:
         """Version 1 kept one command and one configuration, the first of a run that varies something."""
         if not isinstance(data, dict) or data.get("schema_version", RUN_VERSION) != 1:
-            return data
+            # What a version 2 says is what a version 3 says.
+            return data | {"schema_version": RUN_VERSION} if isinstance(data, dict) else data
         old = dict(data)
         labels = [cell.get("variant", "") for cell in old.get("cells", [])]
         time, arguments, config = (old.pop(key, None) for key in ("started", "arguments", "config"))

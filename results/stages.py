@@ -9,9 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from results.ground.files import atomic_folder, is_finished, write_json
+from results.ground.files import (
+    DAMAGED,
+    MARKER,
+    atomic_folder,
+    changed_files,
+    is_finished,
+    set_aside,
+    stamp,
+    write_json,
+)
+from results.ground.locks import claimed, holder
 
 META = "meta.json"
+LOCKS = "locks"
 EXPERT, COMPOSED, OUTPUTS = "expert", "composed", "outputs"
 """Kinds of stages: trained experts, fitted models, raw outputs of one model on one task."""
 
@@ -20,11 +31,13 @@ class Stages:
     """Finished stages under `root/<kind>/<key>/`, shared by runs and by processes.
 
     `key` is a hash of everything that determines the stage and of nothing else. A stage is there as a whole or
-    not at all; two processes that compute the same one both end well, and the first to finish is kept.
+    not at all. Processes that hold `claim` while they compute one divide the work; should two compute the same one all
+    the same, both end well, and the first to finish is kept. `find` looks at names and sizes, `load` at every byte.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root.expanduser()
+        self._sound: dict[Path, list[list[Any]]] = {}
 
     def path(self, kind: str, key: str) -> Path:
         """Where the stage is, or would be."""
@@ -34,9 +47,55 @@ class Stages:
         return self.root / kind / key
 
     def find(self, kind: str, key: str) -> Path | None:
-        """Folder of a finished stage; None when it is missing or was cut off."""
+        """Folder of a finished stage whose files have their sizes; None when it is missing or was cut off.
+
+        Raises:
+            StoreError: a newer version of the harness wrote it.
+        """
         folder = self.path(kind, key)
         return folder if is_finished(folder) else None
+
+    def load(self, kind: str, key: str) -> Path | None:
+        """Folder of a stage to be used: every byte is what was written. None when it is missing, or was damaged.
+
+        A damaged one is set aside, which one line on standard error says, so that it is computed again. Whatever has
+        been read once is read again only when its files' stamps have changed (`results.ground.files.stamp`).
+
+        Raises:
+            StoreError: a newer version of the harness wrote it.
+            PlaceError: it is damaged and cannot be set aside.
+        """
+        folder = self.path(kind, key)
+        now = stamp(folder) if is_finished(folder) else None
+        if now is not None and self._sound.get(folder) == now:
+            return folder
+        if now is None and not (folder / MARKER).is_file():
+            return None  # not there, or cut off before it was whole: the next to compute it takes its place
+        if now is not None and not changed_files(folder):
+            self._sound[folder] = now
+            return folder
+        set_aside(folder, self.root / DAMAGED)
+        return self.load(kind, key)
+
+    @contextmanager
+    def claim(self, kind: str, key: str) -> Iterator[bool]:
+        """Try to be the one that computes a stage: False inside the block when another process is at it.
+
+        The claim of a process that dies ends with it.
+
+        Raises:
+            PlaceError: the store cannot be written to.
+        """
+        with claimed(self._lock(kind, key)) as held:
+            yield held
+
+    def claimant(self, kind: str, key: str) -> str:
+        """Who computes a stage, in words."""
+        return holder(self._lock(kind, key))
+
+    def _lock(self, kind: str, key: str) -> Path:
+        self.path(kind, key)
+        return self.root / LOCKS / f"{kind}-{key}.lock"
 
     @contextmanager
     def create(self, kind: str, key: str, meta: dict[str, Any] | None = None) -> Iterator[Path]:
@@ -55,9 +114,9 @@ class Stages:
         """The JSON data of a finished stage; empty when it was stored without any.
 
         Raises:
-            KeyError: there is no such finished stage.
+            KeyError: there is no such finished stage, or no whole one.
         """
-        folder = self.find(kind, key)
+        folder = self.load(kind, key)
         if folder is None:
             raise KeyError(f"{kind}/{key}")
         path = folder / META

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import hashlib
 import io
 import json
 import math
@@ -13,8 +15,10 @@ from pathlib import Path
 import pydantic
 import yaml
 
+from results.ground.damage import said_of
 from results.ground.digest import digest
 from results.ground.files import (
+    MARKER,
     StoreError,
     atomic_folder,
     changed_files,
@@ -24,7 +28,8 @@ from results.ground.files import (
     write_bytes,
     write_json,
 )
-from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, Record, RunInfo
+from results.ground.locks import claimed, holder
+from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
 from results.stages import Stages
 
 __all__ = ["RunFolder", "Stages", "StoreError", "dump_items", "load_items"]
@@ -33,6 +38,7 @@ RUN = "run.yaml"
 LOCK = ".lock"
 RECORD = "record.json"
 ITEMS = "items.jsonl.gz"
+_OWN = (LOCK, f"{LOCK}.owner")
 
 
 class RunFolder:
@@ -61,15 +67,24 @@ class RunFolder:
             StoreError: the folder is no run, or its `run.yaml` cannot be read or was written by a newer harness.
         """
         try:
-            data = yaml.safe_load((path / RUN).read_text())
-        except (FileNotFoundError, NotADirectoryError):
+            with said_of(path / RUN):
+                text = (path / RUN).read_bytes()
+            data = yaml.safe_load(text.decode())
+        except FileNotFoundError:
             raise StoreError(f"{path} is not a run: give a folder that `harness run` wrote.") from None
-        except (yaml.YAMLError, UnicodeDecodeError):
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            if isinstance(error, StoreError):
+                raise
             raise _unreadable(path) from None
-        if isinstance(data, dict) and (version := data.get("schema_version")) not in (None, *range(RUN_VERSION + 1)):
-            raise StoreError(
-                f"{path / RUN} has version {version}, newer than {RUN_VERSION}; update the harness to read it."
-            )
+        if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
+            if not isinstance(version, int) or version < 1:
+                raise StoreError(f"{path / RUN} has version {version!r:.40}, which there never was; {_AGAIN}.")
+            if version > RUN_VERSION:
+                raise StoreError(
+                    f"{path / RUN} has version {version}, newer than {RUN_VERSION}; update the harness to read it."
+                )
+            if version >= SEALED_VERSION and SEAL not in text.rstrip().rsplit(b"\n", 1)[-1]:
+                raise StoreError(f"{path / RUN} is cut off; {_AGAIN}.")
         try:
             return cls(path, RunInfo.model_validate(data))
         except pydantic.ValidationError:
@@ -87,7 +102,7 @@ class RunFolder:
         there = next(place for place in (path, *path.parents) if place.exists())
         if not there.is_dir():
             raise StoreError(f"{path} cannot be made ({there} is a file): choose another --output.")
-        if path.is_dir() and any(entry.name not in (LOCK, "cells") for entry in path.iterdir()):
+        if path.is_dir() and not (path / "cells").is_dir() and any(e.name not in _OWN for e in path.iterdir()):
             raise StoreError(f"{path} holds something that is no run: give an empty or new folder.")
         return None
 
@@ -95,7 +110,7 @@ class RunFolder:
         """Replace `run.yaml`, atomically."""
         make_folder(self.path / "cells")
         text = yaml.safe_dump(info.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-        write_bytes(self.path / RUN, text.encode())
+        write_bytes(self.path / RUN, _sealed(text))
         self.info = info
 
     @property
@@ -124,16 +139,18 @@ class RunFolder:
         folder = self.cell_folder(cell)
         if not is_finished(folder):
             return None
-        record = read_json(folder / RECORD, Record)
-        if record.schema_version > SCHEMA_VERSION:
+        version = _version(folder / RECORD)
+        if version is not None and version != SCHEMA_VERSION:
+            mend = "update the harness to read it" if version > SCHEMA_VERSION else "run it again with --replace"
             raise StoreError(
-                f"{folder / RECORD} has schema {record.schema_version}, newer than {SCHEMA_VERSION}; "
-                "update the harness to read it."
+                f"{folder / RECORD} has schema {version}, and this harness reads {SCHEMA_VERSION}; {mend}."
             )
-        return record
+        return read_json(folder / RECORD, Record)
 
     def finished(self, cell: str) -> bool:
-        """Whether the cell need not be computed again; failed and refused cells are tried again."""
+        """Whether the cell need not be computed again; failed, refused and damaged cells are tried again."""
+        if changed_files(self.cell_folder(cell)):
+            return False
         record = self.record(cell)
         return record is not None and record.status == "done"
 
@@ -156,29 +173,56 @@ class RunFolder:
             raise StoreError(f"{path} is missing or damaged; remove its folder and run again.") from None
 
     def verify(self) -> list[str]:
-        """Sentences on everything stored that does not fit together; empty when all is well."""
-        problems = []
+        """Sentences on everything stored that is damaged, failed, or does not fit together; empty when all is well."""
+        problems = [] if _whole((self.path / RUN).read_bytes()) else [f"{RUN} is not the file that was written."]
         for planned in {planned.cell: planned for planned in self.info.cells}.values():
-            record = self.record(planned.cell)
-            if record is None:
-                problems.append(f"{planned.cell} ({planned.method} on {planned.task}) is not finished.")
+            name = f"{planned.cell} ({planned.method} on {planned.task})"
+            folder = self.cell_folder(planned.cell)
+            if not (folder / MARKER).exists():
+                problems.append(f"{name} is not finished.")
                 continue
-            name = f"{planned.cell} ({record.spec.method} on {record.spec.task})"
-            problems += [
-                f"{name}: {file} is not the file that was written."
-                for file in changed_files(self.cell_folder(planned.cell))
-            ]
-            if record.cell != planned.cell or digest(record.spec) != record.cell:
-                problems.append(f"{name}: its name is not the hash of its specification.")
-            if record.status == "done":
-                items = self.items(planned.cell)
-                if len(items) != record.n_items:
-                    problems.append(f"{name}: the number of stored items is not {record.n_items}.")
-                problems += [
-                    f"{name}: {metric} is not the mean of its items; score them again with `harness rescore`."
-                    for metric in _disagreeing(record, items)
-                ]
+            changed = changed_files(folder)
+            problems += [f"{name}: {file} is not the file that was written." for file in changed]
+            try:
+                problems += [f"{name}: {problem}" for problem in self._problems(planned)]
+            except StoreError as error:
+                problems.append(f"{name}: {error}")
         return problems
+
+    def _problems(self, planned: PlannedCell) -> list[str]:
+        """What is wrong with one stored cell.
+
+        Raises:
+            StoreError: a part of it cannot be read.
+        """
+        record = self.record(planned.cell)
+        if record is None:
+            return []  # the files that are not what was written are named already
+        problems = []
+        if record.cell != planned.cell or digest(record.spec) != record.cell:
+            problems.append("its name is not the hash of its specification.")
+        if (record.spec.method, record.spec.task, record.spec.seed) != (planned.method, planned.task, planned.seed):
+            problems.append(f"{RUN} names it otherwise than its record.")
+        if record.status == "failed":
+            problems.append(f"it failed: {record.error}")
+        if record.status == "done":
+            items = self.items(planned.cell)
+            if len(items) != record.n_items:
+                problems.append(f"the number of stored items is not {record.n_items}.")
+            problems += [
+                f"{metric} is not the mean of its items; score them again with `harness rescore`."
+                for metric in _disagreeing(record, items)
+            ]
+        return problems
+
+    def failed(self) -> int:
+        """Number of planned cells whose record is that of a failure."""
+        count = 0
+        for cell in dict.fromkeys(planned.cell for planned in self.info.cells):
+            with contextlib.suppress(StoreError):
+                record = self.record(cell)
+                count += record is not None and record.status == "failed"
+        return count
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -187,26 +231,45 @@ class RunFolder:
         Raises:
             StoreError: another process is writing to it.
         """
-        from filelock import FileLock, Timeout
-
-        guard = FileLock(self.path / LOCK, timeout=0)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            guard.acquire()
-        except Timeout:
-            raise StoreError(
-                f"Another process is writing to {self.path}; wait for it or choose another --output."
-            ) from None
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be written ({error.strerror}): choose another --output.") from error
-        try:
+        with claimed(self.path / LOCK) as mine:
+            if not mine:
+                raise StoreError(
+                    f"Another process is writing to {self.path} ({holder(self.path / LOCK)}); wait for it or choose "
+                    "another --output."
+                )
             yield
-        finally:
-            guard.release()
+
+
+_AGAIN = "remove it and run the command that made it again, which keeps the cells"
 
 
 def _unreadable(path: Path) -> StoreError:
-    return StoreError(f"{path / RUN} cannot be read; run the command that made it again.")
+    return StoreError(f"{path / RUN} cannot be read; {_AGAIN}.")
+
+
+SEAL = b"# sha256 of the lines above: "
+"""The last line of a `run.yaml`: without it a plan that was cut off would be a shorter plan."""
+SEALED_VERSION = 3
+
+
+def _sealed(text: str) -> bytes:
+    data = text.encode()
+    return data + SEAL + hashlib.sha256(data).hexdigest().encode() + b"\n"
+
+
+def _whole(data: bytes) -> bool:
+    """Whether a plan is what was written; those of earlier versions do not say."""
+    body, seal, sha256 = data.rpartition(SEAL)
+    return not seal or hashlib.sha256(body).hexdigest().encode() == sha256.strip()
+
+
+def _version(path: Path) -> int | None:
+    """The schema version of a record, read before anything else of it; None where it has none that could be one."""
+    try:
+        version = json.loads(path.read_bytes()).get("schema_version")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None
+    return version if isinstance(version, int) else None
 
 
 def _disagreeing(record: Record, items: Iterable[Item]) -> list[str]:

@@ -17,10 +17,11 @@ def export_command(
     output: Path,
     form: str,
     refer: bool,
+    train: bool,
 ) -> None:
     """Write what a run composed, and say how to load it; see `harness.export.export`."""
     from harness.runs import Run
 
     run = Run.open(path, arguments=sys.argv[1:])
-    made = run.export(method, output, task=task, seed=seed, variant=variant, form=form, refer=refer)  # type: ignore[arg-type]
+    made = run.export(method, output, task=task, seed=seed, variant=variant, form=form, refer=refer, train=train)  # type: ignore[arg-type]
     typer.echo(made.how_to_load())

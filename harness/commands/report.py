@@ -57,6 +57,6 @@ def verify_command(run: Path) -> None:
     problems = folder.verify()
     for problem in problems:
         typer.echo(problem)
-    typer.echo(f"{len(folder.info.cells)} cells, {len(problems)} problems.")
+    typer.echo(f"{len(folder.info.cells)} cells, {folder.failed()} failed, {len(problems)} problems.")
     if problems:
         raise typer.Exit(1)

@@ -83,7 +83,7 @@ def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> lis
 def report_failures(run: Run, records: Sequence[Record]) -> None:
     """Name failed cells, those refused for their rows, and all refused ones where nothing is done, on standard error;
     exit code 1 if there are any."""
-    from harness.engine import FAILURES
+    from harness.failures import FAILURES
 
     own = run.own(records)
     nothing = not any(record.status == "done" for record in own)

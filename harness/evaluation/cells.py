@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.failures import in_less_memory
 from harness.planning.rendered import rendered
 from harness.provenance import peak_memory
 from results.ground.errors import NotFinite
@@ -21,21 +22,51 @@ class Evaluator:
     """The evaluation model of one composed model, made once for all its tasks: choosing its path costs a probe."""
 
     def __init__(self, base: BaseModel, composed: Composed, batch_tokens: int | None, seed: int) -> None:
+        self.base = base
+        self.composed = composed
+        self.seed = seed
+        self.on_done: Callable[[int, int], None] = lambda done, of: None
+        self.limit(batch_tokens)
+
+    def limit(self, batch_tokens: int | None) -> None:
+        """Begin anew with at most so many tokens in a forward pass; None for what suits the device."""
         from harness.evaluation.lm import EvaluationLM
 
-        self.composed = composed
-        self.on_done: Callable[[int, int], None] = lambda done, of: None
+        composed = self.composed
         self.lm = EvaluationLM(
-            base.model,
-            base.tokenizer,
+            self.base.model,
+            self.base.tokenizer,
             batch_tokens=batch_tokens,
             kv_cache=composed.kv_cache,
             whole_prompts=composed.whole_prompts,
             passes=composed.passes,
             context=composed.context,
             on_progress=lambda done, of: self.on_done(done, of),
-            seed=seed,
+            seed=self.seed,
         )
+
+
+def evaluated(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None]) -> dict[str, Any]:
+    """`evaluate`; where memory does not suffice, in forward passes of half as many tokens, and so on.
+
+    The evaluator keeps to what sufficed, and a note says so.
+    """
+    asked = evaluator.lm.batch_tokens
+
+    def tried(size: int) -> dict[str, Any]:
+        if size != evaluator.lm.batch_tokens:
+            evaluator.limit(size)
+        return evaluate(evaluator, cell, on_done)
+
+    outputs, size = in_less_memory(tried, asked, least=LEAST_TOKENS)
+    if size < asked:
+        note = f"{cell.spec.method} on {cell.spec.task}: evaluated in passes of {size} tokens, memory was short."
+        outputs["notes"] = [*outputs["notes"], note]
+    return outputs
+
+
+LEAST_TOKENS = 16
+"""Of a forward pass that is worth a try."""
 
 
 def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None]) -> dict[str, Any]:

@@ -104,6 +104,11 @@ class EvaluationLM(TemplateLM):
             progress=self._progress,
         )
 
+    @property
+    def batch_tokens(self) -> int:
+        """Most tokens of one forward pass."""
+        return self._runner.limits.batch_tokens
+
     # ---- the tasks' requests
 
     def score(self, requests: Sequence[Request]) -> list[Any]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 from harness.planning import estimate
@@ -24,16 +25,37 @@ class Job:
 
 
 class Backlog:
-    """A plan beside the stages and cells that exist already; asked again, it looks again."""
+    """A plan beside the stages and cells that exist already; asked again, it looks again.
 
-    def __init__(self, plan: Plan, stages: Stages, folder: RunFolder) -> None:
+    Args:
+        plan: the cells.
+        stages: of all runs.
+        folder: of this one.
+        look: finds a stage: `Stages.find` to plan, `Stages.load` where what is found is used.
+        only: cells that alone count; None for all.
+
+    Attributes:
+        settled: cells that were tried already, whatever came of it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        stages: Stages,
+        folder: RunFolder,
+        look: Callable[[str, str], Path | None] | None = None,
+        only: Collection[str] | None = None,
+    ) -> None:
         self.plan = plan
-        self.stages = stages
+        self.look = look or stages.find
         self.folder = folder
+        self.only = only
+        self.settled: set[str] = set()
 
     def pending(self) -> list[Cell]:
         """Cells without a finished record."""
-        return [cell for cell in self.plan.cells if not self.folder.finished(cell.key)]
+        cells = [cell for cell in self.plan.cells if self.only is None or cell.key in self.only]
+        return [cell for cell in cells if cell.key not in self.settled and not self.folder.finished(cell.key)]
 
     def refused(self) -> list[Cell]:
         """Pending cells that make no sense here (a task without an expert in the `lora` row)."""
@@ -41,11 +63,11 @@ class Backlog:
 
     def lacks_outputs(self, cell: Cell) -> bool:
         """Whether the cell has yet to be evaluated; if not, it can be scored without a model."""
-        return self.stages.find(OUTPUTS, cell.outputs_key) is None
+        return self.look(OUTPUTS, cell.outputs_key) is None
 
     def lacks_fit(self, cell: Cell) -> bool:
         """Whether the cell's method is fitted and no stage holds its fit."""
-        return cell.method.method.trains() and self.stages.find(COMPOSED, cell.compose_key) is None
+        return cell.method.method.trains() and self.look(COMPOSED, cell.compose_key) is None
 
     def missing_experts(self) -> list[ExpertPlan]:
         """Experts that some unfinished composition needs and no stage holds, in pool order, one base model after
@@ -54,7 +76,7 @@ class Backlog:
         for cell in self.pending():
             if self.lacks_outputs(cell):
                 needed |= {expert.key: expert for expert in cell.pool if expert.path is None}
-        missing = [expert for key, expert in needed.items() if not self.stages.find(EXPERT, key)]
+        missing = [expert for key, expert in needed.items() if not self.look(EXPERT, key)]
         return sorted(missing, key=lambda expert: expert.origin or "")
 
     def missing_fits(self) -> list[Cell]:
@@ -115,17 +137,26 @@ class Backlog:
 
 
 def costs(stages: Stages, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Seconds, tokens and log of the stages behind a cell: its experts together, and its fit."""
-    experts: dict[str, Any] = {"seconds": 0.0, "tokens": 0}
-    for expert in cell.pool:
-        if stages.find(EXPERT, expert.key):
-            meta = stages.meta(EXPERT, expert.key)
-            experts["seconds"] += meta["seconds"]
-            experts["tokens"] += meta["tokens"]
+    """Seconds, tokens and log of the stages behind a cell: its experts together, and its fit.
+
+    `seconds` and `tokens` are None where a stage was deleted: what it cost is not known here any more. A method that is
+    not fitted, and a pool of which nothing was trained here, cost nothing.
+    """
+    experts: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "notes": []}
+    for expert in (expert for expert in cell.pool if expert.path is None):
+        meta = _meta(stages, EXPERT, expert.key)
+        for kind in ("seconds", "tokens"):
+            known = experts[kind] is not None and kind in meta
+            experts[kind] = experts[kind] + meta[kind] if known else None
+        experts["notes"] += meta.get("notes", [])
     fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": [], "phases": []}
-    if stages.find(COMPOSED, cell.compose_key):
-        fit |= stages.meta(COMPOSED, cell.compose_key)
+    if cell.method.method.trains():
+        fit |= {"seconds": None, "tokens": None} | _meta(stages, COMPOSED, cell.compose_key)
     return experts, fit
+
+
+def _meta(stages: Stages, kind: str, key: str) -> dict[str, Any]:
+    return stages.meta(kind, key) if stages.load(kind, key) else {}
 
 
 def stage_names(cell: Cell) -> list[str]:

@@ -1,12 +1,14 @@
-"""Atomic writing: a file or folder is either there as a whole or not there at all."""
+"""Atomic writing: a file or folder is either there as a whole or not there at all, and says what it holds."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import shutil
-import socket
+import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +17,35 @@ from typing import Any, TypeVar
 
 import pydantic
 
+from results.ground import owners
+from results.ground.damage import PlaceError, StoreError, said_of
 from results.ground.digest import file_sha256
-from results.ground.errors import HarnessError
+from results.ground.locks import locked
+
+__all__ = [
+    "MARKER",
+    "PlaceError",
+    "StoreError",
+    "adopt",
+    "atomic_folder",
+    "changed_files",
+    "is_finished",
+    "make_folder",
+    "read_json",
+    "set_aside",
+    "stamp",
+    "write_bytes",
+    "write_json",
+]
 
 MARKER = "DONE"
+MARKER_VERSION = 2
+"""Of the marker and of what lies beside it. Version 1, without a number and without sizes, is read too."""
+DAMAGED = "damaged"
 _STAGING = ".staging-"
+_DAY = 86_400.0
 
 M = TypeVar("M", bound=pydantic.BaseModel)
-
-
-class StoreError(HarnessError, ValueError):
-    """Something stored cannot be used. The message is one sentence that names the mend."""
 
 
 def make_folder(path: Path) -> None:
@@ -37,20 +57,30 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        taken = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
-        reason = f"{taken} is a file" if taken is not None else error.strerror
-        raise StoreError(f"The folder {path} cannot be made ({reason}): choose another --output.") from error
+        with said_of(path), contextlib.suppress(FileNotFoundError):
+            taken = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
+            reason = f"{taken} is a file" if taken is not None else error.strerror
+            raise PlaceError(f"The folder {path} cannot be made ({reason}): choose another --output.") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` atomically: readers see the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{_owner()}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Replace `path` atomically: readers see the old content or the new, never a part of it, even after a power cut.
+
+    Raises:
+        PlaceError: the disk is full, or the place cannot be written to.
+    """
+    with said_of(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{_mine()}")
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: pydantic.BaseModel | dict[str, Any] | list[Any]) -> None:
@@ -58,6 +88,7 @@ def write_json(path: Path, value: pydantic.BaseModel | dict[str, Any] | list[Any
 
     Raises:
         ValueError: a float is infinite or NaN, which JSON cannot say.
+        PlaceError: the disk is full, or the place cannot be written to.
     """
     data = value.model_dump(mode="json") if isinstance(value, pydantic.BaseModel) else value
     write_bytes(path, (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
@@ -70,7 +101,8 @@ def read_json(path: Path, model: type[M]) -> M:
         StoreError: the file is missing, cut off, or not of this schema.
     """
     try:
-        return model.model_validate_json(path.read_bytes())
+        with said_of(path):
+            return model.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run the command that makes it again.") from None
     except pydantic.ValidationError as error:
@@ -81,19 +113,77 @@ def read_json(path: Path, model: type[M]) -> M:
         ) from None
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the completion marker is there as a whole and every file it lists still exists."""
+def _marker(folder: Path) -> dict[str, Any] | None:
+    """The completion marker as `sha256` and `bytes` by file name; None where it is missing or cut off.
+
+    Raises:
+        StoreError: a newer version of the harness wrote it.
+    """
     try:
-        marker = json.loads((folder / MARKER).read_text())
-        return all((folder / name).is_file() for name in marker["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+        marker = json.loads((folder / MARKER).read_bytes())
+        version, sums = marker.get("version", 1), marker["sha256"]
+        sizes = marker.get("bytes", {})
+        whole = isinstance(sums, dict) and isinstance(sizes, dict) and isinstance(version, int) and version >= 1
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not whole:
+        return None
+    if version > MARKER_VERSION:
+        raise StoreError(
+            f"{folder} has version {version}, newer than {MARKER_VERSION}: update the harness, or choose another "
+            "place (HARNESS_STAGES, HARNESS_CACHE or --output)."
+        )
+    return {"sha256": sums, "bytes": sizes}
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the completion marker is there as a whole and every file it lists has the size that was written.
+
+    Cheap: what the files hold is not looked at; see `changed_files`.
+
+    Raises:
+        StoreError: a newer version of the harness wrote it.
+    """
+    marker = _marker(folder)
+    return marker is not None and all(_size(folder / name, marker["bytes"].get(name)) for name in marker["sha256"])
+
+
+def _size(path: Path, expected: int | None) -> bool:
+    try:
+        return path.is_file() and expected in (None, path.stat().st_size)
+    except OSError:
         return False
 
 
 def changed_files(folder: Path) -> list[str]:
-    """Names of the files of a finished folder whose content is not what the marker recorded."""
-    marker = json.loads((folder / MARKER).read_text())
-    return [name for name, sha256 in marker["sha256"].items() if file_sha256(folder / name) != sha256]
+    """Names of files whose content is not what the folder's marker recorded; the marker's own if that is damaged."""
+    marker = _marker(folder)
+    if marker is None:
+        return [MARKER]
+    return [name for name, sha256 in marker["sha256"].items() if not _is(folder / name, sha256)]
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return file_sha256(path) == sha256
+    except OSError:
+        return False
+
+
+def stamp(folder: Path) -> list[list[Any]] | None:
+    """Name, size, inode and times of change of a finished folder's files; None where something is missing.
+
+    Whoever changes a file's content through the file system changes its `st_ctime`, which no program can set: two
+    folders of one stamp hold the same bytes, but for decay of the medium underneath.
+    """
+    marker = _marker(folder)
+    if marker is None:
+        return None
+    try:
+        found = [(name, (folder / name).stat()) for name in (*marker["sha256"], MARKER)]
+    except OSError:
+        return None
+    return [[name, stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in found]
 
 
 @contextmanager
@@ -101,61 +191,133 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Fill a folder under a temporary sibling name; when the block ends, marker written last, it takes its own.
 
     An exception in the block removes it. When another process has finished the same folder meanwhile, that one
-    stays and this one is dropped, unless `replace`. Leftovers of dead processes are cleaned up first.
+    stays and this one is dropped, unless `replace`: then the caller holds a lock on what is replaced. Leftovers of dead
+    processes are cleaned up first. Files are readable by whom the umask lets.
+
+    Raises:
+        PlaceError: the disk is full, or the place cannot be written to.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
-    staging = target.with_name(f"{_STAGING}{target.name}.{_owner()}")
-    staging.mkdir()
-    try:
-        yield staging
-        _mark(staging)
-        _settle(staging, target, replace)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    with said_of(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        staging = target.with_name(f"{_STAGING}{target.name}.{_mine()}")
+        staging.mkdir()
+        try:
+            yield staging
+            _mark(staging)
+            _settle(staging, target, replace)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
 
 
 def _mark(folder: Path) -> None:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    write_json(folder / MARKER, {"sha256": {str(path.relative_to(folder)): file_sha256(path) for path in files}})
+    """Open the files to those that the umask lets, bring them to the disk, and write the marker."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARKER)
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in files:
+        path.chmod(0o666 & ~mask)  # some libraries write through temporary files, which are their owner's alone
+        _sync(path)
+    for inner in folder.rglob("*"):
+        if inner.is_dir():
+            _sync(inner)
+    names = {path: str(path.relative_to(folder)) for path in files}
+    marker = {
+        "version": MARKER_VERSION,
+        "sha256": {name: file_sha256(path) for path, name in names.items()},
+        "bytes": {name: path.stat().st_size for path, name in names.items()},
+    }
+    write_json(folder / MARKER, marker)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _settle(staging: Path, target: Path, replace: bool) -> None:
     """Give `staging` its final name; renaming onto a folder that has files fails, so a lost race shows."""
-    for _ in range(10):
-        if target.exists() and (replace or not is_finished(target)):
-            doomed = target.with_name(f"{_STAGING}{target.name}.{_owner()}")
-            with contextlib.suppress(FileNotFoundError):
-                os.rename(target, doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
-        try:
-            os.rename(staging, target)
+    if not target.exists() and _renamed(staging, target):
+        return
+    # Under the lock nobody else takes a folder away: what is finished here stays where it is.
+    with contextlib.nullcontext() if replace else _turn(target):
+        if not replace and is_finished(target):
             return
-        except OSError:
-            if not replace and is_finished(target):
-                return
-            if not target.exists():
-                raise
-    raise StoreError(f"{target} is being replaced by several processes; stop all but one and run again.")
+        if target.exists():
+            doomed = target.with_name(f"{_STAGING}{target.name}.{_mine()}")
+            os.rename(target, doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+        if not _renamed(staging, target) and (replace or not is_finished(target)):
+            raise StoreError(f"{target} is being replaced by several processes; stop all but one and run again.")
 
 
-def _owner() -> str:
-    return f"{socket.gethostname()}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+def _renamed(staging: Path, target: Path) -> bool:
+    try:
+        os.rename(staging, target)
+    except OSError:
+        if not target.exists():
+            raise
+        return False
+    _sync(target.parent)
+    return True
+
+
+def adopt(folder: Path) -> bool:
+    """Take over a folder whose marker is of the first form, a word or a digest without sums: what it holds now is what
+    it is checked against from now on. False for any other folder.
+
+    Raises:
+        PlaceError: it cannot be written to.
+    """
+    try:
+        text = (folder / MARKER).read_text().strip()
+    except (OSError, ValueError):
+        return False
+    if not re.fullmatch("converted|[0-9a-f]{64}", text):
+        return False
+    _mark(folder)
+    return True
+
+
+def set_aside(folder: Path, place: Path) -> Path | None:
+    """Move a damaged finished folder below `place`, and say so on standard error; None when it is whole after all.
+
+    Raises:
+        PlaceError: the place cannot be written to.
+    """
+    with said_of(folder), _turn(folder):
+        if not folder.exists():
+            return None
+        changed = changed_files(folder)
+        if not changed:
+            return None
+        place.mkdir(parents=True, exist_ok=True)
+        kept = place / f"{folder.parent.name}-{folder.name}-{uuid.uuid4().hex[:8]}"
+        os.rename(folder, kept)
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    sys.stderr.write(f"harness: {folder} is damaged ({changed[0]}{more}), set aside as {kept} and made again.\n")
+    return kept
+
+
+def _turn(target: Path) -> contextlib.AbstractContextManager[None]:
+    return locked(target.parent.parent / "locks" / f"{target.parent.name}-{target.name}.turn")
+
+
+def _mine() -> str:
+    return f"{owners.myself().text()}.{uuid.uuid4().hex[:8]}"
 
 
 def _remove_leftovers(target: Path) -> None:
-    host = socket.gethostname()
-    for path in target.parent.glob(f"{_STAGING}{target.name}.{host}.*"):
-        pid = path.name.rsplit(".", 2)[1]
-        if pid.isdigit() and not _alive(int(pid)):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    """Staging folders of processes that have ended; of those that cannot be asked, once they are a day old."""
+    prefix = f"{_STAGING}{target.name}."
+    for path in target.parent.glob(f"{_STAGING}*"):
+        if not path.name.startswith(prefix):
+            continue
+        owner = owners.parse(path.name.removeprefix(prefix).rpartition(".")[0])
+        with contextlib.suppress(OSError):
+            old = time.time() - path.stat().st_mtime > _DAY
+            if (owner.gone() or (old and owner.boot != owners.boot())) if owner is not None else old:
+                shutil.rmtree(path, ignore_errors=True)

@@ -58,7 +58,7 @@ def test_settings_of_variants_stay_apart_when_a_run_is_extended(
 
 def test_extending_a_run_without_configuration_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = yaml.safe_load((run / "run.yaml").read_text())
-    (run / "run.yaml").write_text(yaml.safe_dump({**stored, "variants": []}))
+    (run / "run.yaml").write_text(yaml.safe_dump({**stored, "schema_version": 2, "variants": []}))
     assert call("run", "--into", str(run), "--methods", "uniform") == 2
     assert "keeps no configuration" in capsys.readouterr().err
 

@@ -1,0 +1,78 @@
+"""Locks between processes, that say who holds them and that end with their holder."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydantic
+
+from results.ground import owners
+from results.ground.damage import said_of
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[bool]:
+    """Try to hold a lock: True inside the block when it is held, False when another process has it.
+
+    The kernel's own lock (flock), which ends with the process however that ends; who holds it is written beside it.
+
+    Raises:
+        PlaceError: there can be no lock there.
+    """
+    from filelock import FileLock, Timeout
+
+    guard = FileLock(path, timeout=0)
+    with said_of(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            guard.acquire()
+        except Timeout:
+            held = False
+        else:
+            held = True
+    if not held:
+        yield False
+        return
+    note = _note(path)
+    try:
+        with contextlib.suppress(OSError):  # who holds it is for people to read, the lock is held all the same
+            note.write_text(owners.myself().model_dump_json())
+        yield True
+    finally:
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
+        guard.release()
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock, after waiting for it as long as that takes.
+
+    Raises:
+        PlaceError: there can be no lock there.
+    """
+    from filelock import FileLock
+
+    guard = FileLock(path)
+    with said_of(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard.acquire()
+    try:
+        yield
+    finally:
+        guard.release()
+
+
+def holder(path: Path) -> str:
+    """Who holds a lock, in words; `another process` where that is not known."""
+    try:
+        return owners.Owner.model_validate_json(_note(path).read_bytes()).said()
+    except (OSError, pydantic.ValidationError):
+        return "another process"
+
+
+def _note(path: Path) -> Path:
+    return path.with_name(f"{path.name}.owner")
