@@ -20,15 +20,19 @@ from harness.commands.arguments import (
     Grouped,
     Margin,
     MetricName,
+    NewFolder,
     RunPath,
     ScaledPreset,
+    SeveralRuns,
     completion,
     listed,
+    place,
 )
 from harness.commands.options import takes
 from harness.commands.tools import tools
 from harness.interrupts import Ended, endable
 from harness.planning.options import ExecutionOptions, RunOptions
+from results.ground.damage import in_words
 from results.ground.errors import HarnessError
 
 app = typer.Typer(
@@ -52,7 +56,9 @@ def run(
     ] = None,
     into: Annotated[
         Path | None,
-        typer.Option(help="A run to extend: what is not said is as it is there.", autocompletion=completion("runs")),
+        typer.Option(
+            help="A run to extend: what is not said is as it is there.", parser=place, autocompletion=completion("runs")
+        ),
     ] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
     output: Path | None = None,
@@ -142,12 +148,7 @@ def report(
 
 @app.command(rich_help_panel=LOOK)
 def compare(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Folder of a run, or of several to be compared with each other.", autocompletion=completion("runs")
-        ),
-    ],
+    runs: SeveralRuns,
     methods: Annotated[
         str | None, typer.Option(help="Comma-separated; default all of the runs.", autocompletion=completion("methods"))
     ] = None,
@@ -223,7 +224,7 @@ def export(
     method: Annotated[
         str, typer.Option(help="A method of the run, as its table shows it.", autocompletion=completion("methods"))
     ],
-    output: Annotated[Path, typer.Option(help="New folder.")],
+    output: NewFolder,
     task: Annotated[
         str | None,
         typer.Option(help="For methods fitted for each task; default all of them.", autocompletion=completion("tasks")),
@@ -267,11 +268,13 @@ def publish(
     variant: Annotated[str | None, typer.Option(help="For --model, as for export.")] = None,
     public: Annotated[bool, typer.Option("--public", help="For everybody to see; otherwise private.")] = False,
     dry_run: Annotated[
-        Path | None, typer.Option(help="Write what would be pushed to this folder; push nothing.")
+        Path | None, typer.Option(help="Write what would be pushed to this folder; push nothing.", parser=place)
     ] = None,
     slim: Annotated[
         Path | None,
-        typer.Option(help="Write the run without texts (outcomes and log-likelihoods alone) here; push nothing."),
+        typer.Option(
+            help="Write the run without texts (outcomes and log-likelihoods alone) here; push nothing.", parser=place
+        ),
     ] = None,
 ) -> None:
     """Push a run's records and items to the Hugging Face hub as a data set, and a composed model with its card."""
@@ -301,11 +304,8 @@ def rescore(
 
 @app.command(rich_help_panel=LOOK)
 def merge(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Two runs or more, e.g. of several machines.", autocompletion=completion("runs")),
-    ],
-    output: Annotated[Path, typer.Option(help="New folder.")],
+    runs: SeveralRuns,
+    output: NewFolder,
 ) -> None:
     """Join runs into one: their plans, their cells, one table."""
     from harness.commands.folders import merge_command
@@ -318,10 +318,11 @@ def clean(
     older_than: Annotated[str | None, typer.Option(help="Stages not changed for, e.g. 30d, 12h.")] = None,
     max_size: Annotated[str | None, typer.Option(help="The oldest, until the rest fits into, e.g. 20GB.")] = None,
     run: Annotated[
-        list[Path] | None, typer.Option(help="Only stages of this run.", autocompletion=completion("runs"))
+        list[Path] | None,
+        typer.Option(help="Only stages of this run.", parser=place, autocompletion=completion("runs")),
     ] = None,
     keep: Annotated[
-        list[Path] | None, typer.Option(help="No stage of this run.", autocompletion=completion("runs"))
+        list[Path] | None, typer.Option(help="No stage of this run.", parser=place, autocompletion=completion("runs"))
     ] = None,
     delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only counted.")] = False,
 ) -> None:
@@ -335,7 +336,9 @@ def clean(
 def make_crossdomain(
     kind: Annotated[str, typer.Argument(help="math-medical or math-coding.", autocompletion=completion("made-sets"))],
     n: Annotated[int, typer.Option("--n", help="Questions wanted.")] = 200,
-    output: Annotated[Path | None, typer.Option(help="Data directory for the set; default in the cache.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Data directory for the set; default in the cache.", parser=place)
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the generator, e.g. preset=deepseek, model=...")
     ] = None,
@@ -366,15 +369,8 @@ def main() -> None:
     try:
         with endable():
             app()
-    except HarnessError as error:
-        typer.echo(f"harness: {error}", err=True)
-        raise SystemExit(2) from None
-    except OSError as error:
-        from results.ground.damage import damage
-
-        if (sentence := damage(error)) is None:
-            raise
-        typer.echo(f"harness: {sentence}", err=True)
+    except (HarnessError, OSError) as error:
+        typer.echo(f"harness: {in_words(error)}", err=True)
         raise SystemExit(2) from None
     except Ended as ended:
         typer.echo("harness: interrupted; finished stages are kept, the same command goes on from there.", err=True)

@@ -120,7 +120,8 @@ def resolve(name: str) -> tuple[str, str]:
     """Path or hub id that transformers can load, and a label for table notes."""
     if name in BUNDLED:
         return str(bundled_model_folder(name)), BUNDLED[name].label
-    if Path(name).is_dir():
+    if Path(name).expanduser().is_dir():
+        name = str(Path(name).expanduser())
         if not (Path(name) / "config.json").exists():
             raise HarnessError(f"The folder {name} holds no config.json: give a Hugging Face model folder.")
         return str(Path(name).resolve()), Path(name).resolve().name

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from results.ground.errors import HarnessError
 from results.ground.names import commas
 
 GROUPS = ("Compare", "Look at a run", "Take away", "Know what there is", "This installation")
@@ -50,9 +51,29 @@ def completion(kind: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def place(text: str) -> Path:
+    """The path that an option or argument names, its `~` expanded.
+
+    Raises:
+        HarnessError: it is empty, which would be the working directory, or no path.
+    """
+    if not text.strip() or "\0" in text:
+        raise HarnessError(f"{text!r} is no path: give a folder.")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise HarnessError(f"There is no home folder for {text}: give the whole path.") from error
+
+
 RunPath = Annotated[
-    Path, typer.Argument(help="Folder of a run, e.g. results/runs/NAME.", autocompletion=completion("runs"))
+    Path,
+    typer.Argument(help="Folder of a run, e.g. results/runs/NAME.", parser=place, autocompletion=completion("runs")),
 ]
+SeveralRuns = Annotated[
+    list[Path],
+    typer.Argument(help="Folders of one run or several.", parser=place, autocompletion=completion("runs")),
+]
+NewFolder = Annotated[Path, typer.Option(help="New folder.", parser=place)]
 Formats = Annotated[
     str,
     typer.Option("--format", help="Comma-separated: latex, md, csv, html.", autocompletion=completion("formats")),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-from harness.commands.arguments import completion
+from harness.commands.arguments import completion, place
 from harness.planning.config import parse_set
 from harness.planning.options import Option, declared
 from results.ground.errors import HarnessError
@@ -55,7 +55,8 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
 def _parameter(name: str, kind: Any, option: Option) -> inspect.Parameter:
     flags = [option.flag or f"--{name.replace('_', '-')}"]
     complete = completion(option.names) if option.names else None
-    info = typer.Option(*flags, help=option.help, autocompletion=complete)
+    parser = place if kind is Path else None
+    info = typer.Option(*flags, help=option.help, autocompletion=complete, parser=parser)
     default: Any = None
     shape: Any
     if kind is bool:

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from harness.commands.arguments import INSTALLATION, KNOW, SHARE, completion, listed
+from harness.commands.arguments import INSTALLATION, KNOW, SHARE, completion, listed, place
 
 tools = typer.Typer(rich_markup_mode=None)
 
 
 @tools.command(rich_help_panel=KNOW)
 def docs(
-    output: Annotated[Path, typer.Option(help="Folder that methods.md and tasks.md are written to.")] = Path("docs"),
+    output: Annotated[
+        Path, typer.Option(help="Folder that methods.md and tasks.md are written to.", parser=place)
+    ] = Path("docs"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail where a page is out of date.")] = False,
 ) -> None:
     """Write the pages of methods and tasks from their cards."""
@@ -62,7 +64,9 @@ def check(
 def new(
     kind: Annotated[str, typer.Argument(help="method or task.", autocompletion=completion("plug-ins"))],
     name: Annotated[str, typer.Argument(help="Its name, e.g. my-router.")],
-    output: Annotated[Path | None, typer.Option(help="New folder; default one of that name here.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="New folder; default one of that name here.", parser=place)
+    ] = None,
 ) -> None:
     """Write a package with a method or task of your own, which passes `harness check` as it is."""
     from harness.commands.new import new_command
@@ -138,7 +142,9 @@ def bench(
     preset: Annotated[
         str | None, typer.Option(help="The run that engine times; default quick.", autocompletion=completion("presets"))
     ] = None,
-    plot: Annotated[Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Where scaling draws its plot (.svg, .png, .pdf).", parser=place)
+    ] = None,
     only: Annotated[str | None, typer.Option(help="Rows whose names hold this text.")] = None,
     clock: Annotated[
         str | None,

@@ -63,6 +63,14 @@ def damage(error: BaseException, place: Path | str | None = None) -> PlaceError 
     return PlaceError(f"{name} cannot be used: {_MENDS[number]}.")
 
 
+def in_words(error: HarnessError | OSError) -> str:
+    """The sentence of a mistake, or of damage; any other error is raised as it is."""
+    sentence = error if isinstance(error, HarnessError) else damage(error)
+    if sentence is None:
+        raise error
+    return str(sentence)
+
+
 def full(error: BaseException) -> bool:
     """Whether a full disk or a used up quota is behind an error."""
     return _number(error) in _FULL

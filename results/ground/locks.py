@@ -10,7 +10,7 @@ from pathlib import Path
 import pydantic
 
 from results.ground import owners
-from results.ground.damage import said_of
+from results.ground.damage import PlaceError, said_of
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def claimed(path: Path) -> Iterator[bool]:
 
     guard = FileLock(path, timeout=0)
     with said_of(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         try:
             guard.acquire()
         except Timeout:
@@ -58,7 +58,7 @@ def locked(path: Path) -> Iterator[None]:
 
     guard = FileLock(path)
     with said_of(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _make(path.parent)
         guard.acquire()
     try:
         yield
@@ -72,6 +72,13 @@ def holder(path: Path) -> str:
         return owners.Owner.model_validate_json(_note(path).read_bytes()).said()
     except (OSError, pydantic.ValidationError):
         return "another process"
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:  # below /proc and the like no folder can be made, whatever its name
+        raise PlaceError(f"The folder {folder} cannot be made: choose another place.") from error
 
 
 def _note(path: Path) -> Path:

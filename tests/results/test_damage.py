@@ -197,3 +197,31 @@ def test_failed_cells_are_counted(tmp_path: Path) -> None:
     run.write_cell(failed, [])
     assert run.failed() == 1
     assert run.verify() == [f"{failed.cell} (mixer on sst2): it failed: It failed."]
+
+
+def test_a_path_is_never_empty_and_its_home_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.commands.arguments import place
+    from results.ground.errors import HarnessError
+
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert place("~/runs") == Path("/home/ada/runs")
+    for text in ("", "  ", "a\0b"):
+        with pytest.raises(HarnessError, match="is no path"):
+            place(text)
+
+
+def test_every_path_of_the_command_line_goes_through_one_reading() -> None:
+    from typing import get_type_hints
+
+    from harness.cli import app
+    from harness.commands.arguments import place
+
+    apps = [app, *(group.typer_instance for group in app.registered_groups)]
+    seen = []
+    for command in (command for one in apps if one for command in one.registered_commands):
+        for name, hint in get_type_hints(command.callback, include_extras=True).items():
+            if "Path" in str(getattr(hint, "__origin__", hint)):
+                (info,) = hint.__metadata__
+                assert info.parser is place, (command.callback, name)
+                seen.append(name)
+    assert len(seen) > 15
