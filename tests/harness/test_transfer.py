@@ -306,5 +306,5 @@ def test_stages_that_are_gone_are_named(
     monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
     with pytest.raises(SystemExit):
         main()
-    assert "is not stored: continue it with `harness run` first" in capsys.readouterr().err
+    assert "is not stored any more: add --train to train it again" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
