@@ -72,6 +72,10 @@ class LogoComposed(FirstPassComposed):
         names = [n for n in self._routed if self.context.encoder is None or n.startswith("encoder.")]
         if not names:
             raise Unsupported("LoGo listens where the prompt is read: the experts need factors in the encoder.")
+        # The first pass ends before the output layer, whose input it returns; experts there alone are heard by that.
+        head: Any = self.model
+        self.head = head.get_output_embeddings()
+        names = [n for n in names if self._routed[n] is not self.head] or names
         chosen = layer_of(names[-1] if layer == "last" else names[0])
         self.site = next(self._routed[name] for name in names if layer_of(name) == chosen)
         self.heard: Tensor | None = None
@@ -87,9 +91,10 @@ class LogoComposed(FirstPassComposed):
         Raises:
             RuntimeError: the first pass has not entered the site.
         """
-        if self.heard is None:
+        heard = hidden if self.site is self.head else self.heard
+        if heard is None:
             raise RuntimeError(f"the first pass has not entered {self.site.name}.")
-        x = wide(self.last_of_prompt(self.heard, side))
+        x = wide(self.last_of_prompt(heard, side))
         outputs = x.new_zeros(*x.shape[:2], len(self.experts), self.site.out_features)
         for n, factors in enumerate(self.site.factors):
             if factors is not None:

@@ -91,13 +91,7 @@ def scorer(job: Job, base: Any, composed: Any) -> Iterator[Callable[[str, list[A
     from tasks import registry
 
     if job.side == "ours":
-        lm: Any = EvaluationLM(
-            base.model,
-            base.tokenizer,
-            kv_cache=composed.kv_cache,
-            whole_prompts=composed.whole_prompts,
-            context=composed.context,
-        )
+        lm: Any = EvaluationLM.of(composed, base.tokenizer)
     else:
         lm = hflm(base, job.batch)
 

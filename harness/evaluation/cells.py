@@ -32,15 +32,10 @@ class Evaluator:
         """Begin anew with at most so many tokens in a forward pass; None for what suits the device."""
         from harness.evaluation.lm import EvaluationLM
 
-        composed = self.composed
-        self.lm = EvaluationLM(
-            self.base.model,
+        self.lm = EvaluationLM.of(
+            self.composed,
             self.base.tokenizer,
             batch_tokens=batch_tokens,
-            kv_cache=composed.kv_cache,
-            whole_prompts=composed.whole_prompts,
-            passes=composed.passes,
-            context=composed.context,
             on_progress=lambda done, of: self.on_done(done, of),
             seed=self.seed,
         )

@@ -9,7 +9,7 @@ shared, and methods whose weights depend on the whole sequence, take it. `path` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lm_eval import utils
 from lm_eval.api.model import TemplateLM
@@ -25,6 +25,7 @@ from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
+    from methods.base import Composed
     from methods.routing.context import RoutingContext
     from tasks.base import Request
 
@@ -102,6 +103,19 @@ class EvaluationLM(TemplateLM):
             asked=path,
             context=context,
             progress=self._progress,
+        )
+
+    @classmethod
+    def of(cls, composed: Composed, tokenizer: Any, **options: Any) -> Self:
+        """Of a composed model, with everything that it says of itself; `options` as above."""
+        return cls(
+            composed.model,
+            tokenizer,
+            kv_cache=composed.kv_cache,
+            whole_prompts=composed.whole_prompts,
+            passes=composed.passes,
+            context=composed.context,
+            **options,
         )
 
     @property

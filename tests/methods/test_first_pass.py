@@ -112,6 +112,25 @@ def test_logo_equals_a_loop(overrides: dict[str, Any], naive: Any, topk: Any, lo
     assert not registry.create("logo").trains()
 
 
+@pytest.mark.parametrize("targets", [("lm_head",), ("q_proj", "lm_head")], ids=str)
+def test_logo_listens_to_the_output_layer_where_there_is_nothing_else(
+    targets: tuple[str, ...], naive: Any, topk: Any, logits: Any
+) -> None:
+    """The first pass ends before it, at its input; a site in a block is listened to where there is one."""
+    model = tiny_llama(dtype=torch.float64)
+    experts = tiny_experts(model, NAMES, targets=targets)
+    registry.create("logo", {"route.eval_k": 2}).install(model, experts, seed=0)
+    batch, site = tiny_batch(), LISTENED if "q_proj" in targets else "lm_head"
+    plain, heard = tiny_llama(dtype=torch.float64), []
+    plain.get_submodule(site).register_forward_pre_hook(lambda _, args: heard.append(args[0]))
+    logits(plain)
+    x = heard[0][torch.arange(8), batch.attention_mask.sum(1) - 1]
+    outputs = torch.stack([f.scale * x @ f.A.T @ f.B.T for f in (e.sites[site] for e in experts)], 1)
+    kept = topk(scores(outputs, "norm"), 2, "none")
+    expected = naive(experts, whole(kept / kept.sum(-1, keepdim=True)))
+    assert (logits(model) - logits(expected)).abs().max() < 1e-9
+
+
 def test_logo_leaves_out_experts_that_say_nothing(logits: Any) -> None:
     """One without the site, and one whose B is zero there, when two others have something to say."""
     model = tiny_llama(dtype=torch.float64)

@@ -31,15 +31,9 @@ def test_methods_evaluate_alike_by_both_paths(name: str, tokenizer: Any) -> None
     found = {}
     with composed.task("a", "a" if "a" in composed.experts else None):
         for path in ("auto", "plain"):
-            lm = EvaluationLM(
-                composed.model,
-                tokenizer,
-                path=path,  # type: ignore[arg-type]
-                kv_cache=composed.kv_cache,
-                passes=composed.passes,
-                context=composed.context,
-            )
+            lm = EvaluationLM.of(composed, tokenizer, path=path)
             found[path] = lm._runner.score(items), lm._runner.generate(jobs)
-            assert lm.path == ("shared" if composed.kv_cache and path == "auto" else "plain"), lm.reason
+            shares = composed.kv_cache and not composed.whole_prompts and path == "auto"
+            assert lm.path == ("shared" if shares else "plain"), lm.reason
     check_likelihoods(found["auto"][0], found["plain"][0], 1e-8)
     assert found["auto"][1] == found["plain"][1]

@@ -157,6 +157,10 @@ SOURCES = {
     "gmoe-graph": "mean",
     "mole": "mean",
     "mixlora": "mean",
+    "mor-lora": "sum",
+    "meteora": "mean",
+    "adamole": "mean",
+    "dynmole": "mean",
 }
 
 
