@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperGroup
 
 from results.ground.errors import HarnessError
 from results.ground.names import commas
+
+N = TypeVar("N", int, float)
 
 GROUPS = ("Compare", "Look at a run", "Take away", "Know what there is", "This installation")
 """The groups of `harness --help`."""
@@ -104,3 +106,15 @@ Margin = Annotated[float | None, typer.Option(help="Difference that counts as no
 def listed(text: str | None) -> list[str] | None:
     """The names in an option's text; None where it was not given. See `results.ground.names.commas`."""
     return None if text is None else commas(text)
+
+
+def numbers(text: str, kind: type[N]) -> list[N]:
+    """The numbers in an option's text.
+
+    Raises:
+        HarnessError: something in it is none.
+    """
+    try:
+        return [kind(part) for part in commas(text)]
+    except ValueError as error:
+        raise HarnessError(f"{text!r} holds something that is no {'whole ' if kind is int else ''}number.") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.commands.arguments import INSTALLATION, KNOW, SHARE, completion, listed, place
+from harness.commands.arguments import INSTALLATION, KNOW, SHARE, completion, listed, numbers, place
 
 tools = typer.Typer(rich_markup_mode=None)
 
@@ -72,6 +73,38 @@ def new(
     from harness.commands.new import new_command
 
     new_command(kind, name, output)
+
+
+@tools.command(rich_help_panel=SHARE)
+def pool(
+    experts: Annotated[
+        str, typer.Option(help="Comma-separated names, e.g. sst2,arc,gsm8k.", autocompletion=completion("experts"))
+    ],
+    output: Annotated[
+        Path, typer.Option(help="Folder of the pool; one that holds a pool gains experts.", parser=place)
+    ],
+    model: Annotated[
+        str, typer.Option(help="Bundled name, hub id, or folder.", autocompletion=completion("models"))
+    ] = "smollm2-135m",
+    data: Annotated[
+        str, typer.Option(help="bundled, hub, or a directory.", autocompletion=completion("sources"))
+    ] = "bundled",
+    rank: Annotated[int, typer.Option(help="Rank of every expert; alpha is twice that.")] = 8,
+    rates: Annotated[str, typer.Option(help="Learning rates to try, comma-separated.")] = "5e-4,1e-3,2e-3",
+    tokens: Annotated[str, typer.Option(help="Budgets to grow through, comma-separated.")] = "8000,16000,32000,64000",
+    gain: Annotated[float, typer.Option(help="Share of the loss that a larger budget has to take off.")] = 0.02,
+    dev_rows: Annotated[int, typer.Option(help="Development rows to judge by.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of initial values and order.")] = 0,
+    preset: Annotated[
+        str, typer.Option(autocompletion=completion("presets"), help="Settings to start from.")
+    ] = "default",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="key=value of the run.")] = None,
+) -> None:
+    """Train a pool of experts to hand on, learning rates and budgets chosen on dev."""
+    from harness.commands.pool import pool_command, pool_configuration
+
+    config = pool_configuration(preset, listed(experts) or [], model, data, rank, seed, set_ or [])
+    pool_command(config, output, numbers(rates, float), numbers(tokens, int), gain, dev_rows, sys.argv[1:])
 
 
 @tools.command(rich_help_panel=INSTALLATION)

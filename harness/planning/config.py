@@ -323,9 +323,11 @@ def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, A
 
 
 def validate(values: Mapping[str, Any]) -> RunConfig:
-    """Typed configuration from plain values; the first problem becomes a sentence."""
+    """Typed configuration from plain values, pools by their members; the first problem becomes a sentence."""
+    from harness.planning.pools import with_pools
+
     try:
-        return RunConfig.model_validate(values)
+        return RunConfig.model_validate(with_pools(values))
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])

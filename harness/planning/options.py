@@ -53,7 +53,11 @@ class RunOptions(TypedDict, total=False):
     seeds: Annotated[Sequence[int], Option("Comma-separated integers.", ("seeds",))]
     experts: Annotated[
         Mapping[str, str | None] | Sequence[str],
-        Option("Pool: NAME or NAME=PATH (a PEFT LoRA folder or hub id), comma-separated.", names="experts"),
+        Option(
+            "Pool, comma-separated: NAME, NAME=PATH (a PEFT LoRA folder or hub id), a folder of `harness pool`, or "
+            "reference.",
+            names="experts",
+        ),
     ]
     shots: Annotated[int, Option("Few-shot examples for every task.", ("eval.shots",))]
     limit: Annotated[int, Option("At most this many items a task.", ("eval.limit", "eval.generative_limit"))]
