@@ -105,7 +105,7 @@ def _items(cell: Cell, docs: Sequence[Any], raws: Sequence[Any], scored: Sequenc
             Item(
                 id=doc.id,
                 prompt=requests[0].context,
-                choices=[request.continuation for request in requests] if requests[0].continuation else None,
+                choices=[request.continuation for request in requests] if len(requests) > 1 else None,
                 outputs=raw["outputs"],
                 gold=outcome.gold,
                 prediction=outcome.prediction,

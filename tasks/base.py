@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from results.ground.errors import HarnessError
 from tasks.sources.base import Source
@@ -64,6 +64,14 @@ class TaskSettings(BaseModel):
     """Answers per item of tasks that are scored by pass@k."""
     temperature: float = Field(default=0.0, ge=0)
     """Of these answers; 0 is greedy, and then they are all the same."""
+    answers: Literal["generated", "reference"] = "generated"
+    """`reference`: nothing is generated, generative tasks are measured by their reference answers' bits per byte."""
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `answers` where nothing is changed by it: hashes are older than the key."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("answers", "generated")}
 
 
 class ChatTemplate(Protocol):

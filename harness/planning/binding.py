@@ -54,6 +54,7 @@ class Binder:
             max_new_tokens=section.max_new_tokens,
             samples=section.samples,
             temperature=section.temperature,
+            answers=section.answers if registry.card(name).generative else "generated",
         )
 
     def bind(self, name: str, shots: int | None) -> BoundTask:

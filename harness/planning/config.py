@@ -139,6 +139,15 @@ class EvalSection(_Section):
     samples: int = Field(default=1, gt=0)
     temperature: float = Field(default=0.0, ge=0, validate_default=True)
     batch_tokens: int | None = Field(default=None, gt=0)
+    answers: Literal["generated", "reference"] = Field(
+        default="generated", description="Reference: generate nothing, measure reference answers in bits per byte."
+    )
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `answers` where nothing is changed by it: names of run folders are older than the key."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if (key, value) != ("answers", "generated")}
 
     @field_validator("temperature")
     @classmethod

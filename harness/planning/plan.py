@@ -19,6 +19,7 @@ from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.schema import CellSpec
 from tasks.base import BoundTask
+from tasks.reference_answers import ReferenceAnswers
 from tasks.sources.base import SourceError
 
 if TYPE_CHECKING:
@@ -187,6 +188,8 @@ class Plan:
             refusal = None
             try:
                 bound = self._binder.bind(name, shots)
+                if bound.settings.answers == "reference":
+                    bound = ReferenceAnswers(bound)
             except SourceError as error:
                 bound, refusal = UnreadTask(name, self.source, self._binder.settings(name, shots), error), str(error)
             identify_scoring(bound, self.config)
