@@ -1,0 +1,99 @@
+"""`harness pool` writes a folder of experts, and `--experts` takes it whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from harness.planning.options import configuration
+from harness.planning.pools import with_pools
+from results.ground.errors import HarnessError
+from results.pools import read_pool
+from tests.harness.runs.command import call
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    folder = tmp_path_factory.mktemp("pools")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_STAGES", str(folder / "stages"))
+        assert call("pool", "--experts", "sst2,arc", "--model", str(tiny_model), "--rank", "2", "--tokens", "300,600",
+                    "--rates", "1e-3,1e-2", "--dev-rows", "8", "--output", str(folder / "pool")) == 0  # fmt: skip
+    return folder / "pool"
+
+
+@pytest.mark.assets
+class TestFolder:
+    def test_it_says_how_every_expert_was_made(self, pool: Path) -> None:
+        said = read_pool(pool)
+        assert (said.rank, said.alpha, [one.name for one in said.experts]) == (2, 4.0, ["sst2", "arc"])
+        assert said.experts[1].tasks == ["arc-c", "arc-e"]
+        for one in said.experts:
+            assert [trial.budget for trial in one.trials] == [300, 300, 600]
+            assert one.rate == min(one.trials[:2], key=lambda trial: trial.dev_loss or 0).rate
+            assert one.dev_loss < one.base_loss
+            assert f"| {one.name} |" in (pool / "README.md").read_text()
+
+    def test_weights_are_rounded_and_what_is_stored_is_what_was_judged(self, pool: Path) -> None:
+        said = read_pool(pool)
+        for one in said.experts:
+            weights = load_file(pool / one.name / "adapter_model.safetensors")
+            assert {weight.dtype for weight in weights.values()} == {torch.bfloat16}
+            chosen = next(t for t in one.trials if t.rate == one.rate and t.tokens == one.tokens)
+            assert one.dev_loss == pytest.approx(chosen.dev_loss, rel=1e-2)
+
+    def test_peft_reads_it(self, pool: Path, tiny_model: Path) -> None:
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+
+        PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_model), str(pool / "arc"))
+
+    def test_a_second_call_adds_what_is_missing_and_touches_nothing_else(
+        self, pool: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HARNESS_STAGES", str(pool.parent / "stages"))
+        before = {path: path.stat().st_mtime_ns for path in pool.rglob("*")}
+        arguments = ["--model", str(tiny_model), "--rates", "1e-3,1e-2", "--tokens", "300,600", "--output", str(pool)]
+        assert call("pool", "--experts", "sst2,arc", *arguments, "--rank", "2") == 0
+        assert {path: path.stat().st_mtime_ns for path in pool.rglob("*")} == before
+        assert call("pool", "--experts", "sst2,arc", *arguments, "--rank", "4") == 2, "a pool of another rank"
+
+    def test_a_run_takes_it_whole(self, pool: Path, tiny_model: Path) -> None:
+        config = configuration("smoke", {"experts": [str(pool)], "model": str(tiny_model)})
+        assert list(config.experts.names) == ["sst2", "arc"]
+        assert config.experts.paths == {name: str(pool / name) for name in ("sst2", "arc")}
+        mixed = configuration("smoke", {"experts": [str(pool), "gsm8k"], "model": str(tiny_model)})
+        assert list(mixed.experts.names) == ["sst2", "arc", "gsm8k"]
+        with pytest.raises(HarnessError, match="sst2 twice"):
+            configuration("smoke", {"experts": [str(pool), "sst2"]})
+
+
+def test_a_model_without_a_reference_pool_is_told() -> None:
+    with pytest.raises(HarnessError, match="no reference pool for elsewhere"):
+        with_pools({"model": {"name": "elsewhere"}, "experts": {"names": ["reference"]}})
+
+
+@pytest.mark.parametrize("damage", ["", "{", json.dumps({"version": 1})])
+def test_a_damaged_pool_is_a_sentence(tmp_path: Path, damage: str) -> None:
+    (tmp_path / "pool.json").write_text(damage)
+    with pytest.raises(HarnessError, match=r"pool\.json"):
+        with_pools({"experts": {"names": [str(tmp_path)]}})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--tokens", "16,8"],
+        ["--tokens", "many"],
+        ["--rates", "0"],
+        ["--gain", "1"],
+        ["--experts", "elsewhere"],
+    ],
+)
+def test_wrong_numbers_and_names_are_sentences(options: list[str], tmp_path: Path) -> None:
+    assert call("pool", "--experts", "sst2", "--output", str(tmp_path / "pool"), *options) == 2
+    assert not (tmp_path / "pool").exists()
