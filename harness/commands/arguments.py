@@ -53,12 +53,14 @@ def completion(kind: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def place(text: str) -> Path:
-    """The path that an option or argument names, its `~` expanded.
+def place(text: str | Path) -> Path:
+    """The path that an option or argument names, its `~` expanded; a default is a path already.
 
     Raises:
         HarnessError: it is empty, which would be the working directory, or no path.
     """
+    if isinstance(text, Path):
+        return text
     if not text.strip() or "\0" in text:
         raise HarnessError(f"{text!r} is no path: give a folder.")
     try:

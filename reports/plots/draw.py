@@ -50,14 +50,20 @@ def draw(figure: Figure) -> Drawing:
         rows = max(1, -(-len(figure.axes) // across))
         width = min(11, max(4.6, 3.6 * across, *(across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes)))
         lines = _legend_lines(figure, styles, width)
-        drawing = Drawing(figsize=(width, 0.4 + 2.8 * rows + 0.17 * lines), layout="constrained")
+        height = max(2.8, *(0.7 + 0.24 * _lines_of_rows(axes) for axes in figure.axes)) if figure.axes else 2.8
+        drawing = Drawing(figsize=(width, 0.4 + height * rows + 0.17 * lines), layout="constrained")
         FigureCanvasAgg(drawing)
         grid = drawing.subplots(rows, across, squeeze=False).flatten()
         for index, (axes, panel) in enumerate(zip(figure.axes, grid, strict=False)):
-            {"bars": _bars, "lines": _lines, "scatter": _scatter, "heat": _heat}[axes.kind](panel, axes, styles)
-            panel.set_xlabel(axes.xlabel)
-            repeated = index % across and axes.ylabel == figure.axes[index - 1].ylabel
-            panel.set_ylabel("" if repeated else axes.ylabel)
+            KINDS[axes.kind](panel, axes, styles)
+            if axes.kind == "rows":
+                panel.set_xlabel(axes.ylabel)
+                if index % across:
+                    panel.tick_params(axis="y", labelleft=False)
+            else:
+                panel.set_xlabel(axes.xlabel)
+                repeated = index % across and axes.ylabel == figure.axes[index - 1].ylabel
+                panel.set_ylabel("" if repeated else axes.ylabel)
             panel.set_title(axes.title, fontsize=9, loc="left")
             _references(panel, axes)
         for panel in grid[len(figure.axes) :]:
@@ -175,6 +181,34 @@ def _bars(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     panel.grid(axis="y", alpha=0.3)
 
 
+def _lines_of_rows(axes: Axes) -> int:
+    return len(axes.series[0].x) if axes.kind == "rows" and axes.series else 0
+
+
+def _rows(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
+    """Points with intervals, one line for each name, the first on top; several series share a line, slightly apart."""
+    labels = axes.series[0].x
+    for place, series in enumerate(axes.series):
+        number = styles[series.name]
+        places, x, bounds = _errors(series)
+        panel.errorbar(
+            x,
+            np.array(places) + (place - (len(axes.series) - 1) / 2) * 0.3,
+            xerr=bounds if np.isfinite(bounds).any() else None,
+            fmt=MARKERS[number % 8],
+            markersize=5,
+            color=_color(number),
+            elinewidth=1.1,
+            capsize=2,
+            label=series.name,
+        )
+    panel.set_yticks(range(len(labels)), labels)
+    panel.tick_params(axis="y", labelsize="small")
+    panel.set_ylim(len(labels) - 0.4, -0.6)
+    panel.margins(x=0.1)
+    panel.grid(alpha=0.3)
+
+
 def _lines(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     for series in axes.series:
         number = styles[series.name]
@@ -253,14 +287,20 @@ def _heat(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
 
 
 def _references(panel: Any, axes: Axes) -> None:
+    sideways = axes.kind == "rows"
+    span, line = (panel.axvspan, panel.axvline) if sideways else (panel.axhspan, panel.axhline)
     for number, reference in enumerate(axes.references):
         if reference.high is not None:
-            panel.axhspan(reference.value, reference.high, color="#999999", alpha=0.3, label=reference.label, zorder=0)
+            span(reference.value, reference.high, color="#999999", alpha=0.3, label=reference.label, zorder=0)
         else:
-            panel.axhline(
+            line(
                 reference.value,
                 color="#444444",
                 linestyle=(":", "--")[number % 2],
                 linewidth=1,
                 label=reference.label,
             )
+
+
+KINDS = {"bars": _bars, "rows": _rows, "lines": _lines, "scatter": _scatter, "heat": _heat}
+"""What draws each kind of coordinate system."""

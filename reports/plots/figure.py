@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["bars", "lines", "scatter", "heat"]
+Kind = Literal["bars", "rows", "lines", "scatter", "heat"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Reference:
-    """A horizontal line, or a band when `high` is given, with its meaning."""
+    """A line at a value, or a band up to `high` when that is given, with its meaning."""
 
     label: str
     value: float
@@ -30,7 +30,8 @@ class Reference:
 
 @dataclass(frozen=True)
 class Axes:
-    """One coordinate system. For `heat`: one series per row, its `x` the columns, its `y` the values.
+    """One coordinate system. For `heat`: one series per row, its `x` the columns, its `y` the values. For `rows`: the
+    names in `x` stand below each other, values go to the right; systems side by side have the same names.
 
     `zlabel` says what the colours of a heat map mean.
     """

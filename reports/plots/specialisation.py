@@ -13,6 +13,8 @@ from reports.statistics import t_interval
 from results.schema import Record, RoutingDiagnostics
 
 _PUBLISHED_EXPERTS = 6
+_PUBLISHED_LOADS = (15, 18)
+"""Percent that an expert carries over all tasks, smallest and largest in Figure 3."""
 
 
 def summary(
@@ -37,6 +39,8 @@ def summary(
 
     size = len(routed[0][1].experts)
     even = Reference("even share", 100 / size)
+    scale = _PUBLISHED_EXPERTS / size
+    loads = Reference("Figure 3 of the paper, per even share", *(scale * load for load in _PUBLISHED_LOADS))
     entropies = [float(row[-1]) / math.log2(_PUBLISHED_EXPERTS) for row in published.get("rows", {}).values()]
     band = (
         (Reference("Table 15 of the paper, taken as bits over six experts", min(entropies), max(entropies)),)
@@ -44,17 +48,17 @@ def summary(
         else ()
     )
     axes = (
-        Axes("bars", "method", "H(p) / ln N", (series("entropy", _entropy),), "Routing entropy", references=band),
+        Axes("rows", "method", "H(p) / ln N", (series("entropy", _entropy),), "Routing entropy", references=band),
         Axes(
-            "bars",
+            "rows",
             "method",
             "share of applied weight, %",
             (series("least used expert", _least), series("most used expert", _most)),
             "Load over all tasks",
-            references=(even,),
+            references=(even, loads),
         ),
         Axes(
-            "bars",
+            "rows",
             "method",
             "share of p, %",
             (series("own expert", _own),),

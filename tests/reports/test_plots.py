@@ -13,7 +13,7 @@ from reports.catalogue import ablations, build, companion
 from reports.comparison import PARAMETERS, comparison
 from reports.plots import routing, scores
 from reports.plots.draw import PALETTE, draw, save, svg
-from reports.plots.figure import Axes, Figure, Series
+from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN
 
 
@@ -179,3 +179,14 @@ def test_one_coordinate_system_a_metric_and_any_metric(factory: ModuleType) -> N
 def test_captions_are_not_drawn(factory: ModuleType) -> None:
     figure = routing.load_overall(factory.make_grid(n=2)[0])
     assert figure.title not in svg(figure)
+
+
+def test_rows_stand_below_each_other_and_are_named_once() -> None:
+    series = Series("entropy", ("mixer-none", "mixer"), (0.8, 0.4), (0.7, None), (0.9, None))
+    band = Reference("published", 0.5, 0.7)
+    figure = Figure("rows", "", tuple(Axes("rows", "method", "H", (series,), references=(band,)) for _ in range(2)))
+    left, right = draw(figure).axes[:2]
+    assert [label.get_text() for label in left.get_yticklabels()] == ["mixer-none", "mixer"]
+    assert left.get_ylim()[0] > left.get_ylim()[1], "the first on top"
+    assert (left.get_xlabel(), left.get_ylabel()) == ("H", "")
+    assert not right.yaxis.get_tick_params()["labelleft"]
