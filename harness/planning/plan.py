@@ -15,6 +15,7 @@ from harness.planning.rendered import sampled
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
+from results.controls import SHUFFLED_ROUTER, identity
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.schema import CellSpec
@@ -63,6 +64,11 @@ class Cell:
     refusal: str | None = None
     fault: bool = False
     origin: Cell | None = None
+
+    @property
+    def group(self) -> tuple[str, bool, int]:
+        """What it has in common with the cells that are evaluated on the same installed model."""
+        return self.compose_key, self.method.control == SHUFFLED_ROUTER, self.seed
 
 
 @dataclass(frozen=True)
@@ -258,7 +264,7 @@ class Plan:
         compose_key = digest(
             {
                 "model": self._model_identity(),
-                "method": [choice.name, method.version, choice.config],
+                "method": [choice.name, method.version, choice.composed],
                 "pool": [[expert.name, expert.key] for expert in needs.pool],
                 "routing": needs.routing,
                 "training": training,
@@ -285,7 +291,9 @@ class Plan:
             training=training,
             seed=seed,
         )
-        outputs_key = self._outputs_key(task, seed, compose_key)
+        shuffled = choice.control == SHUFFLED_ROUTER
+        evaluated = digest([compose_key, identity(SHUFFLED_ROUTER)]) if shuffled else compose_key
+        outputs_key = self._outputs_key(task, seed, evaluated)
         return Cell(
             spec, digest(spec), choice, task, seed, needs.pool, compose_key, outputs_key, needs.refusal, needs.fault
         )
