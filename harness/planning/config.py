@@ -24,7 +24,6 @@ from pydantic import (
 )
 
 from harness.planning.plugins import located
-from results.controls import CONTROLS
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 
@@ -45,13 +44,6 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
         if value in values[:place]:
             raise ValueError(f"{value} is in it twice: leave one out")
     return values
-
-
-def _known_controls(values: tuple[str, ...]) -> tuple[str, ...]:
-    for name in values:
-        if name not in CONTROLS:
-            raise unknown("control", name, CONTROLS)
-    return _distinct(values) if values else values
 
 
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
@@ -187,7 +179,7 @@ class RunConfig(_Section):
     against: str | None = Field(
         default=None, description="Method to be compared with each other one; `all` for every pair."
     )
-    controls: Annotated[tuple[str, ...], AfterValidator(_known_controls)] = Field(
+    controls: tuple[()] | Names = Field(
         default=(), description="Rows beside every adaptive method that say what of its gain is its own."
     )
     tune: bool = False

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.planning.config import TRANSFER, RunConfig
-from results.controls import RANDOM_EXPERTS, ROUTER_DATA, SHUFFLED_ROUTER, identity, named
+from results.controls import CONTROLS, RANDOM_EXPERTS, ROUTER_DATA, SHUFFLED_ROUTER, identity, named
+from results.ground.names import unknown
 
 if TYPE_CHECKING:
     from harness.planning.choices import MethodChoice
@@ -22,7 +23,13 @@ def with_controls(
         chosen: the methods.
         config: of the run.
         choose: makes the choice of a method that is not among them.
+
+    Raises:
+        HarnessError: there is no such control.
     """
+    for name in config.controls:
+        if name not in CONTROLS:
+            raise unknown("control", name, CONTROLS)
     found: list[MethodChoice] = []
     for choice in chosen:
         found.append(choice)

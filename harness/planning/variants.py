@@ -90,7 +90,7 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def default_folder(variants: Sequence[Variant]) -> Path:
     """A folder whose name says what the run is; equal configurations share it and so resume."""
-    # Without files, controls or a declared comparison of its own a run keeps the name that it had before there were any.
+    # Without files, controls or a declared comparison a run keeps the name that it had before there were any.
     unsaid = {
         key
         for key in ("include", "include_functions", "against", "controls")

@@ -4,8 +4,8 @@ everything else of them is kept (the control `shuffled-router`).
 Weights that differ between tokens. Within a sequence the weights of the n tokens of its prompt are permuted among them,
 and a token behind the prompt gets the weights of a token before it: both draws follow from the seed, n and the token's
 place alone. All routers of a pass share them, so a token's weights move through all layers together. Nothing depends
-on the batch, and text is the same with a key-value cache and without. What a router knows of a sequence as a whole, such
-as its task, is left.
+on the batch, and text is the same with a key-value cache and without. What a router knows of a sequence as a whole,
+such as its task, is left.
 
 Weights that are one prompt's. The prompts of a task are put into a circle in an order that follows from the seed, and
 each gets the weights of the next: all of them are seen once before the task is evaluated (`Composed.survey`).

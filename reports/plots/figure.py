@@ -32,7 +32,8 @@ class Reference:
 class Axes:
     """One coordinate system. For `heat`: one series per row, its `x` the columns, its `y` the values.
 
-    `zlabel` says what the colours of a heat map mean.
+    `zlabel` says what the colours of a heat map mean. `center` is the value of its neutral colour where values lie on
+    both sides of one; the colours then reach as far to either side.
     """
 
     kind: Kind
@@ -43,6 +44,7 @@ class Axes:
     references: tuple[Reference, ...] = ()
     log_x: bool = False
     zlabel: str = ""
+    center: float | None = None
 
 
 @dataclass(frozen=True)
