@@ -128,8 +128,8 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     from reports.catalogue import as_planned, companion, entry, select
 
     if name == matrix.NAME:
-        picture = matrix.heat(run.records, run.items)
-        return None if picture.empty() else picture
+        drawn = matrix.heat(run.records, run.items)
+        return None if drawn.empty() else drawn
     if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
         return None
     planned = as_planned(entry(name), run.records, run.variants)

@@ -9,7 +9,7 @@ from reports.cells import interval_cell, score_interval
 from reports.errors import ReportError
 from reports.plots.figure import Axes, Figure, Series
 from reports.scores import Items, Key, Scores, gather, grouped
-from reports.tables import BLANK, Cell, Column, Footnotes, Panel, Row, Table, display_unit
+from reports.tables import Cell, Column, Footnotes, Panel, Row, Table, display_unit
 from results.schema import Record
 
 NAME, MAP = "matrix", "matrix-map"
@@ -90,7 +90,7 @@ def _own(records: Sequence[Record]) -> list[Record]:
 
 def _rows(groups: Mapping[Key, Sequence[Record]], model: str) -> dict[str, str]:
     """Display names of the methods by the label of their row: base first, then experts as they come."""
-    found = {}
+    found: dict[str, str] = {}
     for key, group in groups.items():
         if key.model == model:
             found.setdefault(expert_of(group[0]) or BASE, key.method)
@@ -101,7 +101,7 @@ def _cell(key: Key, scores: Mapping[Key, Scores], groups: Mapping[Key, Sequence[
     if (one := scores.get(key)) is not None:
         return interval_cell(score_interval(one), display_unit(one.unit)[1], tuple(r.cell for r in one.records))
     errors = notes.distinct(record.error for record in groups.get(key, ()) if record.error)
-    return Cell(footnotes=tuple(footnotes.key(error) for error in errors)) if errors else BLANK
+    return Cell(footnotes=tuple(footnotes.key(error) for error in errors))
 
 
 def _columns(tasks: Sequence[str], scores: Mapping[Key, Scores]) -> tuple[Column, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reports.plots.figure import Axes, Figure, Series
+from reports.tables import NOT_RUN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -236,6 +237,9 @@ def _heat(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     matrix = np.array([[np.nan if v is None else v for v in series.y] for series in axes.series], dtype=np.float64)
     image = panel.imshow(matrix, aspect="auto", **_colours(matrix, axes.center))
     for (row, column), value in np.ndenumerate(matrix):
+        if np.isnan(value) and axes.center is not None:
+            # White is close to the neutral colour.
+            panel.text(column, row, NOT_RUN, ha="center", va="center", fontsize=8, color="#666666")
         if not np.isnan(value):
             panel.text(
                 column,
