@@ -87,7 +87,7 @@ def test_it_is_written_like_any_table_and_its_picture_with_it(
     assert [line.split()[0] for line in matrix_text(run).splitlines() if line[:4] in ("base", "sst2", "arc ")] == [
         "base", "sst2", "arc",
     ]  # fmt: skip
-    assert [path.name for path in render(run, "matrix-map", ["latex"])][0].startswith("matrix-map")
+    assert next(path.name for path in render(run, "matrix-map", ["latex"])).startswith("matrix-map")
 
 
 def test_a_run_without_such_rows_is_told_how_to_get_them(factory: ModuleType, stored: Callable[..., Path]) -> None:
