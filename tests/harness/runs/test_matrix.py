@@ -17,8 +17,8 @@ def test_it_computes_each_expert_alone_on_each_task(
 ) -> None:
     monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
     run = tmp_path / "run"
-    line = ["matrix", "--model", str(tiny_model), *TINY[:2], "--experts", "sst2,arc", "--tasks", "sst2,arc-e", "--limit",
-            "4", "--output", str(run)]  # fmt: skip
+    line = ["matrix", "--model", str(tiny_model), *TINY[:2], "--experts", "sst2,arc", "--tasks", "sst2,arc-e",
+            "--limit", "4", "--output", str(run)]  # fmt: skip
     assert call(*line, "--plan") == 0
     assert not run.exists()
     capsys.readouterr()
