@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.config import TRANSFER, RunConfig
-from harness.planning.controls import with_controls
 from results.controls import KEY, SHUFFLED_ROUTER
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
@@ -56,7 +55,7 @@ class TaskChoice:
 
 
 def choose_methods(config: RunConfig) -> list[MethodChoice]:
-    """The run's methods with their typed configurations, and the rows of their controls.
+    """The run's methods with their typed configurations.
 
     Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them) and from the preset
     (`method_defaults`, applied where a method has the key and its card does not set it, which makes the name what it
@@ -75,15 +74,17 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     for text in config.methods:
         name, inline = registry.parse(text)
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
-        choice = _choice(config, name, shown, inline)
+        choice = choose_method(config, name, shown, inline)
         if any(other.display == choice.display for other in chosen):
             other = "" if choice.display == text.strip() else f" ({text.strip()} is the same)"
             raise HarnessError(f"The method {choice.display} is chosen twice{other}: leave one out.")
         chosen.append(choice)
-    return with_controls(chosen, config, lambda name: _choice(config, name, {}, {}))
+    return chosen
 
 
-def _choice(config: RunConfig, name: str, shown: dict[str, Any], inline: Mapping[str, Any]) -> MethodChoice:
+def choose_method(
+    config: RunConfig, name: str, shown: Mapping[str, Any], inline: Mapping[str, Any] | None = None
+) -> MethodChoice:
     """One method of a run.
 
     Args:
@@ -91,11 +92,15 @@ def _choice(config: RunConfig, name: str, shown: dict[str, Any], inline: Mapping
         name: registered name.
         shown: what the user said of it, by dotted key.
         inline: what of that stands in its brackets.
+
+    Raises:
+        HarnessError: unknown key, a value of the wrong type, or a base model to take from that nothing is taken from.
     """
     from methods import registry
     from methods.naming import flatten
 
     keys = registry.config_keys(name)
+    shown = dict(shown)
     origin = shown.pop(TRANSFER, None)
     for key in shown:
         if key not in keys:
@@ -108,7 +113,7 @@ def _choice(config: RunConfig, name: str, shown: dict[str, Any], inline: Mapping
     except ValueError as error:
         raise HarnessError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
     if origin is not None and not _has_something(method, config):
-        if TRANSFER in inline:
+        if TRANSFER in (inline or {}):
             raise HarnessError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
         origin = None
     told = _telling(name, silent, shown, method, comparison(config))

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from harness.planning.choices import MethodChoice, choose_method
 from harness.planning.config import TRANSFER, RunConfig
 from results.controls import CONTROLS, RANDOM_EXPERTS, ROUTER_DATA, SHUFFLED_ROUTER, identity, named
 from results.ground.names import unknown
 
-if TYPE_CHECKING:
-    from harness.planning.choices import MethodChoice
 
-
-def with_controls(
-    chosen: Sequence[MethodChoice], config: RunConfig, choose: Callable[[str], MethodChoice]
-) -> list[MethodChoice]:
+def with_controls(chosen: Sequence[MethodChoice], config: RunConfig) -> list[MethodChoice]:
     """Methods, each with the rows of its controls behind it, and those of the whole run at the end.
 
     Args:
         chosen: the methods.
         config: of the run.
-        choose: makes the choice of a method that is not among them.
 
     Raises:
         HarnessError: there is no such control.
@@ -39,7 +33,7 @@ def with_controls(
             if control != ROUTER_DATA and obstacle(choice, control, config) is None
         ]
     if ROUTER_DATA in config.controls and _router_data_obstacle(chosen) is None:
-        found.append(choose(ROUTER_DATA))
+        found.append(choose_method(config, ROUTER_DATA, {}))
     return found
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
 from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.controls import with_controls
 from harness.planning.plugins import bring
 from harness.planning.pool import PlannedPool
 from harness.planning.rendered import sampled
@@ -103,7 +104,7 @@ class Plan:
         """Args:
         config: of the run.
         source: of all tasks' rows.
-        methods: default those of the configuration.
+        methods: default those of the configuration, and the rows of their controls.
         bound: tasks that are joined with their rows already.
         """
         from harness import models
@@ -112,7 +113,7 @@ class Plan:
         config = models.with_targets(config)
         self.config = config
         self.source = source
-        self.methods = choose_methods(config) if methods is None else list(methods)
+        self.methods = with_controls(choose_methods(config), config) if methods is None else list(methods)
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)

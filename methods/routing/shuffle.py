@@ -139,12 +139,9 @@ class Circle:
         """`[prompts]`: number of the prompt whose weights each prompt gets.
 
         Raises:
-            RuntimeError: no prompts were looked at.
             Unsupported: there is one prompt alone.
         """
         if self._partner is None:
-            if not self._numbers:
-                raise RuntimeError("shuffled weights of prompts need all prompts first: use survey.looking().")
             if len(self._numbers) == 1:
                 raise Unsupported("One prompt alone cannot get the weights of another: evaluate more items.")
             order = sorted(self._numbers, key=lambda ids: seed_from("shuffled-router", self._seed, ids))
@@ -186,7 +183,9 @@ class Circle:
         if self.looks:
             return self._numbers.setdefault(ids, len(self._numbers))
         if ids not in self._numbers:
-            raise RuntimeError("a prompt whose weights are to be shuffled was not among those that were looked at.")
+            raise RuntimeError(
+                "a prompt whose weights are to be shuffled was not looked at before: use survey.looking()."
+            )
         return self._numbers[ids]
 
     def _prompts(self) -> list[Prompt]:

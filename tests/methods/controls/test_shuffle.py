@@ -158,12 +158,14 @@ def test_prompts_that_nobody_looked_at_are_refused() -> None:
     shuffle(composed, "example", 0)
     ids, _ = left_padded()
     assert composed.survey is not None
-    with pytest.raises(RuntimeError, match="all prompts first"):
+    with pytest.raises(RuntimeError, match="was not looked at before"):
         logits(composed)
     with composed.survey.looking():
         passed(composed.model, ids[:1])
     with pytest.raises(Unsupported, match="One prompt alone"):
         passed(composed.model, ids[:1])
+    with pytest.raises(RuntimeError, match="was not looked at before"):
+        passed(composed.model, ids[:2])
 
 
 def test_what_has_no_router_cannot_be_shuffled() -> None:
