@@ -218,6 +218,24 @@ def ablate(
     reproduce_command(what, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
 
 
+@app.command(rich_help_panel=COMPARE)
+@takes(RunOptions, ExecutionOptions)
+def matrix(
+    preset: ScaledPreset = "quick",
+    format: Formats = "md,latex,csv",
+    plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
+    output: Path | None = None,
+    executor: str = "local",
+    replace: bool = False,
+    track: str | None = None,
+    **options: Unpack[RunOptions],
+) -> None:
+    """Each expert of the pool alone on each task, beside the base: a table and a heat map."""
+    from harness.commands.matrix import matrix_command
+
+    matrix_command(preset, listed(format) or [], output, executor, replace, track, plan, sys.argv[1:], **options)
+
+
 @app.command(rich_help_panel=SHARE)
 def export(
     run: RunPath,
@@ -303,10 +321,7 @@ def rescore(
 
 
 @app.command(rich_help_panel=LOOK)
-def merge(
-    runs: SeveralRuns,
-    output: NewFolder,
-) -> None:
+def merge(runs: SeveralRuns, output: NewFolder) -> None:
     """Join runs into one: their plans, their cells, one table."""
     from harness.commands.folders import merge_command
 

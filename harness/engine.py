@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from harness import controls
 from harness.facts import Facts
 from harness.failures import in_less_memory, reason
 from harness.planning import estimate
@@ -276,7 +277,7 @@ class Engine:
         if cell.origin is not None and self.work.lacks_fit(cell):
             self.fit_origin(cell, progress)
         with clean_base(self.base):
-            experts = [self.expert(plan) for plan in cell.pool]
+            experts = controls.pool(cell, [self.expert(plan) for plan in cell.pool])
             composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
             try:
                 if cell.method.method.trains():
@@ -285,6 +286,7 @@ class Engine:
                         composed.load(found)
                     else:
                         self._fit(cell, composed, progress)
+                controls.arrange(cell, composed)
                 yield composed
             finally:
                 composed.uninstall()
@@ -392,7 +394,7 @@ class Engine:
             return
         first = next(cell for cell in self.plan.cells if cell.key == key)
         for cell in self.plan.cells:
-            if (cell.compose_key, cell.seed) == (first.compose_key, first.seed):
+            if cell.group == first.group:
                 record = self.folder.record(cell.key)
                 if record is not None:
                     self.observer.cell(record)

@@ -133,6 +133,8 @@ def _cells(engine: Engine, method: str, task: str | None, seed: int) -> list[Cel
     """One cell for each fit that is asked for."""
     plan = engine.plan
     choice = next(one for one in plan.methods if one.display == method)
+    if choice.control is not None:
+        raise HarnessError(f"{method} is a control, which nobody deploys: export a method of the run.")
     if seed not in plan.config.seeds:
         raise HarnessError(f"This run has no seed {seed}: choose from {', '.join(map(str, plan.config.seeds))}.")
     per_task = choice.method.per_task()

@@ -339,7 +339,7 @@ def compute_unit(work: Work, kind: str, key: str) -> None:
                 time.sleep(1.0)  # another run on the same store is at it
     else:
         first = next(cell for cell in plan.cells if cell.key == key)
-        own = {cell.key for cell in plan.cells if (cell.compose_key, cell.seed) == (first.compose_key, first.seed)}
+        own = {cell.key for cell in plan.cells if cell.group == first.group}
         engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments, only=own)
         EXECUTORS["local"](engine, progress, compute_unit)
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -33,6 +33,8 @@ from results.ground.errors import HarnessError
 
 Track = Literal["compose", "joint", "reference"]
 Budget = Literal["router", "expert"]
+Level = Literal["token", "example"]
+"""What weights over experts differ between: the tokens of a text, or whole prompts."""
 
 
 class Unsupported(HarnessError, ValueError):
@@ -153,6 +155,13 @@ class LossTerm:
     counted: CountedTokens = "all_nonpad"
 
 
+class Survey(Protocol):
+    """What must have seen every prompt of a task before the task is evaluated; see `Composed.survey`."""
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Inside the block passes of prompts are looked at; it begins anew."""
+
+
 class Session(Protocol):
     """What the engine offers to a method that is being fitted.
 
@@ -204,6 +213,9 @@ class Composed:
 
     passes: int = 1
     """Passes of the base model behind every pass of this one (`Method.passes`): what a token costs."""
+
+    survey: Survey | None = None
+    """Where it is set, every prompt of a task is passed once inside `survey.looking()` before the task is evaluated."""
 
     stats_scope: str | None = None
     """Where balance statistics come from (`microbatch`, `ema`, `accum`); None without such losses. Under `accum` the
@@ -331,6 +343,11 @@ class Method(ABC):
     def has_learning_rate(self) -> bool:
         """Whether `fit` takes optimiser steps, so that tuning has rates to try; without, it is fitted once."""
         return self.trains()
+
+    def routes(self) -> Level | None:
+        """What the weights over experts differ between; None where they are the same for every input, or no router
+        chooses them."""
+        return None
 
     def passes(self, n_experts: int) -> int:
         """Passes of the base model behind every pass of the composed one, from a pool of that size."""

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from methods.base import Level
 from methods.pool import PoolExpert
 from methods.routing import (
     Expert,
@@ -123,6 +124,10 @@ class Logo(RoutedMethod):
         if sites and all(site.startswith("decoder.") for site in sites):
             return "it listens where the prompt is read, and no expert has factors in the encoder"
         return super().takes(pool)
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`."""
+        return "example"
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> LogoComposed:
         """See `Method.install`.

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from methods.base import Level
 from methods.routing import (
     DENSE,
     AuxiliaryLoss,
@@ -264,6 +265,10 @@ class Mole(RoutedMethod):
             raise Unsupported(f"The masked expert '{unknown[0]}' is not in the pool: name one of {', '.join(pool)}.")
         if set(self.config.masked) == set(pool):
             raise Unsupported("All experts of the pool are masked: leave at least one.")
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`."""
+        return "token" if self.config.gate.scope == "token" else "example"
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field
 from torch import nn
 
+from methods.base import Level
 from methods.joint import JointConfig, JointMethod
 from methods.routing import Comparison, Expert, MethodConfig, RoutedComposed, install_hard
 
@@ -34,6 +35,10 @@ class MultitaskLora(JointMethod):
     def names(self, pool: Sequence[str] = ()) -> tuple[str, ...]:
         """See `JointMethod.names`."""
         return ("multitask",)
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`: one LoRA, whatever the input."""
+        return None
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`; `experts` is not looked at."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
+from methods.base import Level
 from methods.routing import (
     MethodConfig,
     RandomRouter,
@@ -44,6 +45,10 @@ class Random(RoutedMethod):
         super().check(model_config, pool)
         if not self.config.route.dense:
             refuse_large_k(len(pool), self.config.route.eval_k, "eval")
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`: a draw knows nothing of the input."""
+        return None
 
     def routing(self, context: RoutingContext, pool: Sequence[str], seed: int) -> Routing:
         """See `RoutedMethod.routing`."""

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from methods.base import Level
 from methods.pool import PoolExpert, lacks_rows
 from methods.routing import (
     Composed,
@@ -109,6 +110,10 @@ class Retrieval(RoutedMethod):
     def takes(self, pool: Sequence[PoolExpert]) -> str | None:
         """See `Method.takes`."""
         return lacks_rows(pool, "router-train", "every expert's own rows are remembered")
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`."""
+        return "example"
 
     def has_learning_rate(self) -> bool:
         """See `Method.has_learning_rate`."""

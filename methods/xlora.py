@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from methods.base import Level
 from methods.routing import (
     DENSE,
     Expert,
@@ -120,6 +121,10 @@ class Xlora(RoutedMethod):
 
     Config: ClassVar[type[MethodConfig]] = XloraConfig
     config: XloraConfig
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`."""
+        return "token" if self.config.scope == "token" else "example"
 
     def passes(self, n_experts: int) -> int:
         """See `Method.passes`: a first one without experts, which with fixed scalings is the prompts' alone."""

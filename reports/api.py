@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from reports import lm_eval
+from reports import lm_eval, matrix
 from reports.comparison import comparison
 from reports.differences import difference_table
 from reports.errors import ReportError
@@ -85,9 +85,9 @@ def render(
     """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
     Args:
-        table: `comparison`, `reproduction` (the paper's claims; its page holds all
-            tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a table, figure or ablation of
-            the catalogue (`t2`, `f4`, `data-size`, ...).
+        table: `comparison`, `matrix` (experts by tasks, with its heat map `matrix-map`), `reproduction` (the paper's
+            claims; its page holds all tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a
+            table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
         formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it), `lm-eval` (all cells of
             the run, whatever the table, in the files of lm-evaluation-harness).
         order: method names in the order of rows.
@@ -127,6 +127,9 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     """The picture that comes with a table of the catalogue, if it shows anything."""
     from reports.catalogue import as_planned, companion, entry, select
 
+    if name == matrix.NAME:
+        drawn = matrix.heat(run.records, run.items)
+        return None if drawn.empty() else drawn
     if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
         return None
     planned = as_planned(entry(name), run.records, run.variants)
@@ -235,6 +238,9 @@ def _built(
     if table == "comparison":
         title = f"Methods by tasks, run {run.folder.info.name}"
         return comparison(run.records, run.items, title=title, options=_known(run, replace(asked, order=order)))
+    if table in (matrix.NAME, matrix.MAP):
+        made = matrix.table if table == matrix.NAME else matrix.heat
+        return made(run.records, run.items, _known(run, asked).metric)
     if asked.metric is not None:
         _check_metric(run, table, asked)
     if table == REPRODUCTION:
@@ -266,6 +272,11 @@ def _plot(run: Run, name: str, asked: Options) -> Figure:
     if name not in drawn:
         raise ReportError(f"This run has nothing for the plot '{name}'; it has {', '.join(drawn) or 'none'}.")
     return drawn[name]
+
+
+def matrix_text(run: Path, options: TableOptions = DEFAULT, asked: Options | None = None) -> str:
+    """The table of experts by tasks for the terminal."""
+    return _for_terminal(chosen(cast(Table, build_report(Run.open(run), matrix.NAME, asked=asked)), options), options)
 
 
 def comparison_text(
@@ -316,7 +327,7 @@ def compared(opened: Run, methods: Sequence[str] | None = None, asked: Options |
 
 
 def _known(run: Run, asked: Options) -> Options:
-    """What is asked, with the declared question of each run where it names none.
+    """What is asked, with the controls of each run, and its declared question where `asked` names none.
 
     Raises:
         UnknownName: a method that the run does not have, or a metric that none of its tasks has.
@@ -330,8 +341,11 @@ def _known(run: Run, asked: Options) -> Options:
         metrics = [*available(done, run.items), *dict.fromkeys(record.primary for record in done)]
         if asked.metric not in metrics:
             raise unknown("metric", asked.metric, dict.fromkeys(metrics))
+    configs = [[one.config for one in folder.info.variants] for folder in (run.folder, *run.others)]
+    named_controls = distinct(name for own in configs for config in own for name in config.get("controls", ()))
+    asked = replace(asked, controls=tuple(named_controls))
     if asked.against:
         return asked
-    declared = [[one.config.get("against") for one in folder.info.variants] for folder in (run.folder, *run.others)]
+    declared = [[config.get("against") for config in own] for own in configs]
     named = [next((name for name in reversed(names) if name is not None), None) for names in declared]
     return replace(asked, against=tuple(distinct(filter(None, named))))

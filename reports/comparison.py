@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from reports import notes
+from reports import controls, notes
 from reports.cells import EVALUATION, PARAMETERS, TRAINING
 from reports.panel import PANEL_TITLES, SHORT_TITLES, VERDICT, Options, PanelBuilder, question
 from reports.ranking import MEAN, Family, family
@@ -63,6 +63,7 @@ def comparison(
     under += _sentences_on_means(options, tasks, mean_of, floored)
     for short, builder in builders:
         under += notes.sentences_on_tests(builder.tests, builder.columns, short)
+    under += controls.sentences(groups, scores, mean_of, options.controls)
     if any(record.uses_task_identity for record in records):
         under.append("† knows the task at test time.")
     return Table(
@@ -180,7 +181,7 @@ def families(
 
     Args:
         methods: display names, tested together whatever their track; by default those of each track by themselves,
-            and none that is told the task at test time.
+            and none that is told the task at test time or is a control of another.
     """
     options = options or Options()
     groups, scores = grouped(records), gather(records, items, options.metric)
@@ -190,6 +191,7 @@ def families(
         if methods is None:
             tracks = [track for track in PANEL_TITLES if track != ORACLE]
             chosen = [(f"/{t}", f": {PANEL_TITLES[t]}", panel_methods(groups, model, t, options)) for t in tracks]
+            chosen = [(k, t, [m for m in own if controls.kind(groups, model, m) is None]) for k, t, own in chosen]
         for key, title, names in chosen:
             tasks = [task for task in notes.distinct(k.task for k in scores) if any(k.model == model for k in scores)]
             columns = {

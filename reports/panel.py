@@ -10,6 +10,7 @@ import numpy as np
 
 from reports import notes
 from reports.cells import cost_cells, interval_cell, score_interval
+from reports.controls import kind
 from reports.errors import ReportError
 from reports.ranking import MEAN, Family, Question, family, marks
 from reports.scores import Key, Scores
@@ -44,6 +45,7 @@ class Options:
         against: the method that a panel sets against each of its others: the first of these that it has, else the
             first method of its own that routes. `all` tests every pair.
         margin: difference that counts as none, in the unit that is shown; 1 point for fractions by default.
+        controls: that the run was asked for (`results.controls`).
 
     Raises:
         ReportError: a margin that is no positive number.
@@ -59,6 +61,7 @@ class Options:
     mean: bool = True
     against: Sequence[str] = ()
     margin: float | None = None
+    controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.margin is not None and not self.margin > 0:
@@ -111,10 +114,13 @@ class PanelBuilder:
         found = [one for column in self.columns.values() for one in column.values()]
         self.higher_is_better = all(one.higher_is_better for one in found)
         self.comparable = len({(one.unit, one.higher_is_better) for one in found}) == 1
-        self.question = question(groups, model, methods, options)
+        # Rows of controls are set against their own method alone (`reports.controls`).
+        self.competing = [method for method in methods if kind(groups, model, method) is None]
+        self.question = question(groups, model, self.competing, options)
         complete = self.comparable and all(self.columns[task] for task in mean_of) and options.mean
+        columns = {t: {m: one for m, one in own.items() if m in self.competing} for t, own in self.columns.items()}
         self.tests: Family = (
-            family(self.columns, mean_of if complete else (), self.question) if tested else Family({}, self.question)
+            family(columns, mean_of if complete else (), self.question) if tested else Family({}, self.question)
         )
 
     def rows(self) -> tuple[Row, ...]:
@@ -123,7 +129,9 @@ class PanelBuilder:
         cells = {method: self._method_cells(method) for method in self.methods}
         for column in (*self.tasks, MEAN) if self.tested else ():
             values = {
-                m: value for m, row in cells.items() if column in row and (value := row[column].value) is not None
+                m: value
+                for m, row in cells.items()
+                if m in self.competing and column in row and (value := row[column].value) is not None
             }
             found = next(iter(self.columns.get(column, {}).values()), None)
             better = found.higher_is_better if found else self.higher_is_better
@@ -142,7 +150,13 @@ class PanelBuilder:
         """What is known of a row against the declared method: on the mean over tasks, or on the only task."""
         against = self.question.against
         columns = [column for column in (MEAN, *self.tasks) if any(name == column for name, _, _ in self.tests.tests)]
-        if against is None or method == against or not columns or (columns[0] != MEAN and len(self.tasks) > 1):
+        if (
+            against is None
+            or method == against
+            or method not in self.competing
+            or not columns
+            or (columns[0] != MEAN and len(self.tasks) > 1)
+        ):
             return BLANK
         test = self.tests.between(columns[0], method, against)
         if test is None:

@@ -9,7 +9,7 @@ from typing import Any
 from results.ground.files import StoreError
 from results.schema import PlannedCell, RunInfo
 
-CHOICES = ("methods", "tasks", "seeds", "method_overrides", "preset", "summary", "against")
+CHOICES = ("methods", "tasks", "seeds", "method_overrides", "preset", "summary", "against", "controls")
 """Parts of a configuration that say which cells there are or stand in their names; all others are settings."""
 
 

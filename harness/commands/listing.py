@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from results.controls import CONTROLS
 from results.ground.names import unknown
 
 if TYPE_CHECKING:
@@ -229,13 +230,14 @@ COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "isolation": _isolation,
     "executors": _executors,
     "reproducible": lambda: [*_entries(), "all"],
-    "reported": lambda: ["comparison", "reproduction", *_entries(), *names("ablations")],
+    "reported": lambda: ["comparison", "matrix", "reproduction", *_entries(), *names("ablations")],
     "formats": _formats,
     "report-formats": _report_formats,
     "notes": _notes,
     "count-formats": _count_formats,
     "forms": _forms,
     "benchmarks": _benchmarks,
+    "controls": lambda: list(CONTROLS),
     "checked": lambda: [*names("methods"), *names("tasks")],
     "plug-ins": lambda: ["method", "task"],
     "made-sets": lambda: ["math-medical", "math-coding"],

@@ -24,7 +24,7 @@ def report_command(run: Path, table: str, formats: list[str], options: TableOpti
 def rendered(
     run: Path, table: str, formats: list[str], options: TableOptions | None = None, asked: Options | None = None
 ) -> str:
-    """Write a table in the given formats; the comparison's text for the terminal, then the paths.
+    """Write a table in the given formats; the comparison's or the matrix' text for the terminal, then the paths.
 
     Raises:
         HarnessError: no such run, table, format, row or column.
@@ -35,6 +35,7 @@ def rendered(
     shown = options or api.DEFAULT
     paths = api.render(run, table, formats, registry.names(), options=shown, asked=asked)
     text = [api.comparison_text(run, registry.names(), shown, asked)] if table == "comparison" else []
+    text += [api.matrix_text(run, shown, asked)] if table == "matrix" else []
     return "\n".join([*text, *map(str, paths)])
 
 

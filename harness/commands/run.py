@@ -107,9 +107,12 @@ def _places(cells: Sequence[Cell]) -> str:
 def show_plan(run: Run) -> None:
     """Print cells, what is cached, and what the rest will cost."""
     from harness.planning import estimate
+    from harness.planning.controls import left_out
     from harness.progress import duration
 
     for engine in run.engines:
+        for sentence in left_out(engine.plan.methods, engine.plan.config):
+            typer.echo(sentence)
         for cell in engine.plan.cells:
             state = engine.backlog.state(cell)
             typer.echo(f"{cell.key}  {cell.spec.method:24} {cell.spec.task:14} seed {cell.seed}  {state}")

@@ -90,6 +90,9 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
     n_requests = sum(map(len, requests))
     evaluator.on_done = lambda done, of: on_done(done, of + len(asked))
     with composed.task(bound.name, cell.task.own):
+        if composed.survey is not None:
+            with composed.survey.looking():
+                lm.pass_prompts([*(request for own in requests for request in own), *asked])
         outputs = iter(lm.score([request for own in requests for request in own]))
         grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
         scored = [own for own, asked_for in zip(grouped, requests, strict=True) if asked_for[0].kind == "loglikelihood"]

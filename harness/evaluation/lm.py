@@ -158,6 +158,15 @@ class EvaluationLM(TemplateLM):
             outputs[i] *= requests[i].samples // len(outputs[i])
         return outputs
 
+    def pass_prompts(self, requests: Sequence[Request]) -> None:
+        """Pass the prompt of each request once, equal ones together, and forget what came out."""
+        truncated = self.truncated
+        scored = [(one.prefix + one.context, one.continuation) for one in requests if one.kind == "loglikelihood"]
+        written = [(one.prefix + one.context, one.max_new_tokens) for one in requests if one.kind == "generate"]
+        prompts = [item.context for item in self.encoder.pairs(scored)] + self._prompts(written)
+        self._runner.pass_prompts(list(dict.fromkeys(map(tuple, prompts))))
+        self.truncated = truncated
+
     # ---- lm-eval's interface
 
     def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

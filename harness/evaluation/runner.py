@@ -175,6 +175,11 @@ class Runner:
         )
         return _by_path(jobs, shared, decoder.generate, self.plain.generate, self.progress.add)
 
+    @torch.no_grad()
+    def pass_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
+        """Pass each prompt once, whole and marked, as the plain path does; nothing of it is kept."""
+        self.plain.score([Scored(list(prompt), [0]) for prompt in prompts])
+
     def _sharable(self, lengths: Sequence[int]) -> list[bool]:
         if not lengths or self.choose()[0] == "plain":
             return [False] * len(lengths)

@@ -90,7 +90,7 @@ class Backlog:
     def groups(self) -> list[list[Cell]]:
         """Pending cells in groups of one composed model each: it is installed once for all its tasks."""
         pending = sorted((cell for cell in self.pending() if cell.refusal is None), key=self._order)
-        return [list(group) for _, group in groupby(pending, key=lambda cell: (cell.compose_key, cell.seed))]
+        return [list(group) for _, group in groupby(pending, key=lambda cell: cell.group)]
 
     def _order(self, cell: Cell) -> tuple[int, int, int]:
         seeds = self.plan.config.seeds

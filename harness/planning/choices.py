@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.config import TRANSFER, RunConfig
+from results.controls import KEY, SHUFFLED_ROUTER
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 
@@ -21,7 +22,8 @@ class MethodChoice:
     """A method as chosen: its display name carries the deviations the user asked for, not the preset's.
 
     `config` is for hashes and records: all values, and the hash of a method's own file. `origin` names the base model
-    that its experts and its fit come from; None for the run's own.
+    that its experts and its fit come from; None for the run's own. `control` names what was done to the method where
+    the row is a control of it (`results.controls`).
     """
 
     display: str
@@ -30,6 +32,13 @@ class MethodChoice:
     track: str
     config: dict[str, Any]
     origin: str | None = None
+    control: str | None = None
+
+    @property
+    def composed(self) -> dict[str, Any]:
+        """The configuration of what is composed and fitted: a router that is shuffled is the method's own."""
+        shuffled = self.control == SHUFFLED_ROUTER
+        return {key: value for key, value in self.config.items() if not (shuffled and key == KEY)}
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,6 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         HarnessError: unknown method or key, a value of the wrong type, or two equal choices.
     """
     from methods import registry
-    from methods.naming import flatten
 
     chosen: list[MethodChoice] = []
     stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
@@ -65,31 +73,53 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         raise HarnessError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
     for text in config.methods:
         name, inline = registry.parse(text)
-        keys = registry.config_keys(name)
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
-        origin = shown.pop(TRANSFER, None)
-        for key in shown:
-            if key not in keys:
-                raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
-        silent = dict(registry.method_class(name).source_rates) if config.routers.rates == "source" else {}
-        own = flatten(registry.card(name).config)
-        silent |= {key: value for key, value in config.method_defaults.items() if key in keys and key not in own}
-        try:
-            method = registry.create(name, {**silent, **shown}).within(comparison(config))
-        except ValueError as error:
-            raise HarnessError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
-        if origin is not None and not _has_something(method, config):
-            if TRANSFER in inline:
-                raise HarnessError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
-            origin = None
-        told = _telling(name, silent, shown, method, comparison(config))
-        display = registry.display(name, told if origin is None else {**told, TRANSFER: origin})
-        if any(other.display == display for other in chosen):
-            other = "" if display == text.strip() else f" ({text.strip()} is the same)"
-            raise HarnessError(f"The method {display} is chosen twice{other}: leave one out.")
-        resolved = method.config.identity() | registry.identity(name)
-        chosen.append(MethodChoice(display, name, method, registry.card(name).track, resolved, origin))
+        choice = choose_method(config, name, shown, inline)
+        if any(other.display == choice.display for other in chosen):
+            other = "" if choice.display == text.strip() else f" ({text.strip()} is the same)"
+            raise HarnessError(f"The method {choice.display} is chosen twice{other}: leave one out.")
+        chosen.append(choice)
     return chosen
+
+
+def choose_method(
+    config: RunConfig, name: str, shown: Mapping[str, Any], inline: Mapping[str, Any] | None = None
+) -> MethodChoice:
+    """One method of a run.
+
+    Args:
+        config: of the run.
+        name: registered name.
+        shown: what the user said of it, by dotted key.
+        inline: what of that stands in its brackets.
+
+    Raises:
+        HarnessError: unknown key, a value of the wrong type, or a base model to take from that nothing is taken from.
+    """
+    from methods import registry
+    from methods.naming import flatten
+
+    keys = registry.config_keys(name)
+    shown = dict(shown)
+    origin = shown.pop(TRANSFER, None)
+    for key in shown:
+        if key not in keys:
+            raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])
+    silent = dict(registry.method_class(name).source_rates) if config.routers.rates == "source" else {}
+    own = flatten(registry.card(name).config)
+    silent |= {key: value for key, value in config.method_defaults.items() if key in keys and key not in own}
+    try:
+        method = registry.create(name, {**silent, **shown}).within(comparison(config))
+    except ValueError as error:
+        raise HarnessError(f"The configuration of {name} is wrong: {_sentence(error)}") from error
+    if origin is not None and not _has_something(method, config):
+        if TRANSFER in (inline or {}):
+            raise HarnessError(f"{name} has no experts and no fit that could be moved: leave {TRANSFER} out.")
+        origin = None
+    told = _telling(name, silent, shown, method, comparison(config))
+    display = registry.display(name, told if origin is None else {**told, TRANSFER: origin})
+    resolved = method.config.identity() | registry.identity(name)
+    return MethodChoice(display, name, method, registry.card(name).track, resolved, origin)
 
 
 def _telling(

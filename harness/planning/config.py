@@ -179,6 +179,9 @@ class RunConfig(_Section):
     against: str | None = Field(
         default=None, description="Method to be compared with each other one; `all` for every pair."
     )
+    controls: tuple[()] | Names = Field(
+        default=(), description="Rows beside every adaptive method that say what of its gain is its own."
+    )
     tune: bool = False
     judge: dict[str, Any] = Field(default={}, description="Keys of `tasks.judge.JudgeConfig`; empty for none.")
     min_isolation: str = "bubblewrap"

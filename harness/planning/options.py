@@ -76,6 +76,14 @@ class RunOptions(TypedDict, total=False):
             "opponents",
         ),
     ]
+    controls: Annotated[
+        Sequence[str],
+        Option(
+            "Rows beside every adaptive method: random-experts,shuffled-router,lora-router-data.",
+            ("controls",),
+            "controls",
+        ),
+    ]
     tune: Annotated[bool, Option("Choose learning rates on the dev part first.", ("tune",))]
     device: Annotated[str, Option("cpu, cuda:0, or auto.", ("model.device",), "devices")]
     min_isolation: Annotated[
@@ -92,6 +100,9 @@ class ExecutionOptions(TypedDict, total=False):
     track: Annotated[
         str, Option("trackio, wandb or mlflow: losses, finished cells and the table, as they come.", names="trackers")
     ]
+
+
+_LISTS = ("methods", "tasks", "include", "seeds", "controls")
 
 
 def declared(options: type) -> Iterator[tuple[str, Any, Option]]:
@@ -127,12 +138,10 @@ def overrides(options: RunOptions) -> dict[str, Any]:
     for name, value in given.items():
         if value is None or name not in known:
             continue
-        if name in ("methods", "tasks", "include", "seeds", "experts") and isinstance(value, str | int):
+        if name in (*_LISTS, "experts") and isinstance(value, str | int):
             raise HarnessError(f"{name} takes a list, not {value!r}: write [{value!r}].")
         for key in known[name].keys:
-            values = deep_merge(
-                values, nest(key, list(value) if name in ("methods", "tasks", "include", "seeds") else value)
-            )
+            values = deep_merge(values, nest(key, list(value) if name in _LISTS else value))
     if (experts := options.get("experts")) is not None:
         values = deep_merge(values, {"experts": _pool(experts)})
     return values

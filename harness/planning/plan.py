@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
 from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.controls import with_controls
 from harness.planning.plugins import bring
 from harness.planning.pool import PlannedPool
 from harness.planning.rendered import sampled
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
+from results.controls import SHUFFLED_ROUTER, identity
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.schema import CellSpec
@@ -64,6 +66,11 @@ class Cell:
     fault: bool = False
     origin: Cell | None = None
 
+    @property
+    def group(self) -> tuple[str, bool, int]:
+        """What it has in common with the cells that are evaluated on the same installed model."""
+        return self.compose_key, self.method.control == SHUFFLED_ROUTER, self.seed
+
 
 @dataclass(frozen=True)
 class _Needs:
@@ -97,7 +104,7 @@ class Plan:
         """Args:
         config: of the run.
         source: of all tasks' rows.
-        methods: default those of the configuration.
+        methods: default those of the configuration, and the rows of their controls.
         bound: tasks that are joined with their rows already.
         """
         from harness import models
@@ -106,7 +113,7 @@ class Plan:
         config = models.with_targets(config)
         self.config = config
         self.source = source
-        self.methods = choose_methods(config) if methods is None else list(methods)
+        self.methods = with_controls(choose_methods(config), config) if methods is None else list(methods)
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
@@ -258,7 +265,7 @@ class Plan:
         compose_key = digest(
             {
                 "model": self._model_identity(),
-                "method": [choice.name, method.version, choice.config],
+                "method": [choice.name, method.version, choice.composed],
                 "pool": [[expert.name, expert.key] for expert in needs.pool],
                 "routing": needs.routing,
                 "training": training,
@@ -285,7 +292,9 @@ class Plan:
             training=training,
             seed=seed,
         )
-        outputs_key = self._outputs_key(task, seed, compose_key)
+        shuffled = choice.control == SHUFFLED_ROUTER
+        evaluated = digest([compose_key, identity(SHUFFLED_ROUTER)]) if shuffled else compose_key
+        outputs_key = self._outputs_key(task, seed, evaluated)
         return Cell(
             spec, digest(spec), choice, task, seed, needs.pool, compose_key, outputs_key, needs.refusal, needs.fault
         )

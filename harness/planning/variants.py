@@ -90,10 +90,10 @@ def changed(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 
 def default_folder(variants: Sequence[Variant]) -> Path:
     """A folder whose name says what the run is; equal configurations share it and so resume."""
-    # Without files or a declared comparison of its own a run keeps the name that it had before there were any.
+    # Without files, controls or a declared comparison a run keeps the name that it had before there were any.
     unsaid = {
         key
-        for key in ("include", "include_functions", "against")
+        for key in ("include", "include_functions", "against", "controls")
         if not any(getattr(one.config, key) for one in variants)
     }
     configs = [variant.config.model_dump(mode="json", exclude=unsaid) for variant in variants]

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase, Unsupported
+from methods.base import Composed, Expert, Level, Method, MethodConfig, Session, TrainingPhase, Unsupported
 from methods.pool import PoolExpert, widths_of
 from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.build import MakeProvider, Routing, install_routed, one_width
@@ -59,6 +59,10 @@ class RoutedMethod(Method):
     def trains(self) -> bool:
         """See `Method.trains`."""
         return self.phase() is not None
+
+    def routes(self) -> Level | None:
+        """See `Method.routes`."""
+        return "token"
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`."""

@@ -31,6 +31,16 @@ class WeightSource(Protocol):
         """
 
 
+class Arrangement(Protocol):
+    """Who gets which weights in evaluation; see `methods.routing.shuffle`."""
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Weights `[b, t, K, N]` of a pass, given to other tokens or prompts."""
+
+    def clear(self) -> None:
+        """A pass begins."""
+
+
 @dataclass
 class Record:
     """One training pass of K routers: `logits` and applied weights `w`, both `[b, t, K, N]`, with graph.
@@ -53,6 +63,8 @@ class Router:
         followed: whether other sites use these weights, which are then kept in `latest` until the next pass.
         record: the latest training pass, or None.
         observed: the latest pass while diagnostics are collected, until they have taken it in.
+        arrangement: gives the weights of evaluation to other tokens or prompts than they were computed for, where a
+            control asks for that; None leaves them where they are.
     """
 
     def __init__(
@@ -73,6 +85,7 @@ class Router:
         self.context = context
         self.jitter = jitter
         self.followed = False
+        self.arrangement: Arrangement | None = None
         self.clear()
 
     @property
@@ -85,17 +98,19 @@ class Router:
         self.record: Record | None = None
         self.observed: Observation | None = None
         self.latest: Tensor | None = None
+        if self.arrangement is not None:
+            self.arrangement.clear()
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`; `products` may hold those of the initial rows after those of the rows."""
         context, n_rows = self.context, self.bank.n_rows
         check_pass(context)
         if not (context.training or context.collect or self.followed):
-            return self.bank.weights(self.bank.logits(x, h, products), x, self.sparsifier, False)
+            return self._arranged(self.bank.weights(self.bank.logits(x, h, products), x, self.sparsifier, False))
         noisy = bool(self.jitter) and context.training
         seen = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter) if noisy else x
         logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])
-        w = self.bank.weights(logits, seen, self.sparsifier, context.training)
+        w = self._arranged(self.bank.weights(logits, seen, self.sparsifier, context.training))
         if context.training:
             self.record = Record(logits, w, self.encoder)
         if context.collect:
@@ -105,6 +120,9 @@ class Router:
         if self.followed:
             self.latest = w
         return w
+
+    def _arranged(self, w: Tensor) -> Tensor:
+        return w if self.arrangement is None or self.context.training else self.arrangement(w)
 
 
 @dataclass(frozen=True)

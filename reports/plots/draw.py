@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from reports.plots.figure import Axes, Figure, Series
+from reports.tables import NOT_RUN
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -268,13 +269,16 @@ def _scatter(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
 
 def _heat(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     matrix = np.array([[np.nan if v is None else v for v in series.y] for series in axes.series], dtype=np.float64)
-    image = panel.imshow(matrix, cmap="cividis", aspect="auto")
+    image = panel.imshow(matrix, aspect="auto", **_colours(matrix, axes.center))
     for (row, column), value in np.ndenumerate(matrix):
+        if np.isnan(value) and axes.center is not None:
+            # White is close to the neutral colour.
+            panel.text(column, row, NOT_RUN, ha="center", va="center", fontsize=8, color="#666666")
         if not np.isnan(value):
             panel.text(
                 column,
                 row,
-                f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}",
+                _annotation(value, axes.center),
                 ha="center",
                 va="center",
                 fontsize=8,
@@ -284,6 +288,22 @@ def _heat(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
     panel.set_yticks(range(len(axes.series)), [series.name for series in axes.series])
     panel.spines[:].set_visible(False)
     panel.figure.colorbar(image, ax=panel, label=axes.zlabel)
+
+
+def _colours(matrix: np.ndarray, center: float | None) -> dict[str, Any]:
+    """Colour map and limits of a heat map, readable by the colour-blind: ordered, or two-sided around a centre."""
+    if center is None:
+        return {"cmap": "cividis"}
+    known = matrix[~np.isnan(matrix)]
+    reach = float(np.abs(known - center).max()) if known.size else 0.0
+    return {"cmap": "PuOr", "vmin": center - (reach or 1.0), "vmax": center + (reach or 1.0)}
+
+
+def _annotation(value: float, center: float | None) -> str:
+    if center is not None:
+        shown = f"{value:+.1f}".replace("-", "−")
+        return "0.0" if shown in ("+0.0", "−0.0") else shown
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _references(panel: Any, axes: Axes) -> None:

@@ -33,7 +33,8 @@ class Axes:
     """One coordinate system. For `heat`: one series per row, its `x` the columns, its `y` the values. For `rows`: the
     names in `x` stand below each other, values go to the right; systems side by side have the same names.
 
-    `zlabel` says what the colours of a heat map mean.
+    `zlabel` says what the colours of a heat map mean. `center` is the value of its neutral colour where values lie on
+    both sides of one; the colours then reach as far to either side.
     """
 
     kind: Kind
@@ -44,6 +45,7 @@ class Axes:
     references: tuple[Reference, ...] = ()
     log_x: bool = False
     zlabel: str = ""
+    center: float | None = None
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,8 @@ def test_a_run_that_is_extended_may_name_a_method_that_it_has_already() -> None:
 
 def test_only_a_declared_comparison_changes_the_name_of_a_run() -> None:
     config = resolve("quick", {"methods": ["mixer", "mole"], "tasks": ["sst2"]})
-    before = config.model_dump(mode="json", exclude={"include", "include_functions", "against"})
+    before = config.model_dump(mode="json", exclude={"include", "include_functions", "against", "controls"})
     assert default_folder([Variant(config)]).name == f"quick-{digest(before, 8)}"
     assert default_folder([Variant(config.model_copy(update={"against": "mole"}))]) != default_folder([Variant(config)])
+    controlled = config.model_copy(update={"controls": ("random-experts",)})
+    assert default_folder([Variant(controlled)]) != default_folder([Variant(config)])

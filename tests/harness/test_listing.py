@@ -26,6 +26,7 @@ FREE = {
     "run": {"seeds", "shots", "limit", "settings", "output", "include"},
     "reproduce": {"seeds", "shots", "limit", "settings", "output", "include"},
     "ablate": {"seeds", "shots", "limit", "settings", "output", "include"},
+    "matrix": {"seeds", "shots", "limit", "settings", "output", "include"},
     "compare": {"margin"},
     "report": {"margin", "label", "caption", "rename", "columns"},
     "export": {"output", "seed", "variant"},

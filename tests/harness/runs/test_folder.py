@@ -132,6 +132,6 @@ def test_one_declaration_serves_python_presets_and_the_command_line(harness: Cal
     from harness.cli import app
 
     commands = {command.callback.__name__: command.callback for command in app.registered_commands}  # type: ignore[union-attr]
-    for name in ("run", "reproduce", "ablate"):
+    for name in ("run", "reproduce", "ablate", "matrix"):
         taken = set(commands[name].__annotations__)
         assert {option for group in (RunOptions, ExecutionOptions) for option, _, _ in declared(group)} <= taken
