@@ -56,6 +56,8 @@ class ThresholdRouter(LinearRouter):
 class ThresholdBank(LinearBank):
     """Routers of K sites that read one input."""
 
+    of_softmax = False
+
     def weights(self, logits: Tensor, x: Tensor, sparsifier: Sparsifier, training: bool) -> Tensor:
         """See `Bank.weights`: `[p - tau]_+` over its sum, tau = largest * sigmoid(c . x + d)."""
         cut = wide_linear(x, self._stacked("cut", False)) + self._stacked("cut_bias", False)

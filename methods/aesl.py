@@ -78,9 +78,8 @@ class Overlaps:
         self.encoder = reads_encoder(sites[0].name)
         self.layers = [layer_of(site.name) for site in sites]
         self.latest: Tensor | None = None
-        rank, n_experts = max(site.rank for site in sites), len(sites[0].factors)
-        each = [wide(stacked_B(site.factors, rank, site.weight)) for site in sites]
-        self._gram = torch.stack([B @ B.t() for B in each]).unflatten(2, (n_experts, rank)).unflatten(1, (-1, rank))
+        self.sites = tuple(sites)
+        self._frozen = None if any(site.trainable is not None for site in sites) else self._grams()
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`."""
@@ -89,6 +88,19 @@ class Overlaps:
             self.latest = self.of(wide(h), w)
         return w
 
+    def _grams(self) -> Tensor:
+        """Inner products of the columns of all experts' s B at each site, `[G, N, r, N, r]`; of trained ones with
+        graph."""
+        n_experts = len(self.sites[0].factors)
+        rank = max(site.rank for site in self.sites)
+        each = []
+        for site in self.sites:
+            if site.trainable is None:
+                each.append(wide(stacked_B(site.factors, rank, site.weight)))
+            else:
+                each.append(wide(site.trainable.stacked(range(n_experts), site.weight.dtype)[1].t()))
+        return torch.stack([B @ B.t() for B in each]).unflatten(2, (n_experts, -1)).unflatten(1, (n_experts, -1))
+
     def of(self, h: Tensor, w: Tensor) -> Tensor:
         """Mean over pairs of selected experts of the squared projection of one's output on the other's.
 
@@ -96,7 +108,8 @@ class Overlaps:
             h: shrunk inputs `[b, t, G, N, r]`.
             w: applied weights `[b, t, G or 1, N]`.
         """
-        halfway = torch.einsum("btgja,gjamc->btgjmc", h, self._gram)
+        grams = self._grams() if self._frozen is None else self._frozen
+        halfway = torch.einsum("btgja,gjamc->btgjmc", h, grams)
         inner = torch.einsum("btgjmc,btgmc->btgjm", halfway, h)
         if self.weighted:
             inner = inner * w.unsqueeze(-1) * w.unsqueeze(-2)

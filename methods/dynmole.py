@@ -62,6 +62,8 @@ class EntropyTopP(Sparsifier):
     """p where an expert is kept, not renormalised: all experts above an entropy, else those that fit into `top_p` in
     falling order, and the `keep_k` largest in any case."""
 
+    of_softmax: ClassVar[bool] = False
+
     entropy: float = 0.9
     index: float = 1.1
     top_p: float = 0.75

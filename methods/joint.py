@@ -84,10 +84,9 @@ class JointConfig(MethodConfig):
         return self.model_copy(update={"lora": self.lora.within(comparison)})
 
 
-class ExpertsConfig(JointConfig):
+class SeveralConfig(JointConfig):
     """Of methods that train several experts from scratch."""
 
-    n_experts: PositiveInt | None = Field(default=None, description="Number of experts; null: as many as the pool has.")
     dropout_masks: Literal["expert", "site"] = Field(
         default="expert", description="Dropout masks of every expert's own, as released, or one for all of a site."
     )
@@ -96,6 +95,12 @@ class ExpertsConfig(JointConfig):
     def masks_each(self) -> bool:
         """Whether every expert has a dropout mask of its own."""
         return self.dropout_masks == "expert"
+
+
+class ExpertsConfig(SeveralConfig):
+    """Of those with one number of experts everywhere."""
+
+    n_experts: PositiveInt | None = Field(default=None, description="Number of experts; null: as many as the pool has.")
 
     def within(self, comparison: Comparison) -> Self:
         """See `JointConfig.within`."""
@@ -172,10 +177,14 @@ class JointMethod(RoutedMethod):
         """See `Method.takes`; what the pool's experts look like does not matter here."""
         return Method.takes(self, pool)
 
+    def fresh(self, model: nn.Module, seed: int) -> list[Expert]:
+        """The untrained experts."""
+        return self.config.lora.fresh(model, self.names(), seed)
+
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`; `experts` is not looked at."""
         context = RoutingContext()
-        fresh = self.config.lora.fresh(model, self.names(), seed)
+        fresh = self.fresh(model, seed)
         routing = self.routing(context, self.names(), seed)
         dropout = self.config.lora.dropout or 0.0
 

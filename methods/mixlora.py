@@ -92,6 +92,8 @@ class BlockMethod(JointMethod):
     """Experts on feed-forward blocks, mixed at their output, and a plain LoRA elsewhere, all from scratch."""
 
     Config: ClassVar[type[MethodConfig]] = BlockConfig
+    update_only: ClassVar[bool] = False
+    """See `RoutedBlock`."""
     config: BlockConfig
 
     def provider(self, name: str, linear: nn.Linear, seed: int) -> Provider:
@@ -145,6 +147,7 @@ class BlockMethod(JointMethod):
                 jitter=config.route.jitter,
                 dropout=lora.dropout or 0.0,
                 masks_each=config.masks_each,
+                update_only=self.update_only,
                 loss=self.loss,
             )
 

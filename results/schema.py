@@ -114,7 +114,10 @@ class RoutingDiagnostics(_Model):
     )
     entropy: float = Field(description="Mean of H(p)/ln N over tokens and modules; 1 is a uniform router.")
     variance: float = Field(description="E||p - mean p||^2 over tokens, mean over modules (Eq. 10).")
-    own_expert_mass: float | None = Field(description="Mean p of the task's own expert; null when it has none.")
+    own_expert_mass: float | None = Field(
+        description="Mean p of the task's own expert, or its part of a token's weights where these are no softmax's; "
+        "null when it has none, and where no token kept any expert."
+    )
     kept_mass: float = Field(description="Mean probability mass that the sparsifier keeps.")
     logit_shift: float = Field(
         description="Mean |logit - logit of the untrained router| over tokens, experts, modules."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.failures import in_less_memory
@@ -118,9 +118,16 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         "truncated": lm.truncated - truncated,
         "path": lm.path,
         "path_reason": lm.reason or lm.generation_reason,
-        "notes": cell.method.method.notes(composed),
+        "notes": [*cell.method.method.notes(composed), *_without_mass(routing, cell.task.own, composed)],
         "peak_memory_bytes": peak_memory(str(next(composed.model.parameters()).device)),
     }
+
+
+def _without_mass(routing: Mapping[str, Any] | None, own: str | None, composed: Composed) -> list[str]:
+    """Why there is no mass of the task's own expert, where it has one."""
+    if routing is None or own not in composed.experts or routing["own_expert_mass"] is not None:
+        return []
+    return [f"No token kept any expert, so that the share of {own} is undefined."]
 
 
 def _require_finite(likelihoods: Sequence[Sequence[float]]) -> None:

@@ -74,6 +74,7 @@ def install_blocks(
     jitter: float = 0.0,
     dropout: float = 0.0,
     masks_each: bool = False,
+    update_only: bool = False,
     loss: MakeLoss | None = None,
 ) -> BlockComposed:
     """Replace every feed-forward block by a routed one whose experts are trained.
@@ -88,6 +89,7 @@ def install_blocks(
         jitter: noise on the routers' input in training.
         dropout: on the input of every A in training.
         masks_each: whether every expert has a dropout mask of its own, instead of one for all of a block.
+        update_only: whether weights scale what experts add to the base's output alone, see `RoutedBlock`.
         loss: makes the auxiliary loss, see `Routing`.
 
     Raises:
@@ -107,7 +109,17 @@ def install_blocks(
         made = provider(path, gate).settled(gate.weight)
         routers.append(Router([path], [made], sparsifier, context, jitter=jitter))
         factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in form.parts}
-        blocks.append(RoutedBlock(path, base, factors, made, routers[-1], dropout=dropout, masks_each=masks_each))
+        block = RoutedBlock(
+            path,
+            base,
+            factors,
+            made,
+            routers[-1],
+            dropout=dropout,
+            masks_each=masks_each,
+            update_only=update_only,
+        )
+        blocks.append(block)
         if all(not factor.B.any() for each in factors.values() for factor in each if not factor.B.is_meta):
             check_form(path, base, blocks[-1])
     beside = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from methods.routing.context import RoutingContext
 
-_SUMS = ("p", "p_squared", "w", "entropy", "kept", "shift", "start", "start_squared")
+_SUMS = ("p", "p_squared", "w", "share", "shared", "entropy", "kept", "shift", "start", "start_squared")
 _CHUNK = 1 << 22
 """Values that are reduced at once: few operations for one token, bounded memory for many."""
 
@@ -26,12 +26,14 @@ class Observation:
         w: applied weights, `[b, t, K, N]`.
         start: logits of the untrained routers, `[b, t, K, N]`; None where nothing is trained.
         encoder: whether the tokens are those of an encoder-decoder model's encoder.
+        of_softmax: whether an expert's share of a token is its softmax probability; else its part of the weights.
     """
 
     logits: Tensor
     w: Tensor
     start: Tensor | None
     encoder: bool = False
+    of_softmax: bool = True
 
 
 class Observed(Protocol):
@@ -100,10 +102,13 @@ class Collector:
             logits, w, start = logits[keep], w[keep], start[keep]
         log_p = logits.log_softmax(-1)
         p = log_p.exp()
+        share, shared = _shares(p, w, [seen.of_softmax for seen in observations for _ in range(seen.logits.shape[-2])])
         values = {
             "p": p,
             "p_squared": p.square(),
             "w": w,
+            "share": share,
+            "shared": shared,
             "entropy": -p * log_p.clamp(min=torch.finfo(p.dtype).min),
             "kept": p * (w > 0),
             "shift": (logits - start).abs_(),
@@ -128,6 +133,12 @@ class Collector:
         if self._sums is None or not bool((self._tokens > 0).all()):
             return None
         mean = dict(zip(_SUMS, self._sums.cpu() / self._tokens, strict=True))
+        masses = (
+            []
+            if own is None
+            else [_ratio(share, of) for share, of in zip(mean["share"][:, own], mean["shared"][:, own], strict=True)]
+        )
+        found = [mass for mass in masses if mass is not None]
         start_variance = (mean["start_squared"] - mean["start"].square()).clamp(min=0).mean(-1)
         fields = {
             "load": mean["w"],
@@ -137,14 +148,32 @@ class Collector:
             "logit_shift": mean["shift"].mean(-1),
             "logit_std_initial": start_variance.sqrt(),
         }
-        if own is not None:
-            fields["own_expert_mass"] = mean["p"][:, own]
         per_module: dict[str, list[Any]] = {field: values.tolist() for field, values in fields.items()}
         overall: dict[str, Any] = {field: values.mean(0).tolist() for field, values in fields.items()}
-        if own is None:
-            per_module["own_expert_mass"] = [None] * len(self.names)
-            overall["own_expert_mass"] = None
+        per_module["own_expert_mass"] = masses or [None] * len(self.names)
+        overall["own_expert_mass"] = sum(found) / len(found) if found else None
         return {"experts": list(experts), "modules": self.names, **overall, "per_module": per_module}
+
+
+def _shares(p: Tensor, w: Tensor, of_softmax: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """Each expert's share of each token, and 1 where the token has shares: one that keeps nothing has none.
+
+    Args:
+        p: softmax probabilities `[tokens, R, N]`.
+        w: applied weights, likewise.
+        of_softmax: of each of the R routers, whether p is its share; else it is its part of the weights.
+    """
+    if all(of_softmax):
+        return p, torch.ones_like(p)
+    kept = w.sum(-1, keepdim=True)
+    softmax = torch.tensor(of_softmax, device=p.device)[:, None]
+    share = torch.where(softmax, p, torch.where(kept > 0, w / kept, 0.0))
+    return share, (softmax | (kept > 0)).to(p.dtype).expand(p.shape)
+
+
+def _ratio(share: Tensor, shared: Tensor) -> float | None:
+    """Mean share over the tokens that have one."""
+    return (share / shared).item() if shared > 0 else None
 
 
 def _tokens(seen: Observation | None) -> tuple[torch.Size, bool] | None:

@@ -150,6 +150,7 @@ class RoutedBlock(nn.Module):
         *,
         dropout: float = 0.0,
         masks_each: bool = False,
+        update_only: bool = False,
     ) -> None:
         """Args:
         name: module path of the block.
@@ -160,6 +161,8 @@ class RoutedBlock(nn.Module):
         dropout: on the input of each A in training.
         masks_each: whether every expert has a mask of its own on the block's input, instead of one for all. On the
             input of the last projection each has its own in any case, since these inputs differ.
+        update_only: whether weights scale what an expert adds to the base's output and leave that whole,
+            `E(x) + sum_n w_n (E_n(x) - E(x))`; the same where they sum to one.
         """
         super().__init__()
         self.name = name
@@ -172,6 +175,7 @@ class RoutedBlock(nn.Module):
         self.provider = provider
         self.dropout = dropout
         self.masks_each = masks_each
+        self.update_only = update_only
         self.parts = nn.ModuleDict(
             {part: TrainableFactors(experts[part], getattr(base, part).weight) for part in form.parts}
         )
@@ -225,7 +229,7 @@ class RoutedBlock(nn.Module):
         z, plain = form.combine(base, each), form.combine(base, projected)
         # Differences from the base's own z are weighted, not z itself: weights that are rounded do not scale the base.
         share = ((z - plain.unsqueeze(-2)) * kept).sum(-2)
-        mass = None if router.sparsifier.renorm == "sum" else kept.sum(-2)
+        mass = None if self.update_only or router.sparsifier.renorm == "sum" else kept.sum(-2)
         outer = getattr(base, form.outer)
         y: Tensor = outer(share + (plain if mass is None else plain * mass))
         if mass is not None and outer.bias is not None:

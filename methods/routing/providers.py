@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,12 @@ class Bank:
 
     Attributes:
         n_rows: number of rows of `rows()`; 0 where logits do not start as products of x with fixed rows.
+        of_softmax: whether the routers' belief in an expert is its softmax probability; else the weights say it.
+        aside: what `weights` leaves for the loss besides them, `[b, t, K, ...]`; taken into the record of the pass.
     """
+
+    of_softmax: ClassVar[bool] = True
+    aside: Tensor | None = None
 
     def __init__(self, providers: Sequence[Any]) -> None:
         self.providers = tuple(providers)

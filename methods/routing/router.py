@@ -45,12 +45,13 @@ class Arrangement(Protocol):
 class Record:
     """One training pass of K routers: `logits` and applied weights `w`, both `[b, t, K, N]`, with graph.
 
-    `encoder` says whether the tokens are those of an encoder-decoder model's encoder.
+    `encoder` says whether the tokens are those of an encoder-decoder model's encoder; `aside` is what the bank left.
     """
 
     logits: Tensor
     w: Tensor
     encoder: bool = False
+    aside: Tensor | None = None
 
 
 class Router:
@@ -111,12 +112,14 @@ class Router:
         seen = x * torch.empty_like(x).uniform_(1 - self.jitter, 1 + self.jitter) if noisy else x
         logits = self.bank.logits(seen, h, None if products is None or noisy else products[..., :n_rows])
         w = self._arranged(self.bank.weights(logits, seen, self.sparsifier, context.training))
+        aside, self.bank.aside = self.bank.aside, None
         if context.training:
-            self.record = Record(logits, w, self.encoder)
+            self.record = Record(logits, w, self.encoder, aside)
         if context.collect:
             with torch.no_grad():
                 start = self.bank.initial_logits(x, h, None if products is None else products[..., n_rows:])
-            self.observed = Observation(logits.detach(), w.detach(), start, self.encoder)
+            of_softmax = self.bank.of_softmax and self.sparsifier.of_softmax
+            self.observed = Observation(logits.detach(), w.detach(), start, self.encoder, of_softmax)
         if self.followed:
             self.latest = w
         return w

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ class Sparsifier:
         straight_through: in training, weights are those of `renorm` and their gradient is that of p. Without it the one
             weight that top-1 keeps under `sum` is 1 whatever the logits, and has no gradient.
     """
+
+    of_softmax: ClassVar[bool] = True
+    """Whether the router's belief in an expert is its softmax probability; else the weights say it."""
 
     train_k: int | None
     eval_k: int | None

@@ -25,6 +25,11 @@ def test_committed_pages_are_up_to_date() -> None:
     assert CliRunner().invoke(app, ["docs", "--check", "--output", str(DOCS)]).exit_code == 0
 
 
+def test_the_folder_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(DOCS.parent)
+    assert CliRunner().invoke(app, ["docs", "--check"]).exit_code == 0
+
+
 def test_a_page_out_of_date_is_refused(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["docs", "--output", str(tmp_path)]).exit_code == 0

@@ -69,3 +69,20 @@ def test_nothing_but_the_task_trains() -> None:
     weights = torch.cat([router.record.w.flatten() for router in composed.routers if router.record is not None])
     assert set(weights.tolist()) == {0.0, 1.0}
     assert composed.losses() == {}
+
+
+def test_molora_is_mixer_with_keys_and_equals_a_loop(naive: Any, logits: Any) -> None:
+    """Every projection decides for itself, and adds the chosen expert's update unscaled."""
+    keys = {"route.train_k": 1, "route.eval_k": 1, "loss.aux.coef": 0.0, "loss.entropy.coef": 0.0}
+    assert registry.create("molora").config == registry.create("mixer", keys).config
+    model = tiny_llama(dtype=torch.float64)
+    overrides = {"router.init_std": 0.5}
+    composed = registry.create("molora", overrides).install(model, tiny_experts(model, NAMES), seed=0)
+    routers = {name: p.detach() for name, p in composed.groups()["routers"].items()}
+
+    def weigh(path: str, x: Tensor, deltas: list[Tensor]) -> Tensor:
+        best = (x @ routers[f"routers.{path}.weight"].T).argmax(-1)
+        return torch.nn.functional.one_hot(best, len(NAMES)).to(x)
+
+    plain = naive(tiny_experts(tiny_llama(dtype=torch.float64), NAMES), weigh)
+    assert (logits(composed.model) - logits(plain)).abs().max() < 1e-9
