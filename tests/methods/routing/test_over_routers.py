@@ -161,6 +161,8 @@ SOURCES = {
     "meteora": "mean",
     "adamole": "mean",
     "dynmole": "mean",
+    "hmora": "sum",
+    "goat": "sum",
 }
 
 
