@@ -196,7 +196,8 @@ class HmoraComposed(RoutedComposed):
     def read(self, encoder: TaskEncoder, signal: TaskSignal) -> Self:
         """Begin to encode prompts."""
         self.encoder, self.signal, self.whole_prompts = encoder, signal, True
-        self._untrained = deepcopy(encoder)
+        encoder.train(self.model.training)
+        self._untrained = deepcopy(encoder).eval()
         self._hooks: list[Any] = []
         next(iter(self._routed.values())).add_module("task_encoder", encoder)
         if self.context.encoder is None:

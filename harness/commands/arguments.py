@@ -53,12 +53,13 @@ def completion(kind: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def place(text: str) -> Path:
-    """The path that an option or argument names, its `~` expanded.
+def place(given: str | Path) -> Path:
+    """The path that an option or argument names, or is by default, its `~` expanded.
 
     Raises:
         HarnessError: it is empty, which would be the working directory, or no path.
     """
+    text = str(given)
     if not text.strip() or "\0" in text:
         raise HarnessError(f"{text!r} is no path: give a folder.")
     try:

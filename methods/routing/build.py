@@ -190,7 +190,8 @@ def _source(
         providers = []
         for name, owner in zip(names, owners, strict=True):
             site = sites[owner]
-            site.provider = routing.provider(name, site).settled(site.weight)
+            # In the model's mode: what a router drops in training must not be dropped in a model that evaluates.
+            site.provider = routing.provider(name, site).settled(site.weight).train(site.training)
             providers.append(site.provider)
         return Router(owners, providers, routing.sparsifier, context.side(owners[0]), jitter=routing.jitter)
 

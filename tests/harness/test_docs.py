@@ -24,6 +24,12 @@ def test_committed_pages_are_up_to_date() -> None:
     assert CliRunner().invoke(app, ["docs", "--check", "--output", str(DOCS)]).exit_code == 0
 
 
+def test_the_folder_need_not_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A default is a path already, where what is typed is a text."""
+    monkeypatch.chdir(DOCS.parent)
+    assert CliRunner().invoke(app, ["docs", "--check"]).exit_code == 0
+
+
 def test_a_page_out_of_date_is_refused(tmp_path: Path) -> None:
     runner = CliRunner()
     assert runner.invoke(app, ["docs", "--output", str(tmp_path)]).exit_code == 0

@@ -244,6 +244,14 @@ def test_without_task_routers_nothing_depends_on_prompts(installed: Any) -> None
     assert installed("hmora").whole_prompts
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_what_is_put_in_has_the_models_mode(installed: Any, training: bool) -> None:
+    """Routers and encoder drop inputs in training and never in a model that evaluates."""
+    model = tiny_llama(dtype=torch.float64).train(training)
+    composed = installed("hmora", {**MIXED, "router.dropout": 0.5}, model=model)
+    assert {module.training for module in composed.model.modules()} == {training}
+
+
 def test_refusals(installed: Any) -> None:
     with pytest.raises(Unsupported, match="heads"):
         installed("hmora", {"encoder.heads": 5})
