@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -129,6 +129,7 @@ class HydraLora(JointMethod):
 
     version: ClassVar[int] = 2  # 1 had one dropout mask for all experts
     Config: ClassVar[type[MethodConfig]] = HydraConfig
+    source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: HydraConfig
 
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> HydraComposed:

@@ -17,19 +17,24 @@ from methods.routing import (
     Budget,
     Comparison,
     Expert,
+    MakeFactors,
     Method,
     MethodConfig,
     RoutedComposed,
     RoutedMethod,
+    Routing,
     RoutingContext,
     Track,
+    TrainableFactors,
     TrainingPhase,
     Unsupported,
+    Weighing,
     computes_its_form,
     feedforward_blocks,
     form_of,
     install_routed,
     starting_as_base,
+    summing_to_one,
 )
 from results.ground.loading import ConfigKey, model_of
 
@@ -117,7 +122,14 @@ class JointMethod(RoutedMethod):
 
     track: ClassVar[Track] = "joint"
     Config: ClassVar[type[MethodConfig]] = JointConfig
+    handle: ClassVar[type[RoutedComposed]] = RoutedComposed
+    """Class of what `install` returns."""
     config: JointConfig
+
+    @property
+    def weighed_as_base(self) -> Weighing:
+        """Weights under which untrained experts leave the base's logits as they are; see `starting_as_base`."""
+        return summing_to_one
 
     def within(self, comparison: Comparison) -> Self:
         """See `Method.within`."""
@@ -177,22 +189,44 @@ class JointMethod(RoutedMethod):
         """See `Method.takes`; what the pool's experts look like does not matter here."""
         return Method.takes(self, pool)
 
-    def fresh(self, model: nn.Module, seed: int) -> list[Expert]:
-        """The untrained experts."""
-        return self.config.lora.fresh(model, self.names(), seed)
-
     def install(self, model: nn.Module, experts: Sequence[Expert], *, seed: int) -> RoutedComposed:
         """See `Method.install`; `experts` is not looked at."""
         context = RoutingContext()
         fresh = self.fresh(model, seed)
-        routing = self.routing(context, self.names(), seed)
-        dropout = self.config.lora.dropout or 0.0
+        return starting_as_base(
+            model, self.name, lambda: self.put(model, fresh, context, seed), weighing=self.weighed_as_base
+        )
 
-        def install() -> RoutedComposed:
-            each = getattr(self.config, "masks_each", False)
-            return install_routed(model, fresh, context, routing, train_experts=True, dropout=dropout, masks_each=each)
+    def fresh(self, model: nn.Module, seed: int) -> list[Expert]:
+        """Untrained experts.
 
-        return starting_as_base(model, self.name, install)
+        Raises:
+            Unsupported: their number or shape is open, or does not fit the model.
+        """
+        return self.config.lora.fresh(model, self.names(), seed)
+
+    def put(self, model: nn.Module, fresh: Sequence[Expert], context: RoutingContext, seed: int) -> RoutedComposed:
+        """Put untrained experts into a model, with their routers."""
+        return self.routed(model, fresh, context, self.routing(context, self.names(), seed))
+
+    def routed(
+        self, model: nn.Module, fresh: Sequence[Expert], context: RoutingContext, routing: Routing
+    ) -> RoutedComposed:
+        """`install_routed` with experts that are trained."""
+        return install_routed(
+            model,
+            fresh,
+            context,
+            routing,
+            train_experts=self.factors(),
+            dropout=self.config.lora.dropout or 0.0,
+            masks_each=getattr(self.config, "masks_each", False),
+            handle=self.handle,
+        )
+
+    def factors(self) -> MakeFactors:
+        """Makes the trained factors of a site."""
+        return TrainableFactors
 
 
 def block_parts(model_config: Any) -> tuple[str, ...]:

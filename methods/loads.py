@@ -1,4 +1,5 @@
-"""Balance losses of routers that keep a number of experts of the token's own: N sum_i pbar_i f_i with a load f_i."""
+"""Balance losses N sum_i pbar_i f_i with a load f_i: of picks, and of routers that keep a number of experts of the
+token's own."""
 
 from __future__ import annotations
 
@@ -7,7 +8,52 @@ from abc import abstractmethod
 from pydantic import Field
 from torch import Tensor
 
-from methods.routing import AuxiliaryLoss, LossTerm, Record, RoutingBatch, StatisticsConfig, TermConfig, losses
+from methods.routing import (
+    AuxiliaryLoss,
+    LossTerm,
+    MethodConfig,
+    Record,
+    RoutingBatch,
+    StatisticsConfig,
+    TermConfig,
+    losses,
+)
+
+
+class BalanceConfig(MethodConfig):
+    """A balance of picks."""
+
+    coef: float = Field(default=0.01, ge=0, description="Coefficient; 0 leaves the term out.")
+
+
+class PickLossConfig(StatisticsConfig):
+    """Auxiliary loss of routers that keep the k best."""
+
+    aux: BalanceConfig = BalanceConfig()
+
+
+class PickBalance(AuxiliaryLoss):
+    """`N sum_i f_i pbar_i` with f_i the picks of expert i per token, summed over a token's k places: k at balance, N
+    when all mass is on the same k experts; f is held constant."""
+
+    f_mode = "topk_freq"
+    config: PickLossConfig
+
+    def __init__(self, n_routers: int, n_experts: int, config: PickLossConfig, like: Tensor, k: int | None) -> None:
+        super().__init__(n_routers, n_experts, config, like)
+        self.k = n_experts if k is None else k
+
+    def shares(self, batch: RoutingBatch) -> tuple[Tensor, Tensor]:
+        """Mean probabilities, and shares of picks held constant, `[G, N]` each."""
+        _, point = self.statistics.point()
+        return batch.pbar, batch.fbar(self.f_mode).detach() if point is None else point
+
+    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
+        """See `AuxiliaryLoss.terms`."""
+        if self.config.aux.coef == 0:
+            return {}
+        value = self.k * self.n_experts * losses.balance(*self.shares(batch))
+        return {"aux": self.term(value, self.config.aux.coef)}
 
 
 class LoadLossConfig(StatisticsConfig):

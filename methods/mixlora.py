@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from methods.joint import ExpertsConfig, JointMethod, block_parts, misformed_blocks, parts_of
+from methods.loads import BalanceConfig, PickBalance, PickLossConfig
 from methods.routing import (
     BLOCK_PARTS,
     FORMS,
@@ -18,17 +19,14 @@ from methods.routing import (
     Expert,
     LinearRouter,
     LinearRoutingConfig,
-    LossTerm,
     MethodConfig,
     Provider,
     RouteConfig,
     RouterConfig,
     RoutingBatch,
     RoutingContext,
-    StatisticsConfig,
     Unsupported,
     install_blocks,
-    losses,
     refuse_over_routers,
     starting_as_base,
 )
@@ -47,14 +45,13 @@ class Top2Config(RouteConfig):
     eval_k: PositiveInt = Field(default=2, description="Experts kept per token at inference.")
 
 
-class BlockAuxConfig(MethodConfig):
+class BlockAuxConfig(BalanceConfig):
     """The balance loss of MixLoRA."""
 
-    coef: float = Field(default=0.01, ge=0, description="Coefficient; 0 leaves the term out.")
     concat_layers: bool = Field(default=False, description="One balance over all layers' tokens, as released.")
 
 
-class MixLoraLossConfig(StatisticsConfig):
+class MixLoraLossConfig(PickLossConfig):
     """Auxiliary loss of the routers."""
 
     aux: BlockAuxConfig = BlockAuxConfig()
@@ -154,27 +151,15 @@ class BlockMethod(JointMethod):
         return starting_as_base(model, self.name, install)
 
 
-class BlockBalance(AuxiliaryLoss):
-    """`N sum_i f_i pbar_i` with f_i the picks of expert i per token, summed over a token's k places: k at balance, N
-    when all mass is on the same k experts; f is held constant."""
+class BlockBalance(PickBalance):
+    """Balance of picks, of each layer or of all layers' tokens at once."""
 
-    f_mode = "topk_freq"
     config: MixLoraLossConfig
 
-    def __init__(self, n_routers: int, n_experts: int, config: MixLoraLossConfig, like: Tensor, k: int | None) -> None:
-        super().__init__(n_routers, n_experts, config, like)
-        self.k = n_experts if k is None else k
-
-    def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
-        """See `AuxiliaryLoss.terms`."""
-        if self.config.aux.coef == 0:
-            return {}
-        p, (_, point) = batch.pbar, self.statistics.point()
-        f = batch.fbar(self.f_mode).detach() if point is None else point
-        if self.config.aux.concat_layers:
-            p, f = p.mean(0), f.mean(0)
-        value = self.k * self.n_experts * losses.balance(p, f)
-        return {"aux": self.term(value, self.config.aux.coef)}
+    def shares(self, batch: RoutingBatch) -> tuple[Tensor, Tensor]:
+        """See `PickBalance.shares`."""
+        p, f = super().shares(batch)
+        return (p.mean(0), f.mean(0)) if self.config.aux.concat_layers else (p, f)
 
 
 class MixLora(BlockMethod):

@@ -13,6 +13,7 @@ from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.composed import RoutedComposed
 from methods.routing.config import Scope
 from methods.routing.context import RoutingContext
+from methods.routing.factors import MakeFactors
 from methods.routing.groups import InputGroup, RoutedGroup, StaticGroup, TrainedSite
 from methods.routing.inject import input_groups, layer_of
 from methods.routing.linear import RoutedLinear
@@ -56,7 +57,7 @@ def install_routed(
     context: RoutingContext,
     routing: Routing,
     *,
-    train_experts: bool = False,
+    train_experts: bool | MakeFactors = False,
     dropout: float = 0.0,
     masks_each: bool = False,
     fuse: bool = True,
@@ -69,7 +70,7 @@ def install_routed(
         experts: the pool, in order.
         context: shared by all layers.
         routing: how tokens are routed.
-        train_experts: whether the experts' factors are parameters of the group `experts`.
+        train_experts: whether the experts' factors are parameters of the group `experts`, or what makes them.
         dropout: of trained experts' inputs.
         masks_each: whether every trained expert has a dropout mask of its own, instead of one for all of a site.
         fuse: whether sites that read one input are computed together; results are the same.
@@ -162,7 +163,9 @@ def one_width(widths: Mapping[str, int]) -> str | None:
     return "a global router needs inputs of one width: choose router.scope=per_layer"
 
 
-def _sites(model: nn.Module, experts: Sequence[Expert], train: bool, dropout: float) -> dict[str, RoutedLinear]:
+def _sites(
+    model: nn.Module, experts: Sequence[Expert], train: bool | MakeFactors, dropout: float
+) -> dict[str, RoutedLinear]:
     sites = {}
     for name in pool_sites(experts, model):
         base = model.get_submodule(name)
@@ -187,7 +190,8 @@ def _source(
         providers = []
         for name, owner in zip(names, owners, strict=True):
             site = sites[owner]
-            site.provider = routing.provider(name, site).settled(site.weight)
+            # In the model's mode: what a router drops in training must not be dropped in a model that evaluates.
+            site.provider = routing.provider(name, site).settled(site.weight).train(site.training)
             providers.append(site.provider)
         return Router(owners, providers, routing.sparsifier, context.side(owners[0]), jitter=routing.jitter)
 

@@ -36,7 +36,7 @@ from methods.routing.config import (
     refuse_over_routers,
 )
 from methods.routing.context import CountedTokens, RoutingContext, Side
-from methods.routing.factors import Kept, stacked_A, stacked_B
+from methods.routing.factors import Kept, MakeFactors, TrainableFactors, stacked_A, stacked_B
 from methods.routing.ffn import BLOCK_PARTS, FORMS, PARTS, computes_its_form, feedforward_blocks, form_of
 from methods.routing.first_pass import FirstPassComposed, Scalings, ScalingsReader
 from methods.routing.groups import InputGroup
@@ -50,7 +50,7 @@ from methods.routing.method import (
     TrainedRouters,
     TrainedRoutersConfig,
 )
-from methods.routing.probe import refuse_bypassed, starting_as_base
+from methods.routing.probe import Weighing, refuse_bypassed, starting_as_base, summing_to_one, weighing_evenly
 from methods.routing.providers import (
     Bank,
     LinearBank,

@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from methods.base import SiteFactors
 
 R = TypeVar("R")
+MakeFactors = Callable[[Sequence["SiteFactors | None"], Tensor], "TrainableFactors"]
+"""Trained factors from initial ones of a site's experts, and the frozen weight."""
 
 
 def shrunk(x: Tensor, A: Tensor, n: int, dropout: float, *, each: bool) -> Tensor:
@@ -108,6 +110,10 @@ class TrainableFactors(nn.Module):
         """A `[n * rank, d_in]` and `scale * B` `[d_out, n * rank]` of the chosen experts, with graph."""
         chosen = tuple(experts)
         return self._kept.get((*self.A, *self.B), (chosen, dtype), lambda: self._stack(chosen, dtype))
+
+    def always(self, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """A `[m, d_in]` and B `[d_out, m]` of an update that every token gets whatever its weights; None without."""
+        return None
 
     def _stack(self, experts: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         rows, columns = [], []

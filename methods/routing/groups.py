@@ -159,6 +159,8 @@ class TrainedSite:
         active = list(range(n_experts))
         if isinstance(self.source, HardRouting):
             active = sorted(set(self.source.experts().tolist()))
+        if constant := self.factors.always(x.dtype):
+            y = added(y, F.linear(x, constant[0]).flatten(0, -2), constant[1].t())
         A, B = self.factors.stacked(active, x.dtype)
         dropout = self.site.dropout if self.site.training else 0.0
         h = shrunk(x, A, len(active), dropout, each=self.each)

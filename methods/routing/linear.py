@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from methods.base import SiteFactors
 from methods.routing.context import Side
-from methods.routing.factors import TrainableFactors
+from methods.routing.factors import MakeFactors, TrainableFactors
 from methods.routing.tokens import in_sequences
 
 
@@ -54,7 +54,7 @@ class RoutedLinear(nn.Module):
         base: nn.Linear,
         factors: Sequence[SiteFactors | None],
         *,
-        train: bool = False,
+        train: bool | MakeFactors = False,
         dropout: float = 0.0,
         provider: nn.Module | None = None,
     ) -> None:
@@ -63,7 +63,8 @@ class RoutedLinear(nn.Module):
         self.base = base
         self.factors = tuple(factors)
         self.rank = max(factor.A.shape[0] for factor in factors if factor is not None)
-        self.trainable = TrainableFactors(factors, base.weight) if train else None
+        make = TrainableFactors if train is True else train
+        self.trainable = make(factors, base.weight) if make else None
         self.dropout = dropout
         self.bypassed = False
         self.provider = provider

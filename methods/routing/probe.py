@@ -11,7 +11,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,11 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Composed, Unsupported
+from methods.routing.sparsify import Sparsifier
 
 if TYPE_CHECKING:
     from methods.routing.router import Router
 
 C = TypeVar("C", bound=Composed)
+Weighing = Callable[[Iterable["Router"]], AbstractContextManager[None]]
 
 _ABOUT = frozenset({"dtype", "device", "shape", "is_meta"})
 """Of a layer's weight, what code may ask for without computing with it."""
@@ -129,6 +131,27 @@ def summing_to_one(routers: Iterable[Router]) -> Iterator[None]:
             router.sparsifier = sparsifier
 
 
+class Even(Sparsifier):
+    """The same weight for every expert, whatever the logits."""
+
+    def __call__(self, logits: Tensor, training: bool) -> Tensor:
+        """Weights `[..., N]`, all 1/N."""
+        return torch.full_like(logits, 1 / logits.shape[-1])
+
+
+@contextmanager
+def weighing_evenly(routers: Iterable[Router]) -> Iterator[None]:
+    """Inside the block the weights of routers are all equal."""
+    before = [(router, router.sparsifier) for router in routers]
+    for router, _ in before:
+        router.sparsifier = Even(None, None)
+    try:
+        yield
+    finally:
+        for router, sparsifier in before:
+            router.sparsifier = sparsifier
+
+
 def require_visits(model: nn.Module, sites: Iterable[str]) -> None:
     """Run a few tokens through a model and refuse layers that are not given all of them.
 
@@ -168,7 +191,9 @@ def require_visits(model: nn.Module, sites: Iterable[str]) -> None:
             )
 
 
-def starting_as_base(model: nn.Module, name: str, install: Callable[[], C]) -> C:
+def starting_as_base(
+    model: nn.Module, name: str, install: Callable[[], C], *, weighing: Weighing = summing_to_one
+) -> C:
     """Install a method whose experts are untrained, which must leave the base's logits as they are.
 
     An untrained LoRA adds exact zeros, so logits of a deterministic model are equal to the bit. Some kernels add in an
@@ -179,6 +204,8 @@ def starting_as_base(model: nn.Module, name: str, install: Callable[[], C]) -> C
         model: the base model.
         name: the method's, for the message.
         install: puts it in.
+        weighing: what routers' weights are meanwhile: a sum of one, or equal (`weighing_evenly`) where untrained
+            experts cancel a part that was taken off the base only on average, and then to rounding.
 
     Raises:
         Unsupported: the model computes something else from then on; the method is taken out again.
@@ -186,7 +213,7 @@ def starting_as_base(model: nn.Module, name: str, install: Callable[[], C]) -> C
     before = text_logits(model)
     composed = install()
     try:
-        with summing_to_one(getattr(composed, "routers", ())):
+        with weighing(getattr(composed, "routers", ())):
             after = text_logits(model)
     except BaseException:
         composed.uninstall()

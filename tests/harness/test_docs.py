@@ -15,7 +15,6 @@ from harness.commands.docs import methods_page, tasks_page
 from methods import registry as methods
 from results.ground.errors import HarnessError
 from tasks import registry as tasks
-from tests.harness.runs.command import call
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -80,12 +79,3 @@ def test_at_least_26_methods_are_listed_with_their_track() -> None:
     assert len(lines) >= 26
     assert {line.split()[1] for line in lines} == {"reference", "compose", "joint"}
     assert [line.split()[0] for line in lines] == methods.names()
-
-
-def test_pages_are_written_to_docs_unless_another_folder_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert call("docs") == 0
-    assert call("docs", "--check") == 0
-    assert {path.name for path in (tmp_path / "docs").iterdir()} == {"methods.md", "tasks.md"}

@@ -62,6 +62,10 @@ LLAMA3 = [
     ("loramoe", 683_802_624, 0),
     ("loramoe[lora.targets=[q_proj,k_proj,v_proj,o_proj]]", 330_301_440, 0),
     ("ds-moe-dense", 330_301_440, 0),
+    ("goat", 330_301_440, EXPERTS),
+    # One transformer layer of width 4096 and a vector; seven layers have token routers alone, seven task routers alone.
+    ("hmora", EXPERTS + 134_266_880 + 5_309_800, 0),
+    ("hmora[mix.shift=-9]", EXPERTS + ROUTERS + 128 * 6, 0),
     # Constant features of six experts and links among seven nodes, on 32 blocks, are kept untrained.
     ("gmoe-graph", 805_314_624, 32 * (6 * 4096 + 7 * 7)),
     ("gmoe-graph[router.width=128]", 805_314_624 - 71_311_424 + 34_607_168, 32 * (6 * 4096 + 7 * 7)),

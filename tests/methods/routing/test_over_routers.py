@@ -166,6 +166,8 @@ SOURCES = {
     "meteora": "mean",
     "adamole": "mean",
     "dynmole": "mean",
+    "hmora": "sum",
+    "goat": "sum",
 }
 
 
