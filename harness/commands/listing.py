@@ -84,9 +84,16 @@ def _tasks() -> list[Row]:
 
 
 def _models() -> list[Row]:
-    from harness.models import BUNDLED
+    from harness.wheels.catalogue import BUNDLED
+    from harness.wheels.keeping import state
 
-    return [(name, "bundled", model.label) for name, model in BUNDLED.items()]
+    rows = []
+    for name, model in BUNDLED.items():
+        found = state(name)
+        source = "on demand" if model.on_demand else "bundled"
+        sizes = (f"{model.parameters / 1e6:,.0f} M", f"{model.source.bytes / 1e6:,.0f} MB")
+        rows.append((name, source, model.licence, *sizes, found.word, f"{model.label}: {model.good_for}", found.reason))
+    return rows
 
 
 def _architectures() -> list[Row]:
@@ -116,6 +123,12 @@ def _ablations() -> list[Row]:
     return [(one.name, one.title) for one in ablations()]
 
 
+def _terms() -> list[str]:
+    from harness.wheels.catalogue import terms
+
+    return list(terms())
+
+
 def _trackers() -> list[Row]:
     from harness.tracking.tracker import TRACKERS
 
@@ -125,7 +138,10 @@ def _trackers() -> list[Row]:
 _LISTINGS: dict[str, tuple[Sequence[str], Callable[[], list[Row]]]] = {
     "methods": (("name", "track", "summary"), _methods),
     "tasks": (("name", "family", "sources", "summary"), _tasks),
-    "models": (("name", "source", "summary"), _models),
+    "models": (
+        ("name", "source", "licence", "parameters", "download", "state", "summary", "reason"),
+        _models,
+    ),
     "architectures": (("name", "repository", "summary"), _architectures),
     "presets": (("name", "summary"), _presets),
     "tables": (("name", "state", "title", "reason"), _tables),
@@ -242,6 +258,7 @@ COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "plug-ins": lambda: ["method", "task"],
     "made-sets": lambda: ["math-medical", "math-coding"],
     "sources": lambda: ["bundled", "hub"],
+    "terms": _terms,
     "clocks": lambda: ["wall", "cpu"],
     "runs": _runs,
 }

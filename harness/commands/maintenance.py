@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 
 import typer
 
@@ -13,15 +14,31 @@ from results.ground.offline import offline
 
 
 def fetch_command() -> None:
-    """Download, check, unpack and convert every bundled asset."""
+    """Download, check, unpack and convert every bundled asset, but for models that are fetched only when named."""
     from harness.assets import ASSETS, asset_folder
     from harness.models import BUNDLED, bundled_model_folder, quiet_libraries
 
     quiet_libraries()
     for asset in ASSETS.values():
         typer.echo(f"{asset.name} {asset.version} ({asset.licence}): {asset_folder(asset.name)}")
-    for name in BUNDLED:
-        typer.echo(f"{name}: {bundled_model_folder(name)}")
+    for name, model in BUNDLED.items():
+        if not model.on_demand:
+            typer.echo(f"{name}: {bundled_model_folder(name)}")
+
+
+def fetch_models(names: Sequence[str], accepted: Sequence[str]) -> None:
+    """Fetch and convert the models of some names.
+
+    Args:
+        names: of bundled models.
+        accepted: names of the terms that the user accepts.
+    """
+    from harness.models import quiet_libraries
+    from harness.wheels.keeping import fetch_model
+
+    quiet_libraries()
+    for name in names:
+        typer.echo(f"{name}: {fetch_model(name, accepted, typer.echo)}")
 
 
 def doctor_command() -> None:
@@ -29,7 +46,9 @@ def doctor_command() -> None:
     import torch
 
     from harness.assets import ASSETS, AssetError, asset_folder, cache_root
+    from harness.models import BUNDLED
     from harness.provenance import environment, hardware
+    from harness.wheels.keeping import state
 
     device = "cuda:0" if torch.cuda.is_available() else "cpu"
     _line("machine", True, hardware(device))
@@ -40,6 +59,9 @@ def doctor_command() -> None:
             _line(f"asset {name}", True, str(asset_folder(name, fetch=False)))
         except AssetError as error:
             _line(f"asset {name}", False, str(error))
+    for name in BUNDLED:
+        found = state(name)
+        _line(f"model {name}", found.word == "ready", f"{found.word}. {found.reason}" if found.reason else found.word)
     root = cache_root()
     existing = next(parent for parent in (root, *root.parents) if parent.exists())
     _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")

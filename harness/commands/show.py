@@ -70,16 +70,22 @@ def _show_preset(name: str) -> None:
 
 
 def _show_model(name: str) -> None:
-    from harness.assets import ASSETS
-    from harness.models import BUNDLED
+    from harness.wheels.catalogue import BUNDLED, command
+    from harness.wheels.keeping import state
 
-    bundled = BUNDLED[name]
-    asset = ASSETS[bundled.asset]
-    typer.echo(f"{name}: {bundled.label}\n")
-    typer.echo(f"file: {bundled.gguf.rpartition('/')[2]}, from the package {asset.name} {asset.version}")
-    typer.echo(f"sha-256 of the package: {asset.sha256}")
-    typer.echo(f"licence: {asset.licence}")
-    typer.echo(f"on disk once converted: {bundled.converted_bytes / 1e6:,.0f} MB; `harness fetch` prepares it")
+    model, found = BUNDLED[name], state(name)
+    typer.echo(f"{name}: {model.label}\n")
+    typer.echo(f"good for: {model.good_for}")
+    typer.echo(f"parameters: {model.parameters:,}")
+    typer.echo(f"licence: {model.licence}")
+    if model.terms is not None:
+        typer.echo(f"terms: {model.terms.title} ({model.terms.address}), {model.terms.gist}")
+    typer.echo(f"file: {model.source.file}, revision {model.source.revision}")
+    for wheel in model.source.wheels:
+        typer.echo(f"package: {wheel.name} {wheel.version}, sha-256 {wheel.sha256}")
+    size = (model.source.bytes + model.converted_bytes) / 1e6
+    typer.echo(f"on disk, with the converted weights: {size:,.0f} MB; `{command(name)}` prepares it")
+    typer.echo(f"here: {found.word}{'. ' if found.reason else ''}{found.reason}")
     typer.echo(f"\nRun it: harness run --model {name}")
 
 

@@ -27,11 +27,23 @@ def docs(
 
 
 @tools.command(rich_help_panel=INSTALLATION)
-def fetch() -> None:
-    """Fetch and convert the bundled assets, so that later runs need no network."""
-    from harness.commands.maintenance import fetch_command
+def fetch(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this model of `harness list models`; repeatable.", autocompletion=completion("models")),
+    ] = None,
+    accept_terms: Annotated[
+        list[str] | None,
+        typer.Option(help="Terms that a model comes under and you accept.", autocompletion=completion("terms")),
+    ] = None,
+) -> None:
+    """Fetch and convert the bundled assets, so that later runs need no network; or the models that are named."""
+    from harness.commands.maintenance import fetch_command, fetch_models
 
-    fetch_command()
+    if model:
+        fetch_models(model, accept_terms or [])
+    else:
+        fetch_command()
 
 
 @tools.command(rich_help_panel=INSTALLATION)
