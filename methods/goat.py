@@ -56,8 +56,8 @@ class GoatConfig(ExpertsConfig, LinearRoutingConfig):
     route: Top2Config = Top2Config()
     loss: GoatLossConfig = GoatLossConfig()
     residual: Literal["own", "mean"] = Field(
-        default="own",
-        description="Taken off: each expert's own start under its weight, or all starts' mean, as published.",
+        default="mean",
+        description="Taken off: all starts' mean, as published, or each expert's own start under its weight.",
     )
     scaling: Literal["theory", "alpha"] = Field(
         default="theory", description="sqrt(3 eta d_in / rank), or lora.alpha / rank."

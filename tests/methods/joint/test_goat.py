@@ -37,7 +37,7 @@ def test_untrained_it_is_the_base_to_the_bit(installed: Any, shake: Any, logits:
     """Whatever routers say, also under dropout: the initial update is taken off by factors that are exactly zero."""
     model = tiny_llama()
     base = logits(model)
-    composed = installed("goat", {"lora.dropout": 0.5}, model=model)
+    composed = installed("goat", {"residual": "own", "lora.dropout": 0.5}, model=model)
     shake(composed, "routers", std=1.0)
     model.train(training)
     assert torch.equal(logits(model), base)
@@ -162,7 +162,7 @@ def test_is_the_authors_layer(installed: Any, shake: Any) -> None:
 
 def test_an_expert_is_what_it_adds(installed: Any, shake: Any) -> None:
     """Nothing at the start, of twice the rank where its own start is taken off."""
-    composed = installed("goat")
+    composed = installed("goat", {"residual": "own"})
     before = composed.expert("expert-2").sites[PATH]
     assert before.A.shape == (2 * R, 32)
     assert not (before.B @ before.A).any()
@@ -190,7 +190,7 @@ def test_the_start_is_saved_with_what_came_of_it(installed: Any, shake: Any, log
 
 def test_parameters(installed: Any) -> None:
     """N r (d_in + d_out) trained, and as many kept as they were."""
-    composed = installed("goat")
+    composed = installed("goat", {"residual": "own"})
     size = sum(N * R * (d_in + d_out) for d_in, d_out in [(32, 32), (32, 16), (32, 16), (32, 32)] * 2)
     assert sum(p.numel() for p in composed.groups()["experts"].values()) == size
     assert composed.stored() == {"experts": size}
