@@ -40,9 +40,12 @@ def doctor_command() -> None:
             _line(f"asset {name}", True, str(asset_folder(name, fetch=False)))
         except AssetError as error:
             _line(f"asset {name}", False, str(error))
-    root = cache_root()
-    existing = next(parent for parent in (root, *root.parents) if parent.exists())
-    _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    try:
+        root = cache_root()
+        existing = next(parent for parent in (root, *root.parents) if parent.exists())
+        _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    except AssetError as error:
+        _line("cache", False, str(error))
     _line("hub", not offline(), "switched off by HF_HUB_OFFLINE" if offline() else "may be used")
     _line("LaTeX", bool(shutil.which("pdflatex")), shutil.which("pdflatex") or "install texlive-latex-recommended")
     _isolation()
