@@ -71,7 +71,7 @@ class Run(View):
         self.replace = replace
         self.fetch = fetch
         self._variants = variants
-        self.models = models.LoadedModels()
+        self._models = models.LoadedModels()
 
     @classmethod
     def start(
@@ -176,7 +176,7 @@ class Run(View):
                 self.stages,
                 self.folder,
                 models.resolve_device(plan.config.model.device),
-                self.models,
+                self._models,
                 self.arguments,
             )
             for plan in self.plans

@@ -22,7 +22,7 @@ from results.ground.files import (
     sweep,
     write_json,
 )
-from results.ground.locks import claimed, holder
+from results.ground.locks import claimed, forget, holder
 
 META = "meta.json"
 LOCKS = "locks"
@@ -127,6 +127,7 @@ class Stages:
         """Remove what killed processes left half-written."""
         for kind in (EXPERT, COMPOSED, OUTPUTS):
             sweep(self.root / kind)
+        forget(self.root / LOCKS)
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The JSON data of a finished stage; empty when it was stored without any.

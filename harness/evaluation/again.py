@@ -93,6 +93,7 @@ def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) ->
     """Records and items of cells that were computed in a store and a folder below `scratch`."""
     from harness.engine import Engine
     from harness.executors import local
+    from harness.models import LoadedModels
     from harness.planning.choices import ask_scoring
     from harness.progress import Progress
     from harness.runs import compute_unit
@@ -106,8 +107,9 @@ def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) ->
     for bound in {id(cell.task.bound): cell.task.bound for _, cell in places}.values():
         ask_scoring(bound)
     folder = RunFolder.create(scratch / "run", run.folder.info)
+    models = LoadedModels()
     twins = [
-        Engine(engine.plan, stages, folder, engine.device, run.models, run.arguments, only=own)
+        Engine(engine.plan, stages, folder, engine.device, models, run.arguments, only=own)
         for engine in run.engines
         if (own := {cell.key for one, cell in places if one is engine})
     ]

@@ -27,6 +27,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[3]
 TASKS = ("sst2", "mrpc", "rte")
+HEAVY = ("harness.cli", "harness.runs", "harness.training.fitting", "harness.training.experts", "harness.evaluation.lm",
+         "transformers.trainer", "peft", "datasets", "reports.api", "pandas")  # fmt: skip
 CHANGES = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink", "os.truncate")
 _CREATES = ("open", "os.mkdir")
 
@@ -199,7 +201,8 @@ def finished(home: Path) -> dict[str, Any]:
 def leftovers(home: Path) -> list[str]:
     """What no finished command leaves behind."""
     hidden = [path for path in home.rglob(".*") if path.name != ".lock"]
-    return [str(path.relative_to(home)) for path in [*hidden, *(home / "tmp").iterdir()]]
+    notes = (home / "stages" / "locks").glob("*.owner")
+    return [str(path.relative_to(home)) for path in [*hidden, *notes, *(home / "tmp").iterdir()]]
 
 
 class Trials:
@@ -215,6 +218,8 @@ class Trials:
         self.root = root
         self.faults: list[str] = []
         self.counts: Counter[str] = Counter()
+        for name in HEAVY:
+            importlib.import_module(name)
         inputs = root / "inputs"
         self.arguments = make_inputs(inputs)
         reference, modules, count = root / "reference", root / "modules.json", root / "count"
