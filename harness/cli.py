@@ -27,6 +27,7 @@ from harness.commands.arguments import (
     completion,
     listed,
     place,
+    require_text,
 )
 from harness.commands.options import takes
 from harness.commands.tools import tools
@@ -164,11 +165,17 @@ def compare(
 
 
 @app.command(rich_help_panel=LOOK)
-def verify(run: RunPath) -> None:
-    """Check that everything stored in a run fits together."""
-    from harness.commands.report import verify_command
+def verify(
+    run: RunPath,
+    recompute: Annotated[
+        int | None, typer.Option(min=1, help="Also compute this many cells again, and compare them.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Chooses the cells that are computed again.")] = 0,
+) -> None:
+    """Check that a run and the stages behind it are what was written, and fit together."""
+    from harness.commands.verify import verify_command
 
-    verify_command(run)
+    verify_command(run, recompute, seed)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -382,6 +389,7 @@ def _root(
 def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
     try:
+        require_text(sys.argv)
         with endable():
             app()
     except (HarnessError, OSError) as error:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.models import BaseModel, LoadedModels
     from harness.training.loop import TrainingLog
     from harness.training.session import TrainingData
-    from methods.base import Composed
+    from methods.base import Composed, Expert
 
 
 class Wait(NamedTuple):
@@ -131,6 +131,7 @@ class Engine:
         return None
 
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
+        from harness.training.cutting import draws
         from harness.training.experts import train_expert
 
         weight = self.facts.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
@@ -139,9 +140,7 @@ class Engine:
             started = time.perf_counter()
             meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
             section = self.plan.config.experts
-            # Dropout draws one mask a micro-batch: smaller ones would give another expert.
             asked = section.micro_batch_size
-            least = asked if section.lora_dropout else 1
             with self.stages.create(EXPERT, expert.key) as folder:
 
                 def trained(size: int) -> TrainingLog:
@@ -156,7 +155,10 @@ class Engine:
                         on_step=on_step,
                     )
 
-                log, size = in_less_memory(trained, asked, least=least)
+                # Dropout draws one mask a micro-batch: smaller ones would give another expert.
+                log, size = in_less_memory(
+                    trained, asked, may=lambda: not (section.lora_dropout or draws(self.base.model))
+                )
                 if size < asked:
                     meta["notes"] = [
                         f"The expert {expert.name} was trained in micro-batches of {size}: memory was short."
@@ -278,14 +280,14 @@ class Engine:
             self.fit_origin(cell, progress)
         with clean_base(self.base):
             experts = controls.pool(cell, [self.expert(plan) for plan in cell.pool])
-            composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
+            found = self.stages.load(COMPOSED, cell.compose_key) if cell.method.method.trains() else None
+            if cell.method.method.trains() and found is None:
+                composed = self._fitted(cell, experts, progress)
+            else:
+                composed = cell.method.method.install(self.base.model, experts, seed=cell.seed)
             try:
-                if cell.method.method.trains():
-                    found = self.stages.load(COMPOSED, cell.compose_key)
-                    if found:
-                        composed.load(found)
-                    else:
-                        self._fit(cell, composed, progress)
+                if found is not None:
+                    composed.load(found)
                 controls.arrange(cell, composed)
                 yield composed
             finally:
@@ -300,7 +302,7 @@ class Engine:
             raise RuntimeError(f"the expert {plan.name} is not stored")
         return folder
 
-    def expert(self, plan: ExpertPlan) -> Any:
+    def expert(self, plan: ExpertPlan) -> Expert:
         """One expert of the pool, from its stage or from outside, checked against the base."""
         from methods.experts import check_fits, load_expert
 
@@ -308,42 +310,26 @@ class Engine:
         check_fits(expert, self.base.model)
         return expert
 
-    def _fit(self, cell: Cell, composed: Composed, progress: Progress) -> None:
-        from harness.training.session import EngineSession
-        from harness.training.tuning import trial_scales, tuned_fit
+    def _fitted(self, cell: Cell, experts: Sequence[Expert], progress: Progress) -> Composed:
+        """The composed model of a cell, fitted here and stored."""
+        from harness.training.fitting import fitted
 
         weight = self.facts.seconds(estimate.fit_work(self.plan, cell.method.method))
         with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
             started = time.perf_counter()
-            scales = trial_scales(self.plan.config, cell.method.method)
-            trials: list[dict[str, Any]] = []
-
-            def fresh(scale: float) -> EngineSession:
-                task = cell.task.bound.name if cell.method.method.per_task() else None
-                return EngineSession(
-                    self.plan, self.data, self.base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task
-                )
-
             with phase_peak(self.device) as peak:
-                if scales:
-                    session, trials = tuned_fit(cell.method.method, composed, scales, fresh)
-                else:
-                    session = fresh(1.0)
-                    cell.method.method.fit(composed, session)
-            meta = {
-                "trials": trials,
-                "seconds": time.perf_counter() - started,
-                "peak_memory": peak.bytes,
-                "tokens": session.tokens,
-                "log": session.log,
-                "phases": session.phases,
-                "method": cell.spec.method,
-            }
-            with self.stages.create(COMPOSED, cell.compose_key) as folder:
-                composed.save(folder)
-                (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
+                composed, meta = fitted(self.plan, self.data, self.base, cell, experts, on_step)
+            meta |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes, "method": cell.spec.method}
+            try:
+                with self.stages.create(COMPOSED, cell.compose_key) as folder:
+                    composed.save(folder)
+                    (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
+            except BaseException:
+                composed.uninstall()
+                raise
         task = cell.task.bound.name if cell.method.method.per_task() else None
-        self.observer.fit(cell.spec.method, cell.seed, session.log, task)
+        self.observer.fit(cell.spec.method, cell.seed, meta["log"], task)
+        return composed
 
     def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
         from harness.evaluation.cells import evaluated

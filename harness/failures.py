@@ -47,19 +47,22 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and allocator)
 
 
-def in_less_memory(compute: Callable[[int], T], size: int, *, least: int = 1) -> tuple[T, int]:
+def in_less_memory(
+    compute: Callable[[int], T], size: int, *, least: int = 1, may: Callable[[], bool] = lambda: True
+) -> tuple[T, int]:
     """What `compute` gives for `size`, halved as often as memory does not suffice, and the size that did.
 
     Args:
         compute: something whose result does not depend on the size.
         size: to begin with.
         least: that is tried.
+        may: whether that is so; asked once memory has not sufficed.
     """
     while True:
         try:
             return compute(size), size
         except Exception as error:
-            if not out_of_memory(error) or size // 2 < least:
+            if not out_of_memory(error) or size // 2 < least or not may():
                 raise
         # Outside the handler: the traceback holds the tensors of the failed try.
         size //= 2

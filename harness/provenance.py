@@ -67,8 +67,11 @@ def git_state() -> tuple[str | None, bool | None]:
     if not (root / ".git").exists() or shutil.which("git") is None:
         return None, None
     git = ["git", "-C", str(root)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    try:
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        status = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=False)
+    except OSError:  # not to be run here
+        return None, None
     if commit.returncode or status.returncode:
         return None, None
     return commit.stdout.strip(), bool(status.stdout.strip())

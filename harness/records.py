@@ -85,6 +85,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
             "notes": [
                 *_notes(cell, outputs),
                 *experts["notes"],
+                *fit["notes"],
                 *_lost(cell, lost),
                 *extra.get("judge", {}).get("notes", []),
             ],

@@ -24,6 +24,7 @@ from harness.planning.backlog import Job, stage_names
 from harness.planning.choices import ask_scoring
 from harness.planning.config import validate
 from harness.planning.plan import Cell, Plan
+from harness.planning.room import Room, require_room, room
 from harness.planning.sources import open_source
 from harness.planning.variants import Variant, changed, default_folder, planned_variant
 from harness.progress import Progress
@@ -185,6 +186,10 @@ class Run(View):
         """What is left to compute, with estimated seconds and tokens."""
         return [job for engine in self.engines for job in engine.backlog.jobs(engine.facts.seconds)]
 
+    def room(self) -> Room:
+        """What is left to write, in bytes, about."""
+        return room(engine.backlog for engine in self.engines)
+
     def tasks(self) -> dict[str, Any]:
         """The run's tasks, joined with their rows, by display name; those whose rows cannot be used are left out."""
         return {task.display: task.bound for plan in self.plans for task in plan.tasks if task.refusal is None}
@@ -223,12 +228,13 @@ class Run(View):
             The records of the whole run.
 
         Raises:
-            HarnessError: no such executor or device, no judge or sandbox where one is needed, or another process writes
-                to the folder.
+            HarnessError: no such executor or device, no judge or sandbox where one is needed, no room for what is to be
+                written, or another process writes to the folder.
         """
         check_executor(executor)
         engines = self.engines
         jobs = self.jobs()
+        require_room(self.room(), self.stages.root, self.path)
         for task in _unscored(engines):
             ask_scoring(task)
         observer = observer or Observer()
@@ -246,6 +252,8 @@ class Run(View):
     def _writing(self) -> Iterator[None]:
         """Hold the folder's lock, and join the plan to what the folder holds by now."""
         with self.folder.lock():
+            self.folder.sweep()
+            self.stages.sweep()
             stored = RunFolder.find(self.path)
             self.folder.write_plan(self._info(stored.info if stored else RunInfo(name=self.path.name)))
             if self.replace:

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from results.ground.errors import HarnessError
+from results.ground.files import schema_of
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -117,16 +118,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise SavedModelError(
             f"There is no {MANIFEST} in {folder}: give a folder that `harness export` or `methods.save` wrote."
         ) from None
+    version = schema_of(text.encode())
+    if version is not None and version > SCHEMA_VERSION:
+        raise SavedModelError(f"The file {path} has schema {version}, newer than {SCHEMA_VERSION}: update to load it.")
     try:
-        manifest = Manifest.model_validate_json(text)
+        return Manifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise SavedModelError(
             f"The file {path} cannot be read ({place}: {first['msg']}): save the model again with this version."
         ) from error
-    if manifest.schema_version > SCHEMA_VERSION:
-        raise SavedModelError(
-            f"The file {path} has schema {manifest.schema_version}, newer than {SCHEMA_VERSION}: update to load it."
-        )
-    return manifest

@@ -9,17 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from results.ground.damage import StoreError
 from results.ground.files import (
     DAMAGED,
     MARKER,
     atomic_folder,
     changed_files,
+    faults,
     is_finished,
     set_aside,
     stamp,
+    sweep,
     write_json,
 )
-from results.ground.locks import claimed, holder
+from results.ground.locks import claimed, forget, holder
 
 META = "meta.json"
 LOCKS = "locks"
@@ -77,6 +80,16 @@ class Stages:
         set_aside(folder, self.root / DAMAGED)
         return self.load(kind, key)
 
+    def faults(self, kind: str, key: str) -> list[str] | None:
+        """What is wrong with a stage, every byte of it read, and nothing changed; None where there is none."""
+        folder = self.path(kind, key)
+        if not (folder / MARKER).is_file():
+            return None
+        try:
+            return faults(folder)
+        except StoreError as error:
+            return [str(error).rstrip(".")]
+
     @contextmanager
     def claim(self, kind: str, key: str) -> Iterator[bool]:
         """Try to be the one that computes a stage: False inside the block when another process is at it.
@@ -109,6 +122,12 @@ class Stages:
             if meta is not None:
                 write_json(folder / META, meta)
             yield folder
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written."""
+        for kind in (EXPERT, COMPOSED, OUTPUTS):
+            sweep(self.root / kind)
+        forget(self.root / LOCKS)
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The JSON data of a finished stage; empty when it was stored without any.

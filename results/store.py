@@ -19,12 +19,15 @@ from results.ground.damage import said_of
 from results.ground.digest import digest
 from results.ground.files import (
     MARKER,
+    STAGING,
     StoreError,
     atomic_folder,
     changed_files,
     is_finished,
     make_folder,
     read_json,
+    schema_of,
+    sweep,
     write_bytes,
     write_json,
 )
@@ -102,7 +105,7 @@ class RunFolder:
         there = next(place for place in (path, *path.parents) if place.exists())
         if not there.is_dir():
             raise StoreError(f"{path} cannot be made ({there} is a file): choose another --output.")
-        if path.is_dir() and not (path / "cells").is_dir() and any(e.name not in _OWN for e in path.iterdir()):
+        if path.is_dir() and not (path / "cells").is_dir() and any(map(_foreign, path.iterdir())):
             raise StoreError(f"{path} holds something that is no run: give an empty or new folder.")
         return None
 
@@ -224,6 +227,11 @@ class RunFolder:
                 count += record is not None and record.status == "failed"
         return count
 
+    def sweep(self) -> None:
+        """Remove what killed processes left half-written; who calls this holds the lock."""
+        for folder in (self.path, self.path / "cells"):
+            sweep(folder)
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other processes on this machine from writing to this run.
@@ -238,6 +246,11 @@ class RunFolder:
                     "another --output."
                 )
             yield
+
+
+def _foreign(entry: Path) -> bool:
+    """Whether an entry of a folder is nothing that a run begins with."""
+    return entry.name not in _OWN and not entry.name.startswith(STAGING)
 
 
 _AGAIN = "remove it and run the command that made it again, which keeps the cells"
@@ -264,12 +277,11 @@ def _whole(data: bytes) -> bool:
 
 
 def _version(path: Path) -> int | None:
-    """The schema version of a record, read before anything else of it; None where it has none that could be one."""
+    """The schema version of a record; None where it cannot be read."""
     try:
-        version = json.loads(path.read_bytes()).get("schema_version")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        return schema_of(path.read_bytes())
+    except OSError:
         return None
-    return version if isinstance(version, int) else None
 
 
 def _disagreeing(record: Record, items: Iterable[Item]) -> list[str]:

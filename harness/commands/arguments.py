@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -67,6 +67,20 @@ def place(text: str | Path) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise HarnessError(f"There is no home folder for {text}: give the whole path.") from error
+
+
+def require_text(arguments: Sequence[str]) -> None:
+    """See that arguments are text, which records and plans keep.
+
+    Raises:
+        HarnessError: one has bytes that are no UTF-8.
+    """
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            said = argument.encode(errors="replace").decode()
+            raise HarnessError(f"The argument {said} is no UTF-8: rename what it names.") from None
 
 
 RunPath = Annotated[

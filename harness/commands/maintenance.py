@@ -62,9 +62,12 @@ def doctor_command() -> None:
     for name in BUNDLED:
         found = state(name)
         _line(f"model {name}", found.word == "ready", f"{found.word}. {found.reason}" if found.reason else found.word)
-    root = cache_root()
-    existing = next(parent for parent in (root, *root.parents) if parent.exists())
-    _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    try:
+        root = cache_root()
+        existing = next(parent for parent in (root, *root.parents) if parent.exists())
+        _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
+    except AssetError as error:
+        _line("cache", False, str(error))
     _line("hub", not offline(), "switched off by HF_HUB_OFFLINE" if offline() else "may be used")
     _line("LaTeX", bool(shutil.which("pdflatex")), shutil.which("pdflatex") or "install texlive-latex-recommended")
     _isolation()

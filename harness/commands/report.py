@@ -1,4 +1,4 @@
-"""`harness report`, `compare`, `verify`: from records alone, without torch."""
+"""`harness report`, `compare`: from records alone, without torch."""
 
 from __future__ import annotations
 
@@ -48,16 +48,3 @@ def compare_command(runs: list[Path], methods: list[str] | None, asked: Options)
     from reports import api
 
     typer.echo(api.compare_text(runs, methods, asked))
-
-
-def verify_command(run: Path) -> None:
-    """Print what does not fit together in a run; exit code 1 when something does not."""
-    from results.store import RunFolder
-
-    folder = RunFolder.open(run)
-    problems = folder.verify()
-    for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{len(folder.info.cells)} cells, {folder.failed()} failed, {len(problems)} problems.")
-    if problems:
-        raise typer.Exit(1)

@@ -108,6 +108,7 @@ def show_plan(run: Run) -> None:
     """Print cells, what is cached, and what the rest will cost."""
     from harness.planning import estimate
     from harness.planning.controls import left_out
+    from harness.planning.room import megabytes
     from harness.progress import duration
 
     for engine in run.engines:
@@ -124,3 +125,4 @@ def show_plan(run: Run) -> None:
         tokens = sum(job.tokens for job in jobs)
         left = f"{len(engine.plan.cells)} cells, {len(jobs)} jobs left"
         typer.echo(f"{left}: about {tokens:,.0f} tokens, {total} and {memory:.1f} GiB on {engine.device}.")
+    typer.echo(f"On disk: about {megabytes(run.room().total)}.")

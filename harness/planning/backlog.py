@@ -149,7 +149,7 @@ def costs(stages: Stages, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
             known = experts[kind] is not None and kind in meta
             experts[kind] = experts[kind] + meta[kind] if known else None
         experts["notes"] += meta.get("notes", [])
-    fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": [], "phases": []}
+    fit: dict[str, Any] = {"seconds": 0.0, "tokens": 0, "log": [], "trials": [], "phases": [], "notes": []}
     if cell.method.method.trains():
         fit |= {"seconds": None, "tokens": None} | _meta(stages, COMPOSED, cell.compose_key)
     return experts, fit

@@ -27,6 +27,7 @@ from tasks.sources.base import SourceError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from methods.pool import PoolExpert
     from tasks.sources import Source
 
 
@@ -167,6 +168,10 @@ class Plan:
             SourceError: one would learn from rows that cannot be used.
         """
         return tuple(self._expert(name, seed) for name in self.config.experts.names if name in names)
+
+    def pool_expert(self, name: str) -> PoolExpert:
+        """What is known of one expert before any weight is read."""
+        return next(expert for expert in self._pool.experts if expert.name == name)
 
     def expert_tasks(self, expert: str) -> list[BoundTask]:
         """See `Binder.expert_tasks`."""

@@ -8,7 +8,7 @@ micro-batches.
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -124,48 +124,48 @@ def train(
     rates = {recipe.rates.get(name, f"the learning rate of {name}"): recipe.lr[name] for name in groups}
     health = Health(rates, len(plan))
     device = next(model.parameters()).device
-    with tempfile.TemporaryDirectory(prefix="harness-trainer-") as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            max_steps=len(plan),
-            per_device_train_batch_size=1,
-            lr_scheduler_type=recipe.scheduler,
-            warmup_steps=round(recipe.warmup_ratio * len(plan)),
-            max_grad_norm=MAX_GRAD_NORM,
-            seed=recipe.seed,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-            use_cpu=device.type == "cpu",
-            remove_unused_columns=False,
-            dataloader_pin_memory=device.type != "cpu",
-        )
-        trainer = _Trainer(
-            composed=composed,
-            log=log,
-            on_step=on_step,
-            packing=packing,
-            reach=Reach.of(available, groups) if reach else None,
-            health=health,
-            model=model,
-            args=arguments,
-            train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
-            optimizers=(_optimizer(chosen, recipe), None),
-        )
-        trainer.pop_callback(PrinterCallback)
-        try:
-            trainer.train()
-            health.parameters(parameter for group in chosen.values() for parameter in group.values())
-        finally:
-            composed.context.training = False
-            model.eval()
-            for parameter, flag in frozen.items():
-                parameter.requires_grad_(flag)
+    arguments = TrainingArguments(
+        # Nothing is written there, and a killed process would leave a folder of its own behind.
+        output_dir=os.curdir,
+        max_steps=len(plan),
+        per_device_train_batch_size=1,
+        lr_scheduler_type=recipe.scheduler,
+        warmup_steps=round(recipe.warmup_ratio * len(plan)),
+        max_grad_norm=MAX_GRAD_NORM,
+        seed=recipe.seed,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=device.type == "cpu",
+        remove_unused_columns=False,
+        dataloader_pin_memory=device.type != "cpu",
+    )
+    trainer = _Trainer(
+        composed=composed,
+        log=log,
+        on_step=on_step,
+        packing=packing,
+        reach=Reach.of(available, groups) if reach else None,
+        health=health,
+        model=model,
+        args=arguments,
+        train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
+        optimizers=(_optimizer(chosen, recipe), None),
+    )
+    trainer.pop_callback(PrinterCallback)
+    try:
+        trainer.train()
+        health.parameters(parameter for group in chosen.values() for parameter in group.values())
+    finally:
+        composed.context.training = False
+        model.eval()
+        for parameter, flag in frozen.items():
+            parameter.requires_grad_(flag)
+            parameter.grad = None
+        for group in chosen.values():
+            for parameter in group.values():
                 parameter.grad = None
-            for group in chosen.values():
-                for parameter in group.values():
-                    parameter.grad = None
     return log
 
 

@@ -93,7 +93,18 @@ class EngineSession:
         on_step: Callable[[int, int], None] | None = None,
         lr_scale: float = 1.0,
         task: str | None = None,
+        most: int | None = None,
     ) -> None:
+        """Args:
+        plan: names the budgets and the tasks.
+        data: the plan's rows.
+        base: the model they are encoded for.
+        seed: of the run.
+        on_step: called with (steps done, steps in all).
+        lr_scale: factor on every learning rate.
+        task: that the fit is for, where a method is fitted for each.
+        most: sequences in a micro-batch, where memory is short.
+        """
         self.plan = plan
         self.data = data
         self.base = base
@@ -101,6 +112,7 @@ class EngineSession:
         self.on_step = on_step
         self.lr_scale = lr_scale
         self.task = task
+        self.most = most
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
         self.phases: list[dict[str, Any]] = []
@@ -108,7 +120,10 @@ class EngineSession:
     @property
     def sequences(self) -> int:
         """Sequences in a full micro-batch of router training."""
-        return self.plan.config.routers.micro_batch_size
+        return self._sequences(self.plan.config.routers)
+
+    def _sequences(self, section: OptimisationSection) -> int:
+        return min(section.micro_batch_size, self.most or section.micro_batch_size)
 
     def train(self, composed: Composed, phase: TrainingPhase) -> None:
         """Run one phase; rows, order and number of steps depend on the phase's data and the budget alone."""
@@ -128,6 +143,7 @@ class EngineSession:
             section,
             rates,
             seed,
+            micro_batch_size=self._sequences(section),
             weight_decay=phase.weight_decay,
             max_steps=phase.max_steps,
             weigh=routers.weigh,
@@ -227,7 +243,7 @@ class EngineSession:
         """Task, summed cross-entropy and number of scored tokens of each row."""
         found = []
         device = next(composed.model.parameters()).device
-        size = self.plan.config.routers.micro_batch_size
+        size = self.sequences
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
             part = {key: value.to(device) for key, value in self._collate(chunk).items()}

@@ -29,11 +29,14 @@ __all__ = [
     "adopt",
     "atomic_folder",
     "changed_files",
+    "faults",
     "is_finished",
     "make_folder",
     "read_json",
+    "schema_of",
     "set_aside",
     "stamp",
+    "sweep",
     "write_bytes",
     "write_json",
 ]
@@ -42,7 +45,8 @@ MARKER = "DONE"
 MARKER_VERSION = 2
 """Of the marker and of what lies beside it. Version 1, without a number and without sizes, is read too."""
 DAMAGED = "damaged"
-_STAGING = ".staging-"
+STAGING = ".staging-"
+"""Begins the name of whatever is not finished."""
 _DAY = 86_400.0
 
 M = TypeVar("M", bound=pydantic.BaseModel)
@@ -71,7 +75,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     """
     with said_of(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{_mine()}")
+        sweep(path.parent, path.name)
+        temporary = _staging(path)
         try:
             with temporary.open("wb") as handle:
                 handle.write(data)
@@ -111,6 +116,16 @@ def read_json(path: Path, model: type[M]) -> M:
         raise StoreError(
             f"{path} is not a valid {model.__name__} ({place}: {first['msg']}); remove its folder and run again."
         ) from None
+
+
+def schema_of(data: bytes) -> int | None:
+    """The `schema_version` of JSON data, told before anything else of it is believed: what a newer version wrote may
+    hold what this one does not know. None where it has none that could be one."""
+    try:
+        version = json.loads(data).get("schema_version")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return version if isinstance(version, int) else None
 
 
 def _marker(folder: Path) -> dict[str, Any] | None:
@@ -163,6 +178,27 @@ def changed_files(folder: Path) -> list[str]:
     return [name for name, sha256 in marker["sha256"].items() if not _is(folder / name, sha256)]
 
 
+def faults(folder: Path) -> list[str]:
+    """What is wrong with a finished folder, a clause for each of its files: gone, of another size, or changed.
+
+    Raises:
+        StoreError: a newer version of the harness wrote it.
+    """
+    marker = _marker(folder)
+    if marker is None:
+        return [f"its {MARKER} is cut off"]
+    return [fault for name in marker["sha256"] if (fault := _fault(folder / name, name, marker))]
+
+
+def _fault(path: Path, name: str, marker: dict[str, Any]) -> str | None:
+    if not path.is_file():
+        return f"{name} is gone"
+    expected = marker["bytes"].get(name)
+    if not _size(path, expected):
+        return f"{name} has {path.stat().st_size:,} bytes and {expected:,} were written"
+    return None if _is(path, marker["sha256"][name]) else f"{name} is not the file that was written"
+
+
 def _is(path: Path, sha256: str) -> bool:
     try:
         return file_sha256(path) == sha256
@@ -199,8 +235,8 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """
     with said_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        staging = target.with_name(f"{_STAGING}{target.name}.{_mine()}")
+        sweep(target.parent, target.name)
+        staging = _staging(target)
         staging.mkdir()
         try:
             yield staging
@@ -247,7 +283,7 @@ def _settle(staging: Path, target: Path, replace: bool) -> None:
         if not replace and is_finished(target):
             return
         if target.exists():
-            doomed = target.with_name(f"{_STAGING}{target.name}.{_mine()}")
+            doomed = _staging(target)
             os.rename(target, doomed)
             shutil.rmtree(doomed, ignore_errors=True)
         if not _renamed(staging, target) and (replace or not is_finished(target)):
@@ -306,18 +342,28 @@ def _turn(target: Path) -> contextlib.AbstractContextManager[None]:
     return locked(target.parent.parent / "locks" / f"{target.parent.name}-{target.name}.turn")
 
 
-def _mine() -> str:
-    return f"{owners.myself().text()}.{uuid.uuid4().hex[:8]}"
+def _staging(target: Path) -> Path:
+    """A name beside a file or folder for what is to take its name; it says who writes it."""
+    return target.with_name(f"{STAGING}{target.name}.{owners.myself().text()}.{uuid.uuid4().hex[:8]}")
 
 
-def _remove_leftovers(target: Path) -> None:
-    """Staging folders of processes that have ended; of those that cannot be asked, once they are a day old."""
-    prefix = f"{_STAGING}{target.name}."
-    for path in target.parent.glob(f"{_STAGING}*"):
-        if not path.name.startswith(prefix):
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what processes that have ended left half-written in a folder; of those that cannot be asked, what is a
+    day old.
+
+    Args:
+        folder: where files and folders take their final names; it may be missing.
+        name: of the file or folder whose leftovers alone are meant.
+    """
+    for path in folder.glob(f"{STAGING}*"):
+        target, *parts = path.name.removeprefix(STAGING).rsplit(".", 5)
+        if name not in (None, target):
             continue
-        owner = owners.parse(path.name.removeprefix(prefix).rpartition(".")[0])
+        owner = owners.parse(".".join(parts[:4]))
         with contextlib.suppress(OSError):
             old = time.time() - path.stat().st_mtime > _DAY
             if (owner.gone() or (old and owner.boot != owners.boot())) if owner is not None else old:
-                shutil.rmtree(path, ignore_errors=True)
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink()

@@ -12,6 +12,8 @@ import pydantic
 from results.ground import owners
 from results.ground.damage import PlaceError, said_of
 
+_OWNER = ".owner"
+
 
 @contextmanager
 def claimed(path: Path) -> Iterator[bool]:
@@ -74,6 +76,14 @@ def holder(path: Path) -> str:
         return "another process"
 
 
+def forget(folder: Path) -> None:
+    """Remove the notes that processes which have ended left beside their locks."""
+    for note in folder.glob(f"*{_OWNER}"):
+        with contextlib.suppress(OSError, pydantic.ValidationError):
+            if owners.Owner.model_validate_json(note.read_bytes()).gone():
+                note.unlink()
+
+
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,4 +92,4 @@ def _make(folder: Path) -> None:
 
 
 def _note(path: Path) -> Path:
-    return path.with_name(f"{path.name}.owner")
+    return path.with_name(f"{path.name}{_OWNER}")

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.provenance import phase_peak
+from harness.provenance import git_state, phase_peak
 
 MIB = 2**20
 
@@ -31,3 +31,13 @@ def test_a_system_that_cannot_tell_says_nothing(monkeypatch: pytest.MonkeyPatch)
     with phase_peak("cpu") as peak:
         pass
     assert peak.bytes is None
+
+
+@pytest.mark.parametrize("which", [None, "/no/such/git"])
+def test_without_git_there_is_no_commit_and_no_error(which: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError("not to be run")
+
+    monkeypatch.setattr("shutil.which", lambda _name: which)
+    monkeypatch.setattr("subprocess.run", refuse)
+    assert git_state() == (None, None)

@@ -203,6 +203,7 @@ def test_broken_and_foreign_folders_are_refused(tmp_path: Path) -> None:
     for changes, words in (
         ({"version": content["version"] + 1}, "version"),
         ({"schema_version": 99}, "schema 99"),
+        ({"schema_version": 99, "new": 1}, "schema 99"),
         ({"seed": "x"}, "seed"),
     ):
         manifest.write_text(json.dumps({**content, **changes}))

@@ -121,6 +121,23 @@ def test_a_claim_is_one_process_and_ends_with_it(tmp_path: Path) -> None:
         assert mine
 
 
+def test_what_a_killed_process_left_is_swept_and_what_a_live_one_writes_is_not(tmp_path: Path) -> None:
+    from results.ground.files import STAGING
+
+    stages, me = Stages(tmp_path), owners.myself()
+    dead = me.model_copy(update={"started": me.started + 1})
+    (tmp_path / "expert").mkdir()
+    (tmp_path / "locks").mkdir()
+    for owner in (me, dead):
+        (tmp_path / "expert" / f"{STAGING}k.{owner.text()}.{'0' * 8}").mkdir()
+        (tmp_path / "expert" / f"{STAGING}k.json.{owner.text()}.{'0' * 8}").write_text("half")
+        (tmp_path / "locks" / f"{owner.started}.lock.owner").write_text(owner.model_dump_json())
+    stages.sweep()
+    kept = sorted(path.name for kind in ("expert", "locks") for path in (tmp_path / kind).iterdir())
+    assert len(kept) == 3
+    assert all(str(me.started) in name for name in kept)
+
+
 def test_a_process_number_that_is_used_again_is_another_owner() -> None:
     me = owners.myself()
     assert owners.parse(me.text()) == me.model_copy(update={"host": me.text().split(".")[0]})

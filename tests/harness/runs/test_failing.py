@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,3 +117,36 @@ def test_an_interrupt_says_how_to_go_on_and_leaves_nothing_behind(
     assert "Traceback" not in rest
     assert not list(scratch.iterdir())
     assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
+
+
+def test_what_cannot_be_read_or_scored_fails_its_own_cells(
+    tiny_model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An adapter that was cut since the plan, and a label that no metric takes."""
+    import methods.experts
+    from tasks.base import BoundTask
+
+    load, score = methods.experts.load_expert, BoundTask.score_all
+
+    def cut(name: str, folder: Path) -> Any:
+        if name == "sst2":
+            (folder / "adapter_model.safetensors").write_bytes(b"\x10")
+        return load(name, folder)
+
+    def without_label(self: BoundTask, docs: Any, outputs: Any) -> Any:
+        if self.name == "arc-e":
+            raise TypeError("int() argument must not be 'NoneType'")
+        return score(self, docs, outputs)
+
+    shutil.copytree(home / "stages" / "expert", tmp_path / "stages" / "expert")
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    monkeypatch.setattr(methods.experts, "load_expert", cut)
+    monkeypatch.setattr(BoundTask, "score_all", without_label)
+    assert call("run", "--methods", "lora", "--tasks", "sst2,mrpc,arc-e", *TINY, "--model", str(tiny_model),
+                "--output", str(tmp_path / "run")) == 1  # fmt: skip
+    records = {record.spec.task: record for record in RunFolder.open(tmp_path / "run").records()}
+    assert {task: record.status for task, record in records.items()} == {
+        "sst2": "failed", "mrpc": "done", "arc-e": "failed"
+    }  # fmt: skip
+    assert "adapter" in str(records["sst2"].error)
+    assert "NoneType" in str(records["arc-e"].error)

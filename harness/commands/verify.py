@@ -1,0 +1,57 @@
+"""`harness verify`: whether a run is what was written, and whether it comes out again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+
+def verify_command(path: Path, recompute: int | None, seed: int) -> None:
+    """Print what does not fit together in a run and in the stages behind it; exit code 1 when something does not.
+
+    Args:
+        path: the run's folder.
+        recompute: cells to compute again; None for none.
+        seed: chooses them.
+
+    Raises:
+        HarnessError: no run, a half-written or newer one, or no cell that could be computed again.
+    """
+    from harness.runs import stage_store
+    from results.behind import behind
+    from results.store import RunFolder
+
+    folder = RunFolder.open(path)
+    problems = folder.verify()
+    stages = behind(folder.info, stage_store())
+    problems += stages.problems()
+    for problem in problems:
+        typer.echo(problem)
+    if recompute is not None:
+        for problem in _recomputed(path, recompute, seed):
+            typer.echo(problem)
+            problems.append(problem)
+    named = len(stages.whole) + len(stages.gone) + len(stages.faults)
+    kept = f"{named - len(stages.gone)} of {named} stages stored"
+    cells = len({cell.cell for cell in folder.info.cells})
+    typer.echo(f"{cells} cells, {folder.failed()} failed; {kept}, {len(stages.faults)} damaged; {_counted(problems)}.")
+    if problems:
+        raise typer.Exit(1)
+
+
+def _recomputed(path: Path, n: int, seed: int) -> Iterator[str]:
+    from harness.evaluation.again import again
+    from harness.runs import Run
+
+    done = again(Run.open(path), n, seed)
+    yield from done.differences
+    equal = "equal" if not done.differences else "see above"
+    typer.echo(f"{len(done.cells)} of {done.eligible} cells computed again (seed {seed}): {equal}.")
+    for hardware in done.elsewhere if done.differences else ():
+        typer.echo(f"The records were made on {hardware}: small differences can be the machine's.")
+
+
+def _counted(problems: list[str]) -> str:
+    return f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"

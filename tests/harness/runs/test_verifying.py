@@ -1,0 +1,153 @@
+"""`harness verify` reads every byte that a run stands on, and computes cells again apart from what is stored."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.evaluation.again import differing
+from results.behind import behind
+from results.schema import Item, Metric, Record
+from results.stages import Stages
+from results.store import RunFolder
+from tests.harness.runs.command import call, content
+from tests.results.test_store import make_items, make_record
+
+system = [pytest.mark.assets, pytest.mark.model]
+
+
+@pytest.fixture
+def own(run: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished run with stages of its own."""
+    shutil.copytree(home / "stages", tmp_path / "stages")
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    return run
+
+
+class TestStages:
+    """The stages behind a run."""
+
+    pytestmark = system
+
+    def test_each_kind_of_damage_is_named_and_nothing_is_changed(
+        self, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert call("verify", str(own)) == 0
+        assert "6 of 6 stages stored, 0 damaged; 0 problems." in capsys.readouterr().out
+        store = tmp_path / "stages"
+        one, two = sorted((store / "expert").iterdir())[:2]
+        with (one / "adapter_model.safetensors").open("ab") as weights:
+            weights.write(b"x")
+        data = bytearray((two / "adapter_model.safetensors").read_bytes())
+        data[-9] ^= 0x41
+        (two / "adapter_model.safetensors").write_bytes(data)
+        (two / "meta.json").unlink()
+        (composed,) = (store / "composed").iterdir()
+        (composed / "DONE").write_bytes(b"")
+        shutil.rmtree(store / "outputs")
+        before = content(store)
+        assert call("verify", str(own)) == 1
+        said = capsys.readouterr().out
+        assert f"expert/{one.name}: adapter_model.safetensors has" in said
+        assert f"expert/{two.name}: adapter_model.safetensors is not the file that was written" in said
+        assert f"expert/{two.name}: meta.json is gone" in said
+        assert f"composed/{composed.name}: its DONE is cut off" in said
+        assert "4 of 6 stages stored, 3 damaged; 4 problems." in said
+        assert content(store) == before
+
+    def test_half_a_plan_ends_it_with_one_sentence(self, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        whole = (own / "run.yaml").read_bytes()
+        for size in (0, 5, len(whole) // 2, len(whole) - 40):
+            (own / "run.yaml").write_bytes(whole[:size])
+            assert call("verify", str(own)) in (1, 2), size
+            captured = capsys.readouterr()
+            assert "run.yaml" in captured.out + captured.err, size
+            assert "Traceback" not in captured.err
+
+    def test_failed_cells_are_counted_and_named(self, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        folder = RunFolder.open(own)
+        record = folder.records()[0]
+        folder.write_cell(record.model_copy(update={"status": "failed", "error": "the cable was cut"}), [])
+        assert call("verify", str(own)) == 1
+        said = capsys.readouterr().out
+        assert "it failed: the cable was cut" in said
+        assert "2 cells, 1 failed" in said
+
+
+class TestAgain:
+    """`--recompute`."""
+
+    pytestmark = system
+
+    def test_cells_come_out_again_and_the_store_is_left_alone(
+        self, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = content(tmp_path / "stages")
+        assert call("verify", str(own), "--recompute", "5") == 0
+        assert "2 of 2 cells computed again (seed 0): equal." in capsys.readouterr().out
+        assert content(tmp_path / "stages") == before
+
+    def test_a_score_that_was_made_up_is_found_though_every_hash_is_right(
+        self, own: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        folder = RunFolder.open(own)
+        record = next(one for one in folder.records() if one.spec.method == "mixer")
+        items = folder.items(record.cell)
+        right = [item.model_copy(update={"metrics": {**item.metrics, record.primary: 1.0}}) for item in items]
+        better = record.metrics[record.primary].model_copy(update={"value": 1.0})
+        folder.write_cell(record.model_copy(update={"metrics": {**record.metrics, record.primary: better}}), right)
+        assert call("verify", str(own)) == 0
+        assert call("verify", str(own), "--recompute", "2") == 1
+        said = capsys.readouterr().out
+        assert f"computed again: {record.primary} is" in said
+        assert "of 4 items have another outcome" in said
+
+    def test_without_its_experts_a_cell_cannot_be_computed_again(
+        self, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.rmtree(tmp_path / "stages" / "expert")
+        assert call("verify", str(own), "--recompute", "9") == 0
+        assert "1 of 1 cells computed again" in capsys.readouterr().out
+
+
+def changed(record: Record, **metrics: float) -> Record:
+    new = {name: Metric(value=value, n=2) for name, value in metrics.items()}
+    return record.model_copy(update={"metrics": {**record.metrics, **new}})
+
+
+def test_what_differs_is_said() -> None:
+    record, items = make_record(), make_items()
+    assert differing(record, items, record, items) == []
+    name = record.primary
+    value = record.metrics[name].value
+    assert differing(record, items, changed(record, **{name: value + 1e-7}), items) == []
+    assert differing(record, items, changed(record, **{name: value + 0.01}), items)[0].startswith(f"{name} is ")
+    assert differing(record, items, changed(record, other=0.5), items) == ["other is 0.5 and nothing is stored."]
+    assert "items and" in differing(record, items, record, items[:-1])[0]
+    failed = record.model_copy(update={"status": "failed", "error": "no."})
+    assert differing(record, items, failed, []) == ["failed: no."]
+
+
+def test_predictions_count_where_texts_are_kept() -> None:
+    record = make_record()
+
+    def with_texts(prompt: str, prediction: str) -> list[Item]:
+        return [item.model_copy(update={"prompt": prompt, "prediction": prediction}) for item in make_items()]
+
+    assert differing(record, with_texts("p", "yes"), record, with_texts("p", "no"))[0].endswith("first is i0.")
+    assert differing(record, with_texts("", "a hash"), record, with_texts("p", "no")) == []
+
+
+def test_stages_that_are_gone_are_no_fault(tmp_path: Path) -> None:
+    record = make_record()
+    from tests.results.test_store import new_run
+
+    folder = new_run(tmp_path / "run", record)
+    cells = [folder.info.cells[0].model_copy(update={"stages": ["expert/a", "outputs/b"]})]
+    stages = Stages(tmp_path / "stages")
+    with stages.create("expert", "a") as stage:
+        (stage / "x").write_text("x")
+    found = behind(folder.info.model_copy(update={"cells": cells}), stages)
+    assert (found.whole, found.gone, found.faults) == (("expert/a",), ("outputs/b",), {})
