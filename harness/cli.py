@@ -24,6 +24,7 @@ from harness.commands.arguments import (
     RunPath,
     ScaledPreset,
     SeveralRuns,
+    check_argument,
     completion,
     listed,
     place,
@@ -368,6 +369,8 @@ def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
     try:
         with endable():
+            for argument in sys.argv[1:]:
+                check_argument(argument)
             app()
     except (HarnessError, OSError) as error:
         typer.echo(f"harness: {in_words(error)}", err=True)

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from results.ground.files import (
     write_json,
 )
 from results.ground.locks import claimed, holder
+from results.ground.reading import Unreadable, file_bytes, json_value, text_of, yaml_value
 from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
 from results.stages import Stages
 
@@ -68,16 +70,14 @@ class RunFolder:
         """
         try:
             with said_of(path / RUN):
-                text = (path / RUN).read_bytes()
-            data = yaml.safe_load(text.decode())
+                text = file_bytes(path / RUN)
+            data = yaml_value(text_of(text))
         except FileNotFoundError:
             raise StoreError(f"{path} is not a run: give a folder that `harness run` wrote.") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise _unreadable(path) from None
+        except Unreadable as error:
+            raise StoreError(f"{path / RUN} cannot be read: it {error}; {_AGAIN}.") from None
         if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
-            if not isinstance(version, int) or version < 1:
+            if not isinstance(version, int) or isinstance(version, bool) or version < 1:
                 raise StoreError(f"{path / RUN} has version {version!r:.40}, which there never was; {_AGAIN}.")
             if version > RUN_VERSION:
                 raise StoreError(
@@ -168,13 +168,13 @@ class RunFolder:
         """
         path = self.cell_folder(cell) / ITEMS
         try:
-            return load_items(path.read_bytes())
-        except (OSError, EOFError, pydantic.ValidationError):
+            return load_items(file_bytes(path))
+        except (OSError, EOFError, ValueError, zlib.error):
             raise StoreError(f"{path} is missing or damaged; remove its folder and run again.") from None
 
     def verify(self) -> list[str]:
         """Sentences on everything stored that is damaged, failed, or does not fit together; empty when all is well."""
-        problems = [] if _whole((self.path / RUN).read_bytes()) else [f"{RUN} is not the file that was written."]
+        problems = [] if _whole(file_bytes(self.path / RUN)) else [f"{RUN} is not the file that was written."]
         for planned in {planned.cell: planned for planned in self.info.cells}.values():
             name = f"{planned.cell} ({planned.method} on {planned.task})"
             folder = self.cell_folder(planned.cell)
@@ -266,8 +266,8 @@ def _whole(data: bytes) -> bool:
 def _version(path: Path) -> int | None:
     """The schema version of a record, read before anything else of it; None where it has none that could be one."""
     try:
-        version = json.loads(path.read_bytes()).get("schema_version")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        version = json_value(file_bytes(path)).get("schema_version")
+    except (OSError, ValueError, AttributeError):
         return None
     return version if isinstance(version, int) else None
 

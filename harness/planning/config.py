@@ -5,16 +5,16 @@ Every value is resolved here, before anything heavy is imported; unknown keys ar
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -25,7 +25,9 @@ from pydantic import (
 
 from harness.planning.plugins import located
 from results.ground.errors import HarnessError
-from results.ground.names import unknown
+from results.ground.names import shown, unknown
+from results.ground.reading import Unreadable, file_text, yaml_value
+from results.ground.settings import Settings
 
 T = TypeVar("T")
 
@@ -49,11 +51,22 @@ def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
 Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+def _given(values: tuple[T, ...]) -> tuple[T, ...]:
+    """None of them empty.
+
+    Raises:
+        ValueError: one is.
+    """
+    if any(isinstance(value, str) and not value.strip() for value in values):
+        raise ValueError("one name in it is empty: leave it out")
+    return values
 
 
-class ModelSection(_Section):
+WIDEST = 2**16
+"""Of a LoRA: no layer of a language model is so narrow that a higher rank would leave it of low rank."""
+
+
+class ModelSection(Settings):
     """The base model: `name` is a bundled name, a hub id or a folder."""
 
     name: str
@@ -72,7 +85,7 @@ class ModelSection(_Section):
         return values
 
 
-class OptimisationSection(_Section):
+class OptimisationSection(Settings):
     """One training budget. `tokens` counts prompt and target tokens, padding excluded, over all epochs."""
 
     tokens: int | None = Field(default=None, gt=0)
@@ -90,14 +103,24 @@ class ExpertsSection(OptimisationSection):
     """The pool and how its experts are trained (stage 1). `seed` null: the run's own, so each seed has its experts."""
 
     names: Names
-    paths: dict[str, str] = {}
+    paths: dict[str, str] = Field(default={})
     seed: int | None = None
-    rank: int = Field(gt=0)
+    rank: int = Field(gt=0, le=WIDEST)
     lora_alpha: float | None = None
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = Field(
+    target_modules: Annotated[tuple[str, ...], AfterValidator(_given)] | None = Field(
         default=None, min_length=1, description="Last parts of the paths that get a LoRA; null: by the model's type."
     )
+
+    @field_validator("paths")
+    @classmethod
+    def _of_the_pool(cls, value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+        strangers = [name for name in value if name not in info.data.get("names", value)]
+        if strangers:
+            raise ValueError(f"{strangers[0]} is no expert of experts.names: name it there or leave it out")
+        if empty := [name for name, path in value.items() if not path.strip()]:
+            raise ValueError(f"{empty[0]} has an empty path: leave it out")
+        return value
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -124,10 +147,10 @@ class RoutersSection(OptimisationSection):
     weigh: Literal["tokens", "examples", "tasks"] = Field(
         default="examples", description="What counts alike in the task loss: target tokens, examples, or tasks."
     )
-    tuning_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
+    tuning_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(default=(0.1, 1.0, 10.0), min_length=1)
 
 
-class EvalSection(_Section):
+class EvalSection(Settings):
     """What is evaluated, and how prompts are made."""
 
     limit: int | None = Field(default=None, gt=0)
@@ -157,7 +180,7 @@ class EvalSection(_Section):
         return value
 
 
-class RunConfig(_Section):
+class RunConfig(Settings):
     """Everything that one run needs, resolved."""
 
     preset: str
@@ -172,7 +195,7 @@ class RunConfig(_Section):
     experts: ExpertsSection
     routers: RoutersSection
     eval: EvalSection
-    method_defaults: dict[str, Any] = {}
+    method_defaults: dict[str, Any] = Field(default={})
     method_overrides: dict[str, dict[str, Any]] = Field(
         default={}, description="Dotted key to value, by method name; `*` for every chosen method."
     )
@@ -188,11 +211,17 @@ TRANSFER = "transfer.from"
 """Setting that every method with experts or a fit takes: the base model that these come from."""
 
 
+ABSTRACT = "default"
+"""The preset that all others extend."""
+_LONGEST = 16 * 2**20
+"""Bytes of a configuration."""
+
+
 def preset_names() -> list[str]:
     """Names of the presets that ship, without the abstract `default`."""
     folder = resources.files("harness.presets")
     names = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return sorted(name for name in names if name != "default")
+    return sorted(name for name in names if name != ABSTRACT)
 
 
 def load_preset(name: str) -> dict[str, Any]:
@@ -213,39 +242,57 @@ def load_preset(name: str) -> dict[str, Any]:
         seen.append(current)
         layer = _read(current)
         chain.append(layer)
-        current = layer.pop("extends", None)
+        current = _below(layer, current)
     for layer in reversed(chain):
         merged = deep_merge(merged, layer)
-    own = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    own = Path(name).stem if name.endswith(_FILES) else name
     # A run's own file says which preset it came from.
     return merged if "preset" in merged else merged | {"preset": own}
 
 
+_FILES = (".yaml", ".yml")
+
+
+def _below(layer: dict[str, Any], name: str) -> str | None:
+    """What a configuration extends, taken out of it; a file that lies beside it by its whole path.
+
+    Raises:
+        HarnessError: it is no name.
+    """
+    if "extends" not in layer:
+        return None
+    below = layer.pop("extends")
+    if not isinstance(below, str) or not below.strip():
+        raise HarnessError(
+            f"The configuration {name} extends {below!r}, which is no preset and no file: name one "
+            f"({', '.join(preset_names())}, or a .yaml file beside it), or take `extends` out."
+        )
+    if name.endswith(_FILES) and below.endswith(_FILES):
+        return os.path.normpath(Path(name).expanduser().absolute().parent / Path(below).expanduser())
+    return below
+
+
 def _read(name: str) -> dict[str, Any]:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise HarnessError(
-                f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
-            )
-        text = path.read_text()
-    else:
-        entry = resources.files("harness.presets") / f"{name}.yaml"
-        if not entry.is_file():
-            raise unknown("preset", name, preset_names())
-        text = entry.read_text()
     try:
-        layer = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise HarnessError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
+        if name.endswith(_FILES):
+            text = file_text(Path(name), _LONGEST)
+        elif name in (*preset_names(), ABSTRACT):
+            text = (resources.files("harness.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+        else:
+            raise unknown("preset", name, preset_names())
+        layer = yaml_value(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise HarnessError(
+            f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
+        ) from None
+    except Unreadable as error:
+        raise HarnessError(f"The configuration {name} {error}: correct it there.") from error
     if not isinstance(layer, dict):
         raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
     if "cells" in layer:
         return plain_of(layer, Path(name))
     # Files that a configuration names lie where it lies, wherever the command is given.
-    return located(layer, Path(name).absolute().parent) if name.endswith((".yaml", ".yml")) else layer
+    return located(layer, Path(name).absolute().parent) if name.endswith(_FILES) else layer
 
 
 def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -304,7 +351,7 @@ def applied(
 ) -> RunConfig:
     """`resolve` on the values of a preset or of a stored configuration; `present`: methods that the run has already."""
     values = deep_merge(below, overrides)
-    by_method: dict[str, dict[str, Any]] = {name: dict(own) for name, own in values.pop("method_overrides", {}).items()}
+    by_method = _by_method(values.pop("method_overrides", None) or {})
     run_keys = set(dotted_keys(RunConfig))
     for one in sets:
         key, value = parse_set(one) if isinstance(one, str) else one
@@ -321,6 +368,17 @@ def applied(
     if config.against not in (None, *known):
         raise unknown("method of this run", str(config.against), known)
     return config
+
+
+def _by_method(said: Any) -> dict[str, dict[str, Any]]:
+    """Settings of methods by method, to be added to.
+
+    Raises:
+        HarnessError: they are something else.
+    """
+    if not isinstance(said, Mapping) or not all(isinstance(own, Mapping) for own in said.values()):
+        raise HarnessError("method_overrides must map methods to mappings of keys to values: correct it there.")
+    return {name: dict(own) for name, own in said.items()}
 
 
 def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -340,11 +398,15 @@ def validate(values: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             raise unknown("configuration key", key, sorted(dotted_keys(RunConfig))) from error
         raise HarnessError(
-            f"The configuration key {key} is wrong ({problem['msg'].lower()}): got {problem['input']!r}."
+            f"The configuration key {key} is wrong ({what[:1].lower()}{what[1:]}): got {shown(problem['input'])}."
         ) from error
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)", re.ASCII)
 
 
 def parse_set(text: str) -> tuple[str, Any]:
@@ -353,19 +415,14 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise HarnessError(f"`--set {text}` must have the form key=value.")
     try:
-        return key.strip(), _number(yaml.safe_load(raw))
-    except yaml.YAMLError as error:
-        raise HarnessError(f"The value in `--set {text}` is not valid YAML.") from error
+        return key.strip(), _number(yaml_value(raw))
+    except Unreadable as error:
+        raise HarnessError(f"The value in `--set {text}` {error}: correct it.") from error
 
 
 def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 (no dot) as text.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    # YAML 1.1 reads 1e-3 (no dot) as text. Words such as `nan` and `inf` are texts indeed.
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def nest(key: str, value: Any) -> dict[str, Any]:
