@@ -314,7 +314,9 @@ def resolve_device(name: str) -> str:
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         # What is written there must come back: `meta` holds nothing.
-        computes = torch.device(name).type in DEVICES and torch.ones(1, device=name).item() == 1
+        device = torch.device(name)
+        computes = device.type in DEVICES and torch.ones(1, device=name).item() == 1
+        computes = computes and (device.type != "cpu" or device.index in (None, 0))
     except (RuntimeError, AssertionError, ImportError, NotImplementedError):
         computes = False
     if not computes:

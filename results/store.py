@@ -69,26 +69,9 @@ class RunFolder:
             StoreError: the folder is no run, or its `run.yaml` cannot be read or was written by a newer harness.
         """
         try:
-            with said_of(path / RUN):
-                text = file_bytes(path / RUN)
-            data = yaml_value(text_of(text))
+            return cls(path, read_plan(path / RUN))
         except FileNotFoundError:
             raise StoreError(f"{path} is not a run: give a folder that `harness run` wrote.") from None
-        except Unreadable as error:
-            raise StoreError(f"{path / RUN} cannot be read: it {error}; {_AGAIN}.") from None
-        if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
-            if not isinstance(version, int) or isinstance(version, bool) or version < 1:
-                raise StoreError(f"{path / RUN} has version {version!r:.40}, which there never was; {_AGAIN}.")
-            if version > RUN_VERSION:
-                raise StoreError(
-                    f"{path / RUN} has version {version}, newer than {RUN_VERSION}; update the harness to read it."
-                )
-            if version >= SEALED_VERSION and SEAL not in text.rstrip().rsplit(b"\n", 1)[-1]:
-                raise StoreError(f"{path / RUN} is cut off; {_AGAIN}.")
-        try:
-            return cls(path, RunInfo.model_validate(data))
-        except pydantic.ValidationError:
-            raise _unreadable(path) from None
 
     @classmethod
     def find(cls, path: Path) -> RunFolder | None:
@@ -145,7 +128,12 @@ class RunFolder:
             raise StoreError(
                 f"{folder / RECORD} has schema {version}, and this harness reads {SCHEMA_VERSION}; {mend}."
             )
-        return read_json(folder / RECORD, Record)
+        record = read_json(folder / RECORD, Record)
+        if record.cell != cell:
+            raise StoreError(
+                f"{folder / RECORD} is of another cell, {record.cell:.40}; remove its folder and run again."
+            )
+        return record
 
     def finished(self, cell: str) -> bool:
         """Whether the cell need not be computed again; failed, refused and damaged cells are tried again."""
@@ -199,7 +187,7 @@ class RunFolder:
         if record is None:
             return []  # the files that are not what was written are named already
         problems = []
-        if record.cell != planned.cell or digest(record.spec) != record.cell:
+        if digest(record.spec) != record.cell:
             problems.append("its name is not the hash of its specification.")
         if (record.spec.method, record.spec.task, record.spec.seed) != (planned.method, planned.task, planned.seed):
             problems.append(f"{RUN} names it otherwise than its record.")
@@ -207,6 +195,8 @@ class RunFolder:
             problems.append(f"it failed: {record.error}")
         if record.status == "done":
             items = self.items(planned.cell)
+            if record.primary not in record.metrics and any(record.primary in item.metrics for item in items):
+                problems.append(f"its record lacks {record.primary}, which its items have.")
             if len(items) != record.n_items:
                 problems.append(f"the number of stored items is not {record.n_items}.")
             problems += [
@@ -243,13 +233,35 @@ class RunFolder:
 _AGAIN = "remove it and run the command that made it again, which keeps the cells"
 
 
-def _unreadable(path: Path) -> StoreError:
-    return StoreError(f"{path / RUN} cannot be read; {_AGAIN}.")
-
-
 SEAL = b"# sha256 of the lines above: "
 """The last line of a `run.yaml`: without it a plan that was cut off would be a shorter plan."""
 SEALED_VERSION = 3
+
+
+def read_plan(file: Path) -> RunInfo:
+    """What a `run.yaml` holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it cannot be read, was cut off, or was written by a newer harness.
+    """
+    try:
+        with said_of(file):
+            text = file_bytes(file)
+        data = yaml_value(text_of(text))
+    except Unreadable as error:
+        raise StoreError(f"{file} cannot be read: it {error}; {_AGAIN}.") from None
+    if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise StoreError(f"{file} has version {version!r:.40}, which there never was; {_AGAIN}.")
+        if version > RUN_VERSION:
+            raise StoreError(f"{file} has version {version}, newer than {RUN_VERSION}; update the harness to read it.")
+        if version >= SEALED_VERSION and SEAL not in text.rstrip().rsplit(b"\n", 1)[-1]:
+            raise StoreError(f"{file} is cut off; {_AGAIN}.")
+    try:
+        return RunInfo.model_validate(data)
+    except pydantic.ValidationError:
+        raise StoreError(f"{file} cannot be read; {_AGAIN}.") from None
 
 
 def _sealed(text: str) -> bytes:
@@ -296,5 +308,12 @@ def dump_items(items: Iterable[Item]) -> bytes:
 
 
 def load_items(data: bytes) -> list[Item]:
-    """Inverse of `dump_items`."""
+    """Inverse of `dump_items`.
+
+    Raises:
+        EOFError, OSError, zlib.error: no gzip, or cut off.
+        ValueError: lines that are no items.
+    """
+    if not data:
+        raise EOFError("cut off before its first byte")
     return [Item.model_validate_json(line) for line in gzip.decompress(data).splitlines()]

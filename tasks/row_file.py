@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from results.ground.reading import Unreadable, check_plain, file_text, json_value, regular
+from results.ground.reading import Unreadable, check_plain, file_text, finite, json_value, regular
 from tasks.sources.base import Row, SourceError
 from tasks.sources.files import read_rows, said
 
@@ -142,14 +142,13 @@ class _Row:
         value = self.row.get(field)
         if field not in self.row:
             raise SourceError(f"Row {self.number} of {self.path} lacks the field {field}: add it.")
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool) and value == value
-        if not plain or not str(value).strip():
+        if not _is_plain(value):
             raise self.wrong(field, value, "write a text that is not empty")
         return str(value) if field == "question" else str(value).strip()
 
     def choices(self) -> list[str]:
         value = self.row["choices"]
-        plain = isinstance(value, list) and all(isinstance(c, str | int | float) and str(c).strip() for c in value)
+        plain = isinstance(value, list) and all(_is_plain(c) for c in value)
         if not plain or len(value) < 2:
             raise self.wrong("choices", value, "write a list of at least two texts")
         texts = [str(choice) for choice in value]
@@ -180,6 +179,11 @@ class _Row:
                 raise self.wrong("answer", value, "it is a position and the text of another choice: quote the text")
             return value
         raise self.wrong("answer", value, f"write one of the {len(choices)} choices, a position from 0, or a letter")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a text that is not empty, or a number that can be written as one."""
+    return bool(value.strip()) if isinstance(value, str) else finite(value)
 
 
 def _shown(value: Any) -> str:

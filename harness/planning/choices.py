@@ -68,6 +68,8 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
         keys = registry.config_keys(name)
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
         origin = shown.pop(TRANSFER, None)
+        if origin is not None and (not isinstance(origin, str) or not origin.strip()):
+            raise HarnessError(f"{TRANSFER} of {name} must name a base model: correct it or leave it out.")
         for key in shown:
             if key not in keys:
                 raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])

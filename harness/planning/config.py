@@ -289,25 +289,37 @@ def _read(name: str) -> dict[str, Any]:
         raise HarnessError(f"The configuration {name} {error}: correct it there.") from error
     if not isinstance(layer, dict):
         raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
+    for key in _sections() & layer.keys():
+        # What lies above it could replace it without a word.
+        if not isinstance(layer[key], dict) and "cells" not in layer:
+            raise HarnessError(
+                f"The section {key} of {name} is {shown(layer[key])} and no mapping: write its keys below it."
+            )
     if "cells" in layer:
-        return plain_of(layer, Path(name))
+        return plain_of(Path(name))
     # Files that a configuration names lie where it lies, wherever the command is given.
     return located(layer, Path(name).absolute().parent) if name.endswith(_FILES) else layer
 
 
-def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration of a run from what its `run.yaml` holds.
+def _sections() -> set[str]:
+    """Keys of a configuration that hold keys."""
+    fields = RunConfig.model_fields.items()
+    nested = {
+        key for key, info in fields if isinstance(info.annotation, type) and issubclass(info.annotation, Settings)
+    }
+    return nested | {"judge", "method_defaults", "method_overrides"}
+
+
+def plain_of(path: Path) -> dict[str, Any]:
+    """The configuration of a run from its `run.yaml`.
 
     Raises:
-        HarnessError: it is no such file, or its configurations differ.
+        StoreError: it is no such file, or its configurations differ.
     """
     from results.planned import plain
-    from results.schema import RunInfo
+    from results.store import read_plan
 
-    try:
-        return plain(RunInfo.model_validate(layer), path)
-    except ValidationError as error:
-        raise HarnessError(f"{path} is no run.yaml of this version: name a preset.") from error
+    return plain(read_plan(path), path)
 
 
 _WHOLE = ("paths", "method_defaults", "judge")
@@ -364,7 +376,11 @@ def applied(
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
     config = validate(located(values, Path.cwd()))
+    from tasks.sandbox import NAMES
+
     known = [*dict.fromkeys([*config.methods, *present]), "all"]
+    if config.min_isolation not in NAMES:
+        raise unknown("isolation level", config.min_isolation, NAMES)
     if config.against not in (None, *known):
         raise unknown("method of this run", str(config.against), known)
     return config

@@ -74,7 +74,7 @@ def in_words(error: HarnessError | OSError) -> str:
     sentence = error if isinstance(error, HarnessError) else damage(error)
     if sentence is None:
         raise error
-    text = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in str(sentence))
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(sentence).split()))
     if len(text) > LONGEST:
         text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
     return text if text.endswith((".", "?", "!")) else f"{text}."

@@ -39,6 +39,7 @@ def regular(path: Path) -> Path:
         FileNotFoundError: there is none.
         Unreadable: a pipe, a device or a folder; to open the first would wait for ever.
     """
+    _require_name(path)
     _require_regular(path.stat().st_mode)
     return path
 
@@ -65,6 +66,7 @@ def opened(path: Path) -> IO[bytes]:
         OSError: it is not there, or may not be read.
         Unreadable: a pipe, a device or a folder.
     """
+    _require_name(path)
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(handle).st_mode)
@@ -72,6 +74,11 @@ def opened(path: Path) -> IO[bytes]:
     except BaseException:
         os.close(handle)
         raise
+
+
+def _require_name(path: Path) -> None:
+    if "\0" in str(path):
+        raise Unreadable("has a null character in its name")
 
 
 def _require_regular(mode: int) -> None:

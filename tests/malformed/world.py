@@ -66,7 +66,8 @@ class World:
     def line(self, *more: str, model: Path | None = None, data: Path | None = None, plan: bool = True) -> list[str]:
         """A command line that only what `more` adds can be wrong with."""
         own = ["--model", str(model or self.model), "--data", str(data or self.data), "--limit", "4"]
-        pool = ["--set", "experts.names=[sst2,mrpc]", "--output", str(self.here / "out")]
+        pool = [] if "--experts" in more else ["--set", "experts.names=[sst2,mrpc]"]
+        pool += [] if "--output" in more else ["--output", str(self.here / "out")]
         given = [] if "--tasks" in more else ["--tasks", "sst2"]
         given += [] if "--methods" in more else ["--methods", "uniform"]
         preset = [] if "--preset" in more else ["--preset", "smoke"]

@@ -187,7 +187,8 @@ OPTIONS: dict[str, dict[str, str]] = {
     "--transfer-from": {"nothing": "", "a lone surrogate": LONE, "an unknown one": "nobody"},
 }
 RATES = ("experts.lr", "experts.weight_decay", "experts.warmup_ratio", "experts.lora_alpha", "experts.lora_dropout",
-         "routers.lr", "routers.lr_experts", "routers.weight_decay", "routers.warmup_ratio", "eval.temperature")  # fmt: skip
+         "routers.lr", "routers.lr_experts", "routers.weight_decay",
+         "routers.warmup_ratio", "eval.temperature")  # fmt: skip
 COUNTS = ("experts.rank", "experts.tokens", "experts.epochs", "experts.batch_size", "experts.micro_batch_size",
           "experts.max_length", "routers.examples", "routers.tokens", "eval.max_new_tokens", "eval.samples",
           "eval.batch_tokens", "eval.shots")  # fmt: skip
@@ -293,7 +294,10 @@ def cases() -> Iterator[Case]:
     for option, values in OPTIONS.items():
         for name, text in values.items():
             yield Case(
-                "options", f"{option} {name}", lambda world, o=option, t=text: world.line(o, t), ENDS.get((option, name), (REFUSED,))
+                "options",
+                f"{option} {name}",
+                lambda world, o=option, t=text: world.line(o, t),
+                ENDS.get((option, name), (REFUSED,)),
             )
     for key in RATES:
         for name, text in NUMBERS.items():

@@ -32,10 +32,12 @@ TEXTS: dict[str, str | bytes] = {
     "a mapping of itself": "&a\nextends: smoke\njudge: *a\n",
     "a billion laughs": f"extends: smoke\n{LAUGHS}\nmethods: *a9\n",
     "a billion laughs as a judge": f"extends: smoke\njudge:\n  {LAUGHS.replace(chr(10), chr(10) + '  ')}\n",
-    "a billion laughs by merging": "extends: smoke\n" + "\n".join(
+    "a billion laughs by merging": "extends: smoke\n"
+    + "\n".join(
         ["a0: &a0 {k0: 1}"]
         + [f"a{n}: &a{n} {{<<: [{', '.join(f'*a{n - 1}' for _ in range(10))}], k{n}: 1}}" for n in range(1, 9)]
-    ) + "\njudge: *a8\n",
+    )
+    + "\njudge: *a8\n",
     "a million aliases": "extends: smoke\nx: &x {a: 1}\njudge: {a: [" + "*x," * 200_000 + "]}\n",
     "a deep list": f"extends: smoke\nmethods: {'[' * 5000}{']' * 5000}\n",
     "a deep mapping": f"extends: smoke\njudge: {'{a: ' * 5000}1{'}' * 5000}\n",

@@ -33,9 +33,12 @@ FILES: dict[str, str | bytes] = {
     "an escaped surrogate": '{"sentence": "a\\ud800", "label": 1, "idx": 3}\n',
     "gzip": gzip.compress(b"{}"),
 }
+# A name may be any text, and a text may hold any character that UTF-8 has.
+SST2_ENDS = {("sentence", repr("a\0b")): (REFUSED, WORKS), ("idx", "'a'"): (REFUSED, WORKS)}
 QUIZ: dict[str, tuple[Any, ...]] = {
     "question": (None, "", 3.5, ["a"], True, "\ud800", GONE, float("nan")),
-    "choices": (None, [], ["a"], "ab", [1, None], ["a", "a"], ["a", ""], {"a": 1}, [["a"], ["b"]], [True, False], GONE, ["a", "\ud800"]),
+    "choices": (None, [], ["a"], "ab", [1, None], ["a", "a"], ["a", ""], {"a": 1}, [["a"], ["b"]], [True, False], GONE,
+                ["a", "\ud800"]),
     "answer": (None, "c", 2, -1, 1.0, True, [], {"a": 1}, "", GONE, 10**400, "\ud800"),
 }  # fmt: skip
 QUIZ_ENDS = {("question", "3.5"): (REFUSED, WORKS)}
@@ -74,6 +77,16 @@ JSON: dict[str, str | bytes] = {
     "an escaped surrogate": '[{"question": "a\\ud800", "answer": "b"}]',
     "an empty list": "[]",
 }
+
+
+def _task(text: str = "{{question}}", rows: str = "rows.jsonl", kind: str = "multiple_choice") -> str:
+    """A task file of lm-eval that is right in everything else."""
+    return (
+        f"task: quiz-a\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\n"
+        f"output_type: {kind}\ndoc_to_text: '{text}'\ndoc_to_choice: '{{{{choices}}}}'\ndoc_to_target: '{{{{answer}}}}'\n"
+    )
+
+
 TASKS: dict[str, str | bytes] = {
     "nothing": "",
     "a list": "- a\n",
@@ -92,10 +105,10 @@ TASKS: dict[str, str | bytes] = {
     "an include of itself": "include: it.yaml\ntask: quiz-a\n",
     "an include of nothing": "include: nowhere.yaml\ntask: quiz-a\n",
     "an include of a number": "include: 3\ntask: quiz-a\n",
-    "a template that is none": "task: quiz-a\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{question'\ndoc_to_choice: '{{choices}}'\ndoc_to_target: '{{answer}}'\n",
-    "a template that never ends": "task: quiz-a\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: '{% for i in range(10**12) %}{% endfor %}'\ndoc_to_choice: '{{choices}}'\ndoc_to_target: '{{answer}}'\n",
-    "rows that are not there": "task: quiz-a\ndataset_path: json\ndataset_kwargs: {data_files: {test: nowhere.jsonl}}\ntest_split: test\noutput_type: multiple_choice\ndoc_to_text: '{{question}}'\ndoc_to_choice: '{{choices}}'\ndoc_to_target: '{{answer}}'\n",
-    "an output of no kind": "task: quiz-a\ndataset_path: json\ndataset_kwargs: {data_files: {test: rows.jsonl}}\ntest_split: test\noutput_type: nobody\ndoc_to_text: '{{question}}'\ndoc_to_target: '{{answer}}'\n",
+    "a template that is none": _task(text="{{question"),
+    "a template that never ends": _task(text="{% for i in range(10**12) %}{% endfor %}"),
+    "rows that are not there": _task(rows="nowhere.jsonl"),
+    "an output of no kind": _task(kind="nobody"),
     "a surrogate": 'task: "quiz\\ud800"\n',
     "billions of laughs": "task: quiz-a\na0: &a0 [a, a, a, a, a, a, a, a, a, a]\n"
     + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)),
@@ -124,13 +137,23 @@ def cases() -> Iterator[Case]:
     for field, values in SST2.items():
         for value in values:
             shown = "nothing" if value is GONE else repr(value)[:30]
-            yield Case("rows", f"{field} {shown}", lambda world, f=field, v=value: _sst2(world, f, v))
+            yield Case(
+                "rows",
+                f"{field} {shown}",
+                lambda world, f=field, v=value: _sst2(world, f, v),
+                SST2_ENDS.get((field, shown), (REFUSED,)),
+            )
     for name, text in FILES.items():
         yield Case("files of rows", name, lambda world, t=text: _rows(world, t))
     for field, values in QUIZ.items():
         for value in values:
             shown = "nothing" if value is GONE else repr(value)[:30]
-            yield Case("questions", f"{field} {shown}", lambda world, f=field, v=value: _quiz(world, f, v), QUIZ_ENDS.get((field, shown), (REFUSED,)))
+            yield Case(
+                "questions",
+                f"{field} {shown}",
+                lambda world, f=field, v=value: _quiz(world, f, v),
+                QUIZ_ENDS.get((field, shown), (REFUSED,)),
+            )
     for suffix, texts in (("csv", CSV), ("json", JSON), ("yaml", TASKS), ("py", METHODS)):
         for name, text in texts.items():
             ends = (REFUSED, WORKS) if name in ("a cell of a megabyte", "a group") else (REFUSED,)
@@ -173,7 +196,10 @@ def _named(world: World, suffix: str) -> str:
 
 
 def _brought(world: World, suffix: str, text: str | bytes) -> list[str]:
-    world.write("rows.jsonl", "".join(json.dumps({"question": f"{n}?", "choices": ["a", "b"], "answer": n % 2}) + "\n" for n in range(20)))
+    world.write(
+        "rows.jsonl",
+        "".join(json.dumps({"question": f"{n}?", "choices": ["a", "b"], "answer": n % 2}) + "\n" for n in range(20)),
+    )
     name = _named(world, suffix)
     if isinstance(text, str) and suffix == "yaml":
         text = text.replace("it.yaml", name).replace("quiz-a", f"quiz-{world.here.name}")
@@ -227,7 +253,9 @@ SPECIAL: dict[str, Callable[[World], list[str]]] = {
     "a FIFO of a table": lambda world: _fifo_brought(world, "csv"),
     "a FIFO of JSON": lambda world: _fifo_brought(world, "json"),
     "a folder": _folder,
-    "gzip cut off": lambda world: _instead(world, "validation.jsonl.gz", gzip.compress(b'{"sentence": "a"}\n' * 99)[:30]),
+    "gzip cut off": lambda world: _instead(
+        world, "validation.jsonl.gz", gzip.compress(b'{"sentence": "a"}\n' * 99)[:30]
+    ),
     "gzip that is none": lambda world: _instead(world, "validation.jsonl.gz", b"hello"),
     "Parquet of nothing": lambda world: _instead(world, "validation.parquet", b""),
     "Parquet that is none": lambda world: _instead(world, "validation.parquet", b"PAR1" + b"\0" * 50 + b"PAR1"),
