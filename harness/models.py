@@ -26,7 +26,7 @@ from results.ground.reading import Unreadable, file_bytes, json_value
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.planning.config import ModelSection, RunConfig
+    from harness.planning.sections import ModelSection, RunConfig
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,9 +123,9 @@ def _assets() -> Iterator[Finding]:
             return Finding(feature, False, offline(), str(error).partition(":")[0], mend)
 
     for name in BUNDLED:
-        yield at_hand(f"model {name}", lambda name=name: bundled_model_folder(name, fetch=False))
+        yield at_hand(f"model {name}", partial(bundled_model_folder, name, fetch=False))
     for name in ASSETS:
-        yield at_hand(f"asset {name}", lambda name=name: asset_folder(name, fetch=False))
+        yield at_hand(f"asset {name}", partial(asset_folder, name, fetch=False))
     yield Finding("hub", not offline(), False, *(("off", "unset HF_HUB_OFFLINE") if offline() else ("may be asked",)))
 
 

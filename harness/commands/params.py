@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.planning.config import WIDEST
+from harness.planning.sections import WIDEST
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 

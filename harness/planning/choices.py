@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER
+from harness.planning.sections import RunConfig
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 

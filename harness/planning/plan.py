@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
-from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER
 from harness.planning.plugins import bring
 from harness.planning.pool import PlannedPool
 from harness.planning.rendered import sampled
+from harness.planning.sections import RunConfig
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.planning.config import RunConfig, applied, parse_set, validate, with_setting
+from harness.planning.config import applied, parse_set, validate, with_setting
 from harness.planning.options import RunOptions, method_settings, overrides
+from harness.planning.sections import RunConfig
 from results.ground.digest import canonical, digest
 from results.ground.files import StoreError
 from results.ground.places import place

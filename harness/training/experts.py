@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import ExpertsSection
+from harness.planning.sections import ExpertsSection
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 from results.ground.loading import peft_task_type

@@ -14,7 +14,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -59,7 +59,7 @@ def only_regular(folder: Path) -> None:
             raise Unreadable(f"holds {path.name}, which is a pipe or a device")
 
 
-def opened(path: Path) -> IO[bytes]:
+def opened(path: Path) -> io.BufferedReader:
     """A regular file, open for reading.
 
     Raises:
@@ -70,7 +70,7 @@ def opened(path: Path) -> IO[bytes]:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         _require_regular(os.fstat(handle).st_mode)
-        return os.fdopen(handle, "rb")
+        return open(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
@@ -142,7 +142,7 @@ def json_value(text: str | bytes) -> Any:
     except RecursionError:
         raise Unreadable("is nested too deeply") from None
     # Whatever is no UTF-8 can only come from an escape.
-    if ("\\ud" if isinstance(text, str) else b"\\ud") in text.lower():
+    if "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower():
         check_plain(value)
     return value
 
@@ -240,10 +240,12 @@ def yaml_value(text: str, tags: tuple[str, ...] = ()) -> Any:
 
 
 def _with(tags: tuple[str, ...]) -> type[_Loader]:
-    loader = type("_Tagged", (_Loader,), {})
+    class Tagged(_Loader):
+        pass
+
     for tag in tags:
-        loader.add_constructor(tag, lambda loader, node: str(node.value))
-    return loader
+        Tagged.add_constructor(tag, lambda loader, node: str(node.value))
+    return Tagged
 
 
 def _measure(text: str) -> None:
@@ -259,7 +261,7 @@ def _measure(text: str) -> None:
         if isinstance(event, yaml.AliasEvent):
             if any(anchor == event.anchor for anchor, _ in open_):
                 raise Unreadable(f"has an alias *{event.anchor} inside what it names")
-            size = sizes.get(event.anchor, 1)
+            size = sizes.get(str(event.anchor), 1)
             total, added = total + size, added + size
             if added > MULTIPLIED:
                 raise Unreadable(f"multiplies itself by its aliases (*{event.anchor})")

@@ -5,7 +5,7 @@
 
 A target is `answers`, `judge` or `sandbox`; what follows is libFuzzer's (CORPUS: a folder that keeps what was found).
 What must hold: nothing is raised, nothing takes longer than `SECONDS`, the same text is read the same way twice, a
-score is within the rubric's scale, an option or word is one of those that were asked for, and a verdict counts only with
+score is within the rubric's scale, an option or word is one of those asked for, and a verdict counts only with
 the judge's nonce. Each finding becomes a case of a test.
 """
 

@@ -83,7 +83,8 @@ def _task(text: str = "{{question}}", rows: str = "rows.jsonl", kind: str = "mul
     """A task file of lm-eval that is right in everything else."""
     return (
         f"task: quiz-a\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {rows}}}}}\ntest_split: test\n"
-        f"output_type: {kind}\ndoc_to_text: '{text}'\ndoc_to_choice: '{{{{choices}}}}'\ndoc_to_target: '{{{{answer}}}}'\n"
+        f"output_type: {kind}\ndoc_to_text: '{text}'\n"
+        "doc_to_choice: '{{choices}}'\ndoc_to_target: '{{answer}}'\n"
     )
 
 
