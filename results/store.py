@@ -195,8 +195,8 @@ class RunFolder:
             problems.append(f"it failed: {record.error}")
         if record.status == "done":
             items = self.items(planned.cell)
-            if record.primary not in record.metrics and any(record.primary in item.metrics for item in items):
-                problems.append(f"its record lacks {record.primary}, which its items have.")
+            if record.primary not in record.metrics and record.n_items > record.n_unscored:
+                problems.append(f"its record lacks its first metric, {record.primary}.")
             if len(items) != record.n_items:
                 problems.append(f"the number of stored items is not {record.n_items}.")
             problems += [

@@ -8,19 +8,17 @@ empty, so no expert and no router is trained on it. Few-shot examples come from 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from results.ground.deadline import within
 from results.ground.digest import digest, file_sha256, row_digest
-from results.ground.errors import HarnessError
 from results.ground.reading import Unreadable, file_text, yaml_value
 from tasks.base import PARTS, ChatTemplate, Doc, MetricInfo, Request, ScoredItem, TaskSettings
 from tasks.card import TaskCard
+from tasks.guarded import guarded
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_file_task import TaskFileError
 from tasks.row_task import LoadedRows, fingerprint
@@ -36,31 +34,6 @@ _REFUSED = {
     "unsafe_code": "runs generated code",
     "custom_dataset": "makes its own data set",
 }
-
-
-RENDERING = 10.0
-"""Seconds for the templates of one row."""
-
-
-@contextmanager
-def guarded(path: Path) -> Iterator[None]:
-    """Say in a sentence what a task file's templates and functions do.
-
-    Raises:
-        TaskFileError: they fail, or never end.
-    """
-
-    def late() -> TaskFileError:
-        return TaskFileError(f"A template of {path} has not ended after {RENDERING:.0f} seconds: mend it there.")
-
-    try:
-        with within(RENDERING, late):
-            yield
-    except HarnessError:
-        raise
-    except Exception as error:  # of Jinja, of lm-eval, of functions that the file names
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
-        raise TaskFileError(f"The task file {path} cannot be used ({reason}): mend it there.") from error
 
 
 class IncludedBound(LmEvalBound):

@@ -18,6 +18,7 @@ from harness.planning.plugins import located
 from harness.planning.sections import RunConfig
 from results.ground.errors import HarnessError
 from results.ground.names import shown, unknown
+from results.ground.places import place
 from results.ground.reading import Unreadable, file_text, yaml_value
 from results.ground.settings import Settings
 
@@ -82,14 +83,14 @@ def _below(layer: dict[str, Any], name: str) -> str | None:
             f"({', '.join(preset_names())}, or a .yaml file beside it), or take `extends` out."
         )
     if name.endswith(_FILES) and below.endswith(_FILES):
-        return os.path.normpath(Path(name).expanduser().absolute().parent / Path(below).expanduser())
+        return os.path.normpath(place(name).absolute().parent / place(below))
     return below
 
 
 def _read(name: str) -> dict[str, Any]:
     try:
         if name.endswith(_FILES):
-            text = file_text(Path(name), _LONGEST)
+            text = file_text(place(name), _LONGEST)
         elif name in (*preset_names(), ABSTRACT):
             text = (resources.files("harness.presets") / f"{name}.yaml").read_text(encoding="utf-8")
         else:
@@ -110,9 +111,9 @@ def _read(name: str) -> dict[str, Any]:
                 f"The section {key} of {name} is {shown(layer[key])} and no mapping: write its keys below it."
             )
     if "cells" in layer:
-        return plain_of(Path(name))
+        return plain_of(place(name))
     # Files that a configuration names lie where it lies, wherever the command is given.
-    return located(layer, Path(name).absolute().parent) if name.endswith(_FILES) else layer
+    return located(layer, place(name).absolute().parent) if name.endswith(_FILES) else layer
 
 
 def _sections() -> set[str]:

@@ -124,8 +124,12 @@ def text_of(data: bytes) -> str:
     return text if "\r" not in text else io.StringIO(text, newline=None).read()
 
 
-def json_value(text: str | bytes) -> Any:
+def json_value(text: str | bytes, *, halves: bool = False) -> Any:
     """The value of a JSON text. NaN and the infinities count as numbers, as Python writes them.
+
+    Args:
+        text: the whole of it.
+        halves: whether texts may hold half a character, which the caller looks for where it matters.
 
     Raises:
         Unreadable: it is none, a key stands twice, it is nested too deeply, or it holds what is no text or no number.
@@ -142,9 +146,13 @@ def json_value(text: str | bytes) -> Any:
     except RecursionError:
         raise Unreadable("is nested too deeply") from None
     # Whatever is no UTF-8 can only come from an escape.
-    if "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower():
+    if not halves and _escapes(text):
         check_plain(value)
     return value
+
+
+def _escapes(text: str | bytes) -> bool:
+    return "\\ud" in text.lower() if isinstance(text, str) else b"\\ud" in text.lower()
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

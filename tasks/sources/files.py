@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from results.ground.reading import Unreadable, json_value, regular
+from results.ground.reading import Unreadable, check_plain, json_value, regular
 from tasks.sources.base import Row, SourceError
 
 
@@ -30,9 +30,10 @@ def json_lines(file: Path) -> Iterator[Row]:
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    row = json_value(line)
+                    row = json_value(line, halves=True)
                     if not isinstance(row, dict):
                         raise SourceError(f"Line {number} of {file} is no JSON object: repair or replace the file.")
+                    check_plain(list(row))  # the columns' names; what stands in them is looked at by the task
                     yield row
     except SourceError:
         raise

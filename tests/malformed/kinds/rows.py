@@ -31,6 +31,8 @@ FILES: dict[str, str | bytes] = {
     "a number of 5,000 digits": '{"sentence": "a", "label": ' + "9" * 5000 + "}\n",
     "a key twice": '{"sentence": "a", "sentence": "b", "label": 1, "idx": 3}\n',
     "an escaped surrogate": '{"sentence": "a\\ud800", "label": 1, "idx": 3}\n',
+    "half a character in a column of no use": '{"sentence": "a", "label": 1, "idx": 3, "more": "a\\ud800"}\n',
+    "half a character in a column's name": '{"sentence": "a", "label": 1, "idx": 3, "a\\ud800": "a"}\n',
     "gzip": gzip.compress(b"{}"),
 }
 # A name may be any text, and a text may hold any character that UTF-8 has.
