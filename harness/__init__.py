@@ -94,11 +94,10 @@ def open(path: str | PathLike[str]) -> Run:
     Raises:
         HarnessError: the folder is no run.
     """
-    from pathlib import Path
-
     from harness.runs import Run
+    from results.ground.places import place
 
-    return Run.open(Path(path).expanduser())
+    return Run.open(place(str(path)))
 
 
 def load(path: str | PathLike[str], **options: Any) -> Any:
@@ -110,11 +109,10 @@ def load(path: str | PathLike[str], **options: Any) -> Any:
     Raises:
         HarnessError: the folder is none, or its base model is not at hand.
     """
-    from pathlib import Path
-
     from methods import saving
+    from results.ground.places import place
 
-    return saving.load(Path(path).expanduser(), **options)
+    return saving.load(place(str(path)), **options)
 
 
 def unload(model: Any) -> Any:

@@ -7,7 +7,6 @@ found there ever after. Their own pins (tokenizers<0.23, datasets<4) therefore s
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import subprocess
@@ -35,6 +34,7 @@ from results.ground.files import (
 )
 from results.ground.locks import locked
 from results.ground.offline import offline
+from results.ground.reading import file_bytes, json_value
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,8 @@ def sound(folder: Path, *, repair: bool) -> bool:
 
 def _read(verdict: Path) -> Any:
     try:
-        return json.loads(verdict.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        return json_value(file_bytes(verdict))
+    except (OSError, ValueError):
         return None
 
 

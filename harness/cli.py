@@ -24,10 +24,10 @@ from harness.commands.arguments import (
     RunPath,
     ScaledPreset,
     SeveralRuns,
+    check_argument,
     completion,
     listed,
     place,
-    require_text,
 )
 from harness.commands.options import takes
 from harness.commands.tools import tools
@@ -389,8 +389,9 @@ def _root(
 def main() -> None:
     """Entry point: a user's mistake is one sentence on standard error and exit code 2."""
     try:
-        require_text(sys.argv)
         with endable():
+            for argument in sys.argv[1:]:
+                check_argument(argument)
             app()
     except (HarnessError, OSError) as error:
         typer.echo(f"harness: {in_words(error)}", err=True)

@@ -21,6 +21,7 @@ from harness.progress import Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
 from harness.tracking.observer import Observer
+from results.ground.reading import file_bytes, json_value
 from results.schema import Item, Record
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
@@ -352,7 +353,7 @@ class Engine:
         folder = self.stages.load(OUTPUTS, cell.outputs_key)
         if folder is None:
             raise RuntimeError("the cell has no stored outputs")
-        outputs = json.loads((folder / "outputs.json").read_text())
+        outputs = json_value(file_bytes(folder / "outputs.json"))
         record, items = scored_record(self.facts, self.stages, cell, outputs)
         self._keep(record, items)
         return record

@@ -16,7 +16,7 @@ from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
     from harness.engine import Engine
-    from harness.planning.config import RunConfig
+    from harness.planning.sections import RunConfig
     from harness.progress import Progress
 
 

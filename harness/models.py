@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.assets import AssetError, cache_root
+from harness.outside import check_folder, check_sizes, readable, renderer
 from harness.wheels.catalogue import BUNDLED
 from harness.wheels.keeping import bundled_model_folder
+from results.ground.damage import PlaceError
 from results.ground.digest import digest, file_sha256
 from results.ground.errors import HarnessError
 from results.ground.files import write_json
-from results.ground.loading import asks_for_its_code, auto_class, model_of
+from results.ground.loading import auto_class, model_of
 from results.ground.names import unknown
+from results.ground.places import place
+from results.ground.reading import Unreadable, file_bytes, json_value
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.planning.config import ModelSection, RunConfig
+    from harness.planning.sections import ModelSection, RunConfig
 
 
 REVISIONS = "revisions.json"
@@ -56,12 +60,13 @@ def resolve(name: str) -> tuple[str, str]:
     """Path or hub id that transformers can load, and a label for table notes."""
     if name in BUNDLED:
         return str(bundled_model_folder(name)), BUNDLED[name].label
-    if Path(name).expanduser().is_dir():
-        name = str(Path(name).expanduser())
-        if not (Path(name) / "config.json").exists():
-            raise HarnessError(f"The folder {name} holds no config.json: give a Hugging Face model folder.")
-        return str(Path(name).resolve()), Path(name).resolve().name
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    folder = place(name)
+    if folder.is_dir():
+        if not (folder / "config.json").exists():
+            raise HarnessError(f"The folder {folder} holds no config.json: give a Hugging Face model folder.")
+        check_folder(folder)
+        return str(folder.resolve()), folder.resolve().name
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]{0,95}/[\w.-]{1,96}", name, re.ASCII):
         raise unknown("model", name, [*BUNDLED, "ORG/NAME (a hub id)", "a local folder"])
     return name, name
 
@@ -80,18 +85,34 @@ def model_config(name: str, revision: str | None = None, trust: bool = False) ->
     from transformers import AutoConfig
 
     path, _ = resolve(name)
-    try:
-        return AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
+    with readable(name):
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=trust)
+        check_sizes(name, config)
+    return config
 
 
-def skeleton(config: Any) -> Any:
-    """The model of a `transformers` configuration with no weights behind its shapes (meta device)."""
+def skeleton(config: Any, name: str = "") -> Any:
+    """The model of a `transformers` configuration with no weights behind its shapes (meta device).
+
+    Raises:
+        HarnessError: no model can be made of it.
+    """
     import torch
 
-    with torch.device("meta"):
+    with readable(name or config.name_or_path), torch.device("meta"):
         return model_of(config)
+
+
+def buildable(config: Any, name: str) -> None:
+    """See that a model can be made of a configuration; what is learnt is kept, so that methods ask for nothing twice.
+
+    Raises:
+        HarnessError: none can.
+    """
+    from methods.shapes import config_shapes
+
+    with readable(name):
+        config_shapes(config)
 
 
 def with_targets(config: RunConfig) -> RunConfig:
@@ -137,14 +158,15 @@ def remember_revisions() -> None:
     """Keep the hashes of model folders for later processes. Planning itself writes nothing."""
     if not _new_revisions:
         return
-    write_json(cache_root() / REVISIONS, _known_revisions() | _new_revisions)
+    with suppress(PlaceError):  # where it cannot be written, hashing costs its seconds again
+        write_json(cache_root() / REVISIONS, _known_revisions() | _new_revisions)
     _new_revisions.clear()
 
 
 def _known_revisions() -> dict[str, str]:
     try:
-        known = json.loads((cache_root() / REVISIONS).read_text())
-    except (OSError, ValueError, RecursionError):
+        known = json_value(file_bytes(cache_root() / REVISIONS))
+    except (OSError, Unreadable):
         return {}
     known = known if isinstance(known, dict) else {}
     return {stamp: one for stamp, one in known.items() if isinstance(one, str) and re.fullmatch("[0-9a-f]{16}", one)}
@@ -159,24 +181,9 @@ def chat_template(name: str, revision: str | None = None, trust: bool = False) -
     from transformers import AutoTokenizer
 
     path, _ = resolve(name)
-    try:
+    with readable(name):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError) as error:
-        raise _unreadable(name, error) from error
-    if tokenizer.chat_template is None:
-        raise HarnessError(f"The model '{name}' has no chat template: set model.chat_template=false.")
-
-    def render(messages: list[dict[str, str]], /, *, add_generation_prompt: bool) -> str:
-        return str(
-            tokenizer.apply_chat_template(
-                messages,
-                tokenize=False,
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=not add_generation_prompt,
-            )
-        )
-
-    return render
+    return renderer(name, tokenizer)
 
 
 def load(
@@ -195,13 +202,11 @@ def load(
     if not isinstance(kind, torch.dtype):
         raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
     config = model_config(name, revision, trust)
-    try:
+    with readable(name):
         model, loading = auto_class(config).from_pretrained(
             path, revision=revision, dtype=kind, trust_remote_code=trust, output_loading_info=True
         )
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(name, error) from error
     _require_whole(name, loading)
     model.to(device)
     model.eval()
@@ -228,13 +233,8 @@ def _own_config(section: ModelSection) -> Any:
     return model_config(section.name, section.revision, section.trust_remote_code)
 
 
-def _unreadable(name: str, error: Exception) -> HarnessError:
-    if asks_for_its_code(error):
-        return HarnessError(
-            f"The model '{name}' comes with code of its own, which is not run: read it, and allow it in runs of "
-            "this model with --set model.trust_remote_code=true."
-        )
-    return HarnessError(f"The model '{name}' cannot be loaded ({_first_line(error)}): check its name or your network.")
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Kinds of devices that can compute; a kind that is not here or not at hand is refused."""
 
 
 def resolve_device(name: str) -> str:
@@ -248,9 +248,14 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise HarnessError(f"The device '{name}' is not available here: choose --device cpu or auto.") from error
+        # What is written there must come back: `meta` holds nothing.
+        device = torch.device(name)
+        computes = device.type in DEVICES and torch.ones(1, device=name).item() == 1
+        computes = computes and (device.type != "cpu" or device.index in (None, 0))
+    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
+        computes = False
+    if not computes:
+        raise HarnessError(f"The device '{name}' is not available here: choose --device cpu or auto.")
     return name
 
 
@@ -294,10 +299,6 @@ def quiet_libraries() -> None:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
 
 
 __all__ = [

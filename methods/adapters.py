@@ -15,6 +15,8 @@ from typing import Any
 from methods.adapter_fields import check_fields
 from methods.patterns import AdapterError, Matcher, Targets
 from results.ground.digest import file_sha256, text_sha256
+from results.ground.names import shown
+from results.ground.reading import Unreadable, file_text, finite, json_value, regular
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHT_FILES = ("adapter_model.safetensors", "adapter_model.bin")
@@ -74,7 +76,7 @@ def read_config(folder: Path) -> AdapterConfig:
         targets=_targets(folder, raw, matcher),
         ties_embeddings=bool(raw.get("ensure_weight_tying", False)),
         matcher=matcher,
-        base_model=raw.get("base_model_name_or_path"),
+        base_model=str(raw["base_model_name_or_path"]) if raw.get("base_model_name_or_path") is not None else None,
     )
 
 
@@ -85,9 +87,16 @@ def weight_file(folder: Path) -> Path:
         AdapterError: there is none.
     """
     for name in WEIGHT_FILES:
-        if (folder / name).is_file():
-            return folder / name
+        if (folder / name).exists():
+            return _regular(folder / name)
     raise AdapterError(f"The adapter at {folder} has no {' or '.join(WEIGHT_FILES)}: give a complete PEFT directory.")
+
+
+def _regular(path: Path) -> Path:
+    try:
+        return regular(path)
+    except Unreadable as error:
+        raise AdapterError(f"The file {path} {error}: save the adapter again.") from error
 
 
 def adapter_digest(folder: Path, length: int = 16) -> str:
@@ -111,11 +120,11 @@ def adapter_digest(folder: Path, length: int = 16) -> str:
 def _read_json(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = json_value(file_text(path))
     except FileNotFoundError as error:
         raise AdapterError(f"There is no {CONFIG_FILE} in {folder}: give a PEFT adapter directory.") from error
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"The file {path} is not valid JSON: save the adapter again.") from error
+    except Unreadable as error:
+        raise AdapterError(f"The file {path} {error}: save the adapter again.") from error
     if not isinstance(raw, dict):
         raise AdapterError(f"The file {path} does not hold an adapter's configuration: save the adapter again.")
     return raw
@@ -123,9 +132,9 @@ def _read_json(folder: Path) -> dict[str, Any]:
 
 def _number(folder: Path, key: str, value: Any, *, whole: bool = False) -> float:
     """A value that must be a finite number (a whole one above 0 for ranks), said to be wrong by its key."""
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    usable = finite(value) and abs(value) < _LARGEST
     if not usable or (whole and (value != int(value) or value < 1)):
-        found = f"no {key}" if value is None else f"{key}={value!r}"
+        found = f"no {key}" if value is None else f"{key}={shown(value)}"
         kind = "a whole number above 0" if whole else "a number"
         raise AdapterError(f"The adapter at {folder} has {found} in {CONFIG_FILE}, which must be {kind}: set it there.")
     return float(value)

@@ -24,12 +24,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from methods.pool import PoolExpert, has_no_rows
 from methods.routing.context import CountedTokens, RoutingContext
 from results.ground.errors import HarnessError
+from results.ground.settings import Settings
 
 Track = Literal["compose", "joint", "reference"]
 Budget = Literal["router", "expert"]
@@ -41,10 +42,8 @@ class Unsupported(HarnessError, ValueError):
     """A method cannot be used here (architecture, pool size, setting). The message is one sentence for the user."""
 
 
-class MethodConfig(BaseModel):
+class MethodConfig(Settings):
     """Base of every method's typed configuration: unknown keys are refused, values are frozen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     later: ClassVar[frozenset[str]] = frozenset()
     """Keys that a class got after results were stored under its name."""

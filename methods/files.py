@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from results.ground.errors import HarnessError
+from results.ground.reading import Unreadable, file_bytes
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -83,9 +84,7 @@ def read_method(path: Path) -> MethodFile:
             a docstring or several.
     """
     name = method_name(path)
-    if not path.is_file():
-        raise MethodFileError(f"There is no method file {path}: give the path of a .py file.")
-    source = path.read_bytes()
+    source = _source(path)
     sha256 = hashlib.sha256(source).hexdigest()
     module = _module(path, source, f"harness_file_{re.sub(r'[^A-Za-z0-9]', '_', name)}_{sha256[:12]}")
     cls = _method_class(module, path)
@@ -115,13 +114,22 @@ def read_method(path: Path) -> MethodFile:
     )
 
 
+def _source(path: Path) -> bytes:
+    try:
+        return file_bytes(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise MethodFileError(f"There is no method file {path}: give the path of a .py file.") from None
+    except Unreadable as error:
+        raise MethodFileError(f"The method file {path} {error}: give the path of a .py file.") from None
+
+
 def _module(path: Path, source: bytes, name: str) -> ModuleType:
     """The file as a module, imported once for each content."""
     if name in sys.modules:
         return sys.modules[name]
     try:
         tree = ast.parse(source, str(path))
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise MethodFileError(f"The method file {path} is no valid Python ({_said(error)}): mend it there.") from error
     if beside := _imports_beside(tree, path.parent):
         raise MethodFileError(
@@ -139,7 +147,7 @@ def _module(path: Path, source: bytes, name: str) -> ModuleType:
         exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException as error:
         del sys.modules[name]
-        if not isinstance(error, Exception):
+        if not isinstance(error, Exception | SystemExit):
             raise
         raise MethodFileError(
             f"The method file {path} cannot be imported ({_said(error, path)}): mend it there."

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from results.ground.errors import HarnessError
 from results.ground.files import schema_of
+from results.ground.reading import Unreadable, file_text
 
 MANIFEST = "manifest.json"
 SCHEMA_VERSION = 1
@@ -113,7 +114,9 @@ def read_manifest(folder: Path) -> Manifest:
     """
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
+        text = file_text(path)
+    except Unreadable as error:
+        raise SavedModelError(f"The file {path} {error}: save the model again with this version.") from None
     except (FileNotFoundError, NotADirectoryError):
         raise SavedModelError(
             f"There is no {MANIFEST} in {folder}: give a folder that `harness export` or `methods.save` wrote."

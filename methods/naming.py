@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-import yaml
-
 from results.ground.errors import HarnessError
-from results.ground.names import commas
+from results.ground.names import commas, shown
+from results.ground.reading import DEEPEST, LONGEST_NUMBER, Unreadable, check_plain, yaml_value
 
 
 class VariantError(HarnessError, ValueError):
@@ -23,8 +22,8 @@ class VariantError(HarnessError, ValueError):
 
 
 _VARIANT = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9_.-]*)(?:\[(?P<settings>.*)\])?", re.DOTALL)
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_INTEGER = re.compile(r"[-+]?\d+")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_INTEGER = re.compile(r"[-+]?\d+", re.ASCII)
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -59,27 +58,39 @@ def display(name: str, overrides: Mapping[str, Any]) -> str:
     return f"{name}[{','.join(f'{key}={_value_text(flat[key])}' for key in sorted(flat))}]"
 
 
-def parse_value(text: str) -> Any:
+def parse_value(text: str, depth: int = 0) -> Any:
     """One value as YAML reads it, plus numbers such as `1e-3`.
 
     Raises:
-        VariantError: not YAML.
+        VariantError: not YAML, or no value that a setting can have.
     """
     text = text.strip()
+    if depth > DEEPEST:
+        raise VariantError(f"The value {shown(text)} is nested too deeply: write it flat.")
+    if len(text) > LONGEST_NUMBER and _NUMBER.fullmatch(text):
+        raise VariantError(f"{text[:20]}… is a number of {len(text)} digits: give a smaller one.")
     if _INTEGER.fullmatch(text):
         return int(text)
     if _NUMBER.fullmatch(text):
         return float(text)
     if len(text) > 1 and text.startswith('"') and text.endswith('"'):
         # JSON first: it takes control characters that YAML refuses or folds.
-        with suppress(ValueError):
-            return json.loads(text, strict=False)
+        with suppress(json.JSONDecodeError):
+            return _plain(json.loads(text, strict=False))
     if text.startswith("[") and text.endswith("]"):
-        return [parse_value(part) for part in commas(text[1:-1])]
+        return [parse_value(part, depth + 1) for part in commas(text[1:-1])]
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise VariantError(f"Cannot read the value '{text}': quote it as YAML text.") from error
+        return yaml_value(text)
+    except Unreadable as error:
+        raise VariantError(f"Cannot read the value {shown(text)}, which {error}: quote it as YAML text.") from error
+
+
+def _plain(value: Any) -> Any:
+    try:
+        check_plain(value)
+    except Unreadable as error:
+        raise VariantError(f"The value {shown(value)} {error}: correct it.") from error
+    return value
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

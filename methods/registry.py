@@ -287,11 +287,13 @@ def _validated(config: type[Any], flat: Mapping[str, Any], name: str) -> Any:
 
     try:
         return config.model_validate(nest(flat))
+    except RecursionError:
+        raise VariantError(f"{name}: a value is nested too deeply.") from None
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
-        raise VariantError(f"{name}{f': {key}' if key else ''}: {message}") from error
+        raise VariantError(f"{name}{f': {key}' if key else ''}: {message.rstrip('.')}.") from error
 
 
 def _leaves(config: BaseModel) -> dict[str, Any]:

@@ -127,7 +127,7 @@ def size(text: str) -> int:
 
 
 def _measured(text: str, units: dict[str, float] | dict[str, int], kind: str, example: str) -> float:
-    match = re.fullmatch(rf"(\d+(?:\.\d+)?)\s*({'|'.join(units)})", text.strip())
+    match = re.fullmatch(rf"([0-9]{{1,15}}(?:\.[0-9]{{1,15}})?)\s*({'|'.join(units)})", text.strip())
     if match is None:
         raise HarnessError(f"'{text}' is not {kind}: write one like {example}.")
     return float(match[1]) * units[match[2]]

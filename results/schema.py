@@ -258,6 +258,11 @@ class RunInfo(_Model):
             # What a version 2 says is what a version 3 says.
             return data | {"schema_version": RUN_VERSION} if isinstance(data, dict) else data
         old = dict(data)
+        kept = old.get("config") or {}
+        parts = [kept, kept.get("model") or {}] if isinstance(kept, dict) else [kept]
+        cells = old.get("cells", [])
+        if not isinstance(cells, list) or not all(isinstance(part, dict) for part in [*cells, *parts]):
+            raise ValueError("cells and configurations are mappings")
         labels = [cell.get("variant", "") for cell in old.get("cells", [])]
         time, arguments, config = (old.pop(key, None) for key in ("started", "arguments", "config"))
         old["commands"] = [{"time": time or "", "arguments": arguments or []}]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from results.ground.files import (
     write_json,
 )
 from results.ground.locks import claimed, forget, holder
+from results.ground.reading import file_bytes, json_value
 
 META = "meta.json"
 LOCKS = "locks"
@@ -139,4 +139,4 @@ class Stages:
         if folder is None:
             raise KeyError(f"{kind}/{key}")
         path = folder / META
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        return dict(json_value(file_bytes(path))) if path.exists() else {}

@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ from results.ground.files import (
     write_json,
 )
 from results.ground.locks import claimed, holder
+from results.ground.reading import Unreadable, file_bytes, text_of, yaml_value
 from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
 from results.stages import Stages
 
@@ -70,28 +72,9 @@ class RunFolder:
             StoreError: the folder is no run, or its `run.yaml` cannot be read or was written by a newer harness.
         """
         try:
-            with said_of(path / RUN):
-                text = (path / RUN).read_bytes()
-            data = yaml.safe_load(text.decode())
+            return cls(path, read_plan(path / RUN))
         except FileNotFoundError:
             raise StoreError(f"{path} is not a run: give a folder that `harness run` wrote.") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            if isinstance(error, StoreError):
-                raise
-            raise _unreadable(path) from None
-        if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
-            if not isinstance(version, int) or version < 1:
-                raise StoreError(f"{path / RUN} has version {version!r:.40}, which there never was; {_AGAIN}.")
-            if version > RUN_VERSION:
-                raise StoreError(
-                    f"{path / RUN} has version {version}, newer than {RUN_VERSION}; update the harness to read it."
-                )
-            if version >= SEALED_VERSION and SEAL not in text.rstrip().rsplit(b"\n", 1)[-1]:
-                raise StoreError(f"{path / RUN} is cut off; {_AGAIN}.")
-        try:
-            return cls(path, RunInfo.model_validate(data))
-        except pydantic.ValidationError:
-            raise _unreadable(path) from None
 
     @classmethod
     def find(cls, path: Path) -> RunFolder | None:
@@ -148,7 +131,12 @@ class RunFolder:
             raise StoreError(
                 f"{folder / RECORD} has schema {version}, and this harness reads {SCHEMA_VERSION}; {mend}."
             )
-        return read_json(folder / RECORD, Record)
+        record = read_json(folder / RECORD, Record)
+        if record.cell != cell:
+            raise StoreError(
+                f"{folder / RECORD} is of another cell, {record.cell:.40}; remove its folder and run again."
+            )
+        return record
 
     def finished(self, cell: str) -> bool:
         """Whether the cell need not be computed again; failed, refused and damaged cells are tried again."""
@@ -171,13 +159,13 @@ class RunFolder:
         """
         path = self.cell_folder(cell) / ITEMS
         try:
-            return load_items(path.read_bytes())
-        except (OSError, EOFError, pydantic.ValidationError):
+            return load_items(file_bytes(path))
+        except (OSError, EOFError, ValueError, zlib.error):
             raise StoreError(f"{path} is missing or damaged; remove its folder and run again.") from None
 
     def verify(self) -> list[str]:
         """Sentences on everything stored that is damaged, failed, or does not fit together; empty when all is well."""
-        problems = [] if _whole((self.path / RUN).read_bytes()) else [f"{RUN} is not the file that was written."]
+        problems = [] if _whole(file_bytes(self.path / RUN)) else [f"{RUN} is not the file that was written."]
         for planned in {planned.cell: planned for planned in self.info.cells}.values():
             name = f"{planned.cell} ({planned.method} on {planned.task})"
             folder = self.cell_folder(planned.cell)
@@ -202,7 +190,7 @@ class RunFolder:
         if record is None:
             return []  # the files that are not what was written are named already
         problems = []
-        if record.cell != planned.cell or digest(record.spec) != record.cell:
+        if digest(record.spec) != record.cell:
             problems.append("its name is not the hash of its specification.")
         if (record.spec.method, record.spec.task, record.spec.seed) != (planned.method, planned.task, planned.seed):
             problems.append(f"{RUN} names it otherwise than its record.")
@@ -210,6 +198,8 @@ class RunFolder:
             problems.append(f"it failed: {record.error}")
         if record.status == "done":
             items = self.items(planned.cell)
+            if record.primary not in record.metrics and record.n_items > record.n_unscored:
+                problems.append(f"its record lacks its first metric, {record.primary}.")
             if len(items) != record.n_items:
                 problems.append(f"the number of stored items is not {record.n_items}.")
             problems += [
@@ -256,13 +246,35 @@ def _foreign(entry: Path) -> bool:
 _AGAIN = "remove it and run the command that made it again, which keeps the cells"
 
 
-def _unreadable(path: Path) -> StoreError:
-    return StoreError(f"{path / RUN} cannot be read; {_AGAIN}.")
-
-
 SEAL = b"# sha256 of the lines above: "
 """The last line of a `run.yaml`: without it a plan that was cut off would be a shorter plan."""
 SEALED_VERSION = 3
+
+
+def read_plan(file: Path) -> RunInfo:
+    """What a `run.yaml` holds.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StoreError: it cannot be read, was cut off, or was written by a newer harness.
+    """
+    try:
+        with said_of(file):
+            text = file_bytes(file)
+        data = yaml_value(text_of(text))
+    except Unreadable as error:
+        raise StoreError(f"{file} cannot be read: it {error}; {_AGAIN}.") from None
+    if isinstance(data, dict) and (version := data.get("schema_version")) is not None:
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise StoreError(f"{file} has version {version!r:.40}, which there never was; {_AGAIN}.")
+        if version > RUN_VERSION:
+            raise StoreError(f"{file} has version {version}, newer than {RUN_VERSION}; update the harness to read it.")
+        if version >= SEALED_VERSION and SEAL not in text.rstrip().rsplit(b"\n", 1)[-1]:
+            raise StoreError(f"{file} is cut off; {_AGAIN}.")
+    try:
+        return RunInfo.model_validate(data)
+    except pydantic.ValidationError:
+        raise StoreError(f"{file} cannot be read; {_AGAIN}.") from None
 
 
 def _sealed(text: str) -> bytes:
@@ -279,8 +291,8 @@ def _whole(data: bytes) -> bool:
 def _version(path: Path) -> int | None:
     """The schema version of a record; None where it cannot be read."""
     try:
-        return schema_of(path.read_bytes())
-    except OSError:
+        return schema_of(file_bytes(path))
+    except (OSError, ValueError):
         return None
 
 
@@ -308,5 +320,12 @@ def dump_items(items: Iterable[Item]) -> bytes:
 
 
 def load_items(data: bytes) -> list[Item]:
-    """Inverse of `dump_items`."""
+    """Inverse of `dump_items`.
+
+    Raises:
+        EOFError, OSError, zlib.error: no gzip, or cut off.
+        ValueError: lines that are no items.
+    """
+    if not data:
+        raise EOFError("cut off before its first byte")
     return [Item.model_validate_json(line) for line in gzip.decompress(data).splitlines()]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results.ground.digest import file_sha256
+from results.ground.reading import Unreadable, regular
 from tasks.base import Task
 from tasks.card import TaskCard
 from tasks.row_file import SUFFIXES, suffix_of
@@ -49,9 +50,13 @@ def read_task_file(path: Path, *, functions: bool = False) -> TaskFile:
         TaskFileError: no such file, a name that no task can have, or a task file that cannot be used.
         SourceError: wrong rows.
     """
-    if not path.is_file():
+    if not path.exists():
         kinds = f"rows ({', '.join(SUFFIXES)}) or a task file of lm-eval (.yaml)"
         raise TaskFileError(f"There is no task file {path}: give the path of {kinds}.")
+    try:
+        regular(path)
+    except Unreadable as error:
+        raise TaskFileError(f"The task file {path} {error}: give the path of a file.") from None
     if path.suffix in YAML:
         from tasks.included_task import read_included
 

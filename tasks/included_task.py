@@ -15,8 +15,10 @@ from typing import Any
 import yaml
 
 from results.ground.digest import digest, file_sha256, row_digest
+from results.ground.reading import Unreadable, file_text, yaml_value
 from tasks.base import PARTS, ChatTemplate, Doc, MetricInfo, Request, ScoredItem, TaskSettings
 from tasks.card import TaskCard
+from tasks.guarded import guarded
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_file_task import TaskFileError
 from tasks.row_task import LoadedRows, fingerprint
@@ -66,6 +68,10 @@ class IncludedBound(LmEvalBound):
 
     def requests(self, doc: Doc, seed: int) -> list[Request]:
         """As lm-eval asks; generations end where the task file says, `max_gen_toks` included."""
+        with guarded(self.task.path):
+            return self._requests(doc, seed)
+
+    def _requests(self, doc: Doc, seed: int) -> list[Request]:
         if not self.generative:
             return super().requests(doc, seed)
         prefix, context = self._prompt(doc, self._view(doc), seed)
@@ -182,7 +188,8 @@ class IncludedTask(LmEvalTask):
 
     def bind(self, source: Source, settings: TaskSettings, chat: ChatTemplate | None = None) -> LmEvalBound:
         """See `Task.bind`; the rows are those that the task file names."""
-        return self.join(self.load(source), "task file", settings, chat)
+        with guarded(self.path):
+            return self.join(self.load(source), "task file", settings, chat)
 
     def config(self, settings: TaskSettings) -> dict[str, Any]:
         """The task file; rows are preprocessed already."""
@@ -271,11 +278,16 @@ def read_included(path: Path, *, functions: bool = False) -> IncludedTask:
 
 def _files(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
     """A task file and those that it includes."""
-    from lm_eval.tasks._yaml_loader import load_yaml
-
     if path in seen:
         return []
-    included = load_yaml(path, resolve_func=False, recursive=False).get("include") or []
+    try:
+        included = yaml_value(file_text(path), tags=("!function",)).get("include") or []
+    except FileNotFoundError:
+        raise TaskFileError(f"There is no task file {path}: mend what includes it.") from None
+    except Unreadable as error:
+        raise TaskFileError(f"The task file {path} {error}: mend it there.") from None
+    except AttributeError:
+        raise TaskFileError(f"The task file {path} must be a mapping of keys to values: mend it there.") from None
     found = [path]
     for name in included if isinstance(included, list) else [included]:
         found += _files((path.parent / str(name)).resolve(), (*seen, *found))
@@ -283,7 +295,7 @@ def _files(path: Path, seen: tuple[Path, ...] = ()) -> list[Path]:
 
 
 def _names_functions(file: Path) -> bool:
-    return any(getattr(event, "tag", None) == "!function" for event in yaml.parse(file.read_text(encoding="utf-8")))
+    return any(getattr(event, "tag", None) == "!function" for event in yaml.parse(file_text(file)))
 
 
 def _fewshot_split(config: Mapping[str, Any]) -> str | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ENTRY_POINTS = "harness.tasks"
 _BROUGHT: dict[str, TaskFile] = {}
-_DISPLAY = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<shots>\d+)-shot)?")
+_DISPLAY = re.compile(r"(?P<name>[^@\s]+)(?:@(?P<shots>[0-9]{1,9})-shot)?")
 
 
 class UnknownTask(UnknownName):

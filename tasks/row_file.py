@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.ground.reading import Unreadable, check_plain, file_text, finite, json_value, regular
 from tasks.sources.base import Row, SourceError
-from tasks.sources.files import read_rows
+from tasks.sources.files import read_rows, said
 
 SUFFIXES = (".csv", ".json", ".jsonl", ".jsonl.gz", ".parquet")
 FIELDS = ("question", "choices", "answer", "id")
@@ -40,6 +41,7 @@ def read_row_file(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     if not path.is_file():
         raise SourceError(f"There is no file of rows {path}: give the path of a CSV, JSON, JSONL or Parquet file.")
     raw = list(_raw(path))
+    _check_texts(path, raw)
     if not raw:
         raise SourceError(f"The file {path} holds no rows: write at least one question.")
     fields = list(dict.fromkeys(field for row in raw for field in row))
@@ -50,6 +52,14 @@ def read_row_file(path: Path) -> tuple[list[Row], tuple[str, ...]]:
     has_choices = "choices" in raw[0]
     rows = [_Row(path, number, row).checked(has_choices, "id" in raw[0]) for number, row in enumerate(raw, start=1)]
     return rows, tuple(field for field in fields if field not in FIELDS)
+
+
+def _check_texts(path: Path, rows: Sequence[Row]) -> None:
+    for number, row in enumerate(rows, start=1):
+        try:
+            check_plain({str(field): value for field, value in row.items() if field in FIELDS})
+        except Unreadable as error:
+            raise SourceError(f"Row {number} of {path} {error}: mend it there.") from None
 
 
 def _raw(path: Path) -> Iterator[Row]:
@@ -66,9 +76,9 @@ def _raw(path: Path) -> Iterator[Row]:
 
 def _json(path: Path) -> list[Row]:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise SourceError(f"The file {path} is no valid JSON ({error}): mend it there.") from error
+        rows = json_value(file_text(path))
+    except (OSError, Unreadable) as error:
+        raise SourceError(f"The file {path} {said(error)}: mend it there.") from error
     if not isinstance(rows, list):
         raise SourceError(f"The file {path} must hold a list of rows: put them between [ and ].")
     for number, row in enumerate(rows, start=1):
@@ -79,22 +89,28 @@ def _json(path: Path) -> list[Row]:
 
 def _csv(path: Path) -> Iterator[Row]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as lines:
-            for number, row in enumerate(csv.DictReader(lines, strict=True), start=1):
+        with regular(path).open(encoding="utf-8-sig", newline="") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            names = reader.fieldnames or ()
+            if len(set(names)) < len(names) or not all(name.strip() for name in names):
+                raise SourceError(f"The columns of {path} are not one name each: write {', '.join(FIELDS)} once.")
+            for number, row in enumerate(reader, start=1):
                 if None in row or None in row.values():
                     raise SourceError(f"Row {number} of {path} has not one cell for each column: quote its commas.")
                 # An empty cell is a missing value only where one may be missing.
                 yield {
                     name: _cell_choices(path, number, cell) if name == "choices" else cell for name, cell in row.items()
                 }
+    except Unreadable as error:
+        raise SourceError(f"The file {path} {error}: mend it there.") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SourceError(f"The file {path} is no valid CSV in UTF-8 ({error}): mend it there.") from error
 
 
 def _cell_choices(path: Path, number: int, cell: str) -> Any:
     try:
-        return json.loads(cell)
-    except ValueError:
+        return json_value(cell)
+    except Unreadable:
         raise SourceError(
             f"Row {number} of {path}, field choices: {_shown(cell)} is no JSON list: write the cell as "
             '"[""first"", ""second""]".'
@@ -126,14 +142,13 @@ class _Row:
         value = self.row.get(field)
         if field not in self.row:
             raise SourceError(f"Row {self.number} of {self.path} lacks the field {field}: add it.")
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool) and value == value
-        if not plain or not str(value).strip():
+        if not _is_plain(value):
             raise self.wrong(field, value, "write a text that is not empty")
         return str(value) if field == "question" else str(value).strip()
 
     def choices(self) -> list[str]:
         value = self.row["choices"]
-        plain = isinstance(value, list) and all(isinstance(c, str | int | float) and str(c).strip() for c in value)
+        plain = isinstance(value, list) and all(_is_plain(c) for c in value)
         if not plain or len(value) < 2:
             raise self.wrong("choices", value, "write a list of at least two texts")
         texts = [str(choice) for choice in value]
@@ -157,13 +172,18 @@ class _Row:
                 return choices.index(value.strip())
             if len(value.strip()) == 1 and value.strip() in LETTERS[: len(choices)]:
                 return LETTERS.index(value.strip())
-            if suffix_of(self.path) == ".csv" and value.strip().isdigit() and int(value) < len(choices):
+            if suffix_of(self.path) == ".csv" and value.strip() in map(str, range(len(choices))):
                 return int(value)
         elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(choices):
             if str(value) in choices and choices.index(str(value)) != value:
                 raise self.wrong("answer", value, "it is a position and the text of another choice: quote the text")
             return value
         raise self.wrong("answer", value, f"write one of the {len(choices)} choices, a position from 0, or a letter")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is a text that is not empty, or a number that can be written as one."""
+    return bool(value.strip()) if isinstance(value, str) else finite(value)
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.bench.measure import Options, Row, WorkCounter, timed
 from harness.models import BaseModel, load
-from harness.planning.config import ExpertsSection
+from harness.planning.sections import ExpertsSection
 from harness.planning.sources import open_source
 from harness.training.data import Encoded, draw, encode
 from harness.training.experts import pad_token, train_expert, trainable_lora

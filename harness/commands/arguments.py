@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -10,7 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from results.ground.errors import HarnessError
-from results.ground.names import commas
+from results.ground.names import commas, shown
+from results.ground.places import place
 
 N = TypeVar("N", int, float)
 
@@ -42,6 +43,18 @@ class Grouped(TyperGroup):
                 formatter.write_dl(rows, col_max=WIDEST)
 
 
+def check_argument(text: str) -> None:
+    """See that an argument is a text, so that it can be stored and printed.
+
+    Raises:
+        HarnessError: its bytes are no UTF-8.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise HarnessError(f"The argument {shown(text)} is not in UTF-8: give names and paths that are.") from None
+
+
 def completion(kind: str) -> Callable[[str], list[str]]:
     """Shell completion over the names of a kind."""
 
@@ -51,36 +64,6 @@ def completion(kind: str) -> Callable[[str], list[str]]:
         return completions(kind, incomplete)
 
     return complete
-
-
-def place(text: str | Path) -> Path:
-    """The path that an option or argument names, its `~` expanded; a default is a path already.
-
-    Raises:
-        HarnessError: it is empty, which would be the working directory, or no path.
-    """
-    if isinstance(text, Path):
-        return text
-    if not text.strip() or "\0" in text:
-        raise HarnessError(f"{text!r} is no path: give a folder.")
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise HarnessError(f"There is no home folder for {text}: give the whole path.") from error
-
-
-def require_text(arguments: Sequence[str]) -> None:
-    """See that arguments are text, which records and plans keep.
-
-    Raises:
-        HarnessError: one has bytes that are no UTF-8.
-    """
-    for argument in arguments:
-        try:
-            argument.encode()
-        except UnicodeEncodeError:
-            said = argument.encode(errors="replace").decode()
-            raise HarnessError(f"The argument {said} is no UTF-8: rename what it names.") from None
 
 
 RunPath = Annotated[

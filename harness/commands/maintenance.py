@@ -1,8 +1,7 @@
-"""`harness fetch`, `doctor`, `check`."""
+"""`harness fetch`, `check`."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Sequence
 
@@ -10,7 +9,6 @@ import typer
 
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
-from results.ground.offline import offline
 
 
 def fetch_command() -> None:
@@ -39,47 +37,6 @@ def fetch_models(names: Sequence[str], accepted: Sequence[str]) -> None:
     quiet_libraries()
     for name in names:
         typer.echo(f"{name}: {fetch_model(name, accepted, typer.echo)}")
-
-
-def doctor_command() -> None:
-    """Print one line for each thing that a run may need: ok, or what to do."""
-    import torch
-
-    from harness.assets import ASSETS, AssetError, asset_folder, cache_root
-    from harness.models import BUNDLED
-    from harness.provenance import environment, hardware
-    from harness.wheels.keeping import state
-
-    device = "cuda:0" if torch.cuda.is_available() else "cpu"
-    _line("machine", True, hardware(device))
-    for name, version in environment(device).packages.items():
-        _line(name, True, version)
-    for name in ASSETS:
-        try:
-            _line(f"asset {name}", True, str(asset_folder(name, fetch=False)))
-        except AssetError as error:
-            _line(f"asset {name}", False, str(error))
-    for name in BUNDLED:
-        found = state(name)
-        _line(f"model {name}", found.word == "ready", f"{found.word}. {found.reason}" if found.reason else found.word)
-    try:
-        root = cache_root()
-        existing = next(parent for parent in (root, *root.parents) if parent.exists())
-        _line("cache", True, f"{root}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free")
-    except AssetError as error:
-        _line("cache", False, str(error))
-    _line("hub", not offline(), "switched off by HF_HUB_OFFLINE" if offline() else "may be used")
-    _line("LaTeX", bool(shutil.which("pdflatex")), shutil.which("pdflatex") or "install texlive-latex-recommended")
-    _isolation()
-
-
-def _isolation() -> None:
-    from tasks.sandbox import control_groups, doctor
-
-    for level, ok, reason in doctor():
-        _line(f"sandbox {level}", ok, reason)
-    alone = "only limits of each process (`systemd-run --user --scope -p Delegate=yes harness ...` adds them)"
-    _line("sandbox control groups", bool(control_groups()), ", ".join(control_groups()) or alone)
 
 
 def check_command(name: str | None, data: str) -> None:
@@ -161,7 +118,3 @@ def _check_task(name: str, data: str) -> str:
     if bound.groups:
         shared.append(f"{len(bound.groups):,} items in {len(set(bound.groups.values())):,} groups that share a text")
     return "; ".join([f"{len(bound.parts['eval'])} items from {bound.source} ({bound.origin})", *shared])
-
-
-def _line(name: str, ok: bool, text: str) -> None:
-    typer.echo(f"{'ok ' if ok else 'no '} {name}: {text}")

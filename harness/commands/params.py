@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from harness.planning.sections import WIDEST
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
 
@@ -31,6 +32,10 @@ PUBLISHED = {
 PUBLISHED_MODEL, PUBLISHED_RANK, PUBLISHED_EXPERTS = "llama3-8b", 64, 6
 
 
+MOST = 10_000
+"""Experts of a pool."""
+
+
 def params_command(
     model: str, rank: int, experts: int, targets: list[str] | None, methods: list[str] | None, format: str
 ) -> None:
@@ -45,6 +50,12 @@ def params_command(
         raise unknown("format", format, FORMATS)
     if rank < 1 or experts < 1:
         raise HarnessError("A pool needs at least one expert of rank one: raise --rank and --experts.")
+    if rank > WIDEST or experts > MOST:
+        raise HarnessError(
+            f"No pool has more than {MOST} experts or a rank above {WIDEST}: lower --rank and --experts."
+        )
+    if targets is not None and not all(target.strip() for target in targets or [""]):
+        raise HarnessError("--targets names no layers: give some, or leave it out.")
     chosen = _methods(methods)
     table = _table(model, rank, experts, targets, chosen)
     if format == "text" and sys.stdout.isatty():

@@ -11,7 +11,7 @@ import typer
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
-    from harness.planning.config import RunConfig
+    from harness.planning.sections import RunConfig
 
 
 def pool_command(

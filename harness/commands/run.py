@@ -44,7 +44,7 @@ def run_command(
             )
         variants, output = of_run(into, options), into
     else:
-        variants = [Variant(configuration(preset or "quick", options))]
+        variants = [Variant(configuration("quick" if preset is None else preset, options))]
     run = Run.start(variants, output, arguments=arguments, replace=replace, fetch=not plan_only)
     records = computed(run, executor, track, plan_only)
     if records is None:

@@ -47,11 +47,13 @@ def fetch(
 
 
 @tools.command(rich_help_panel=INSTALLATION)
-def doctor() -> None:
-    """Say what works on this machine and what would be missing."""
-    from harness.commands.maintenance import doctor_command
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="Print JSON: an object for each feature.")] = False,
+) -> None:
+    """Say of each feature that it works here, or the command that mends it."""
+    from harness.commands.doctor import doctor_command
 
-    doctor_command()
+    doctor_command(json)
 
 
 @tools.command(rich_help_panel=INSTALLATION)

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.choices import known_experts
-from harness.planning.config import RunConfig
+from harness.planning.sections import RunConfig
 from results.ground.errors import HarnessError
 from results.ground.plugins import PluginError, say_once
 from tasks.base import BoundTask, TaskSettings, TaskUnavailable

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER
+from harness.planning.sections import RunConfig
 from results.controls import KEY, SHUFFLED_ROUTER
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
@@ -102,6 +103,8 @@ def choose_method(
     keys = registry.config_keys(name)
     shown = dict(shown)
     origin = shown.pop(TRANSFER, None)
+    if origin is not None and (not isinstance(origin, str) or not origin.strip()):
+        raise HarnessError(f"{TRANSFER} of {name} must name a base model: correct it or leave it out.")
     for key in shown:
         if key not in keys:
             raise unknown(f"configuration key of the method {name}", key, list(keys) or ["(it has none)"])

@@ -5,197 +5,38 @@ Every value is resolved here, before anything heavy is imported; unknown keys ar
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_serializer,
-)
+from pydantic import BaseModel, ValidationError
 
 from harness.planning.plugins import located
+from harness.planning.sections import RunConfig
 from results.ground.errors import HarnessError
-from results.ground.names import unknown
-
-T = TypeVar("T")
-
-
-def _distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """At least one, none empty, none twice: a name that is there twice would count twice, or hide what it stands for.
-
-    Raises:
-        ValueError: says which.
-    """
-    if not values:
-        raise ValueError("it is empty: give at least one")
-    for place, value in enumerate(values):
-        if isinstance(value, str) and not value.strip():
-            raise ValueError("one name in it is empty: leave it out")
-        if value in values[:place]:
-            raise ValueError(f"{value} is in it twice: leave one out")
-    return values
-
-
-Names = Annotated[tuple[str, ...], AfterValidator(_distinct)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelSection(_Section):
-    """The base model: `name` is a bundled name, a hub id or a folder."""
-
-    name: str
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    chat_template: bool = False
-    device: str = "auto"
-    trust_remote_code: bool = Field(default=False, description="Whether code that comes with this model may run.")
-
-    @model_serializer(mode="wrap")
-    def _silent_by_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a key that is at its default, so that what is named by a configuration keeps its name."""
-        values: dict[str, Any] = handler(self)
-        if not self.trust_remote_code:
-            values.pop("trust_remote_code", None)
-        return values
-
-
-class OptimisationSection(_Section):
-    """One training budget. `tokens` counts prompt and target tokens, padding excluded, over all epochs."""
-
-    tokens: int | None = Field(default=None, gt=0)
-    epochs: int = Field(default=1, gt=0)
-    batch_size: int = Field(default=8, gt=0)
-    micro_batch_size: int = Field(default=8, gt=0)
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(default=0.0, ge=0)
-    scheduler: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
-    max_length: int = Field(default=1024, gt=1)
-
-
-class ExpertsSection(OptimisationSection):
-    """The pool and how its experts are trained (stage 1). `seed` null: the run's own, so each seed has its experts."""
-
-    names: Names
-    paths: dict[str, str] = {}
-    seed: int | None = None
-    rank: int = Field(gt=0)
-    lora_alpha: float | None = None
-    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    target_modules: tuple[str, ...] | None = Field(
-        default=None, min_length=1, description="Last parts of the paths that get a LoRA; null: by the model's type."
-    )
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """Target modules, filled in by `models.with_targets` where they are null."""
-        if self.target_modules is None:
-            raise ValueError("target modules are not resolved: use models.with_targets")
-        return self.target_modules
-
-    @property
-    def alpha(self) -> float:
-        """LoRA alpha: 2 * rank unless given, as in LoRA-Mixer's tables (arXiv 2507.00029, A.6: rank 64, alpha 128)."""
-        return self.lora_alpha if self.lora_alpha is not None else 2.0 * self.rank
-
-
-class RoutersSection(OptimisationSection):
-    """How routers, gates and merge weights are trained (stage 2); the same for every method of a comparison."""
-
-    examples: int | None = Field(default=None, gt=0)
-    rates: Literal["shared", "source"] = Field(
-        default="shared", description="Learning rates: these for all, or each method's source's where it gives one."
-    )
-    lr_experts: float = Field(default=1e-5, gt=0)
-    mixture: Literal["uniform_by_task", "proportional"] = "uniform_by_task"
-    weigh: Literal["tokens", "examples", "tasks"] = Field(
-        default="examples", description="What counts alike in the task loss: target tokens, examples, or tasks."
-    )
-    tuning_scales: tuple[float, ...] = (0.1, 1.0, 10.0)
-
-
-class EvalSection(_Section):
-    """What is evaluated, and how prompts are made."""
-
-    limit: int | None = Field(default=None, gt=0)
-    generative_limit: int | None = Field(default=None, gt=0)
-    shots: int | None = Field(default=None, ge=0)
-    fewshot: Literal["fixed", "per_item"] = "fixed"
-    prompt: Literal["cloze", "letters", "flan"] = "cloze"
-    max_new_tokens: int = Field(default=256, gt=0)
-    samples: int = Field(default=1, gt=0)
-    temperature: float = Field(default=0.0, ge=0, validate_default=True)
-    batch_tokens: int | None = Field(default=None, gt=0)
-    answers: Literal["generated", "reference"] = Field(
-        default="generated", description="Reference: generate nothing, measure reference answers in bits per byte."
-    )
-
-    @model_serializer(mode="wrap")
-    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `answers` where nothing is changed by it: names of run folders are older than the key."""
-        values: dict[str, Any] = handler(self)
-        return {key: value for key, value in values.items() if (key, value) != ("answers", "generated")}
-
-    @field_validator("temperature")
-    @classmethod
-    def _several_answers_differ(cls, value: float, info: ValidationInfo) -> float:
-        if info.data.get("samples", 1) > 1 and value == 0:
-            raise ValueError("several samples need one above 0, e.g. 0.2")
-        return value
-
-
-class RunConfig(_Section):
-    """Everything that one run needs, resolved."""
-
-    preset: str
-    summary: str = ""
-    model: ModelSection
-    data: str = "bundled"
-    methods: Names
-    tasks: Names
-    include: tuple[str, ...] = Field(default=(), description="Absolute paths of methods and tasks in files.")
-    include_functions: bool = Field(default=False, description="Whether task files of lm-eval may run functions.")
-    seeds: Annotated[tuple[int, ...], AfterValidator(_distinct)]
-    experts: ExpertsSection
-    routers: RoutersSection
-    eval: EvalSection
-    method_defaults: dict[str, Any] = {}
-    method_overrides: dict[str, dict[str, Any]] = Field(
-        default={}, description="Dotted key to value, by method name; `*` for every chosen method."
-    )
-    against: str | None = Field(
-        default=None, description="Method to be compared with each other one; `all` for every pair."
-    )
-    controls: tuple[()] | Names = Field(
-        default=(), description="Rows beside every adaptive method that say what of its gain is its own."
-    )
-    tune: bool = False
-    judge: dict[str, Any] = Field(default={}, description="Keys of `tasks.judge.JudgeConfig`; empty for none.")
-    min_isolation: str = "bubblewrap"
-
+from results.ground.names import shown, unknown
+from results.ground.places import place
+from results.ground.reading import Unreadable, file_text, yaml_value
+from results.ground.settings import Settings
 
 TRANSFER = "transfer.from"
 """Setting that every method with experts or a fit takes: the base model that these come from."""
+
+
+ABSTRACT = "default"
+"""The preset that all others extend."""
+_LONGEST = 16 * 2**20
+"""Bytes of a configuration."""
 
 
 def preset_names() -> list[str]:
     """Names of the presets that ship, without the abstract `default`."""
     folder = resources.files("harness.presets")
     names = (entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    return sorted(name for name in names if name != "default")
+    return sorted(name for name in names if name != ABSTRACT)
 
 
 def load_preset(name: str) -> dict[str, Any]:
@@ -216,54 +57,84 @@ def load_preset(name: str) -> dict[str, Any]:
         seen.append(current)
         layer = _read(current)
         chain.append(layer)
-        current = layer.pop("extends", None)
+        current = _below(layer, current)
     for layer in reversed(chain):
         merged = deep_merge(merged, layer)
-    own = Path(name).stem if name.endswith((".yaml", ".yml")) else name
+    own = Path(name).stem if name.endswith(_FILES) else name
     # A run's own file says which preset it came from.
     return merged if "preset" in merged else merged | {"preset": own}
 
 
-def _read(name: str) -> dict[str, Any]:
-    if name.endswith((".yaml", ".yml")):
-        path = Path(name)
-        if not path.is_file():
-            raise HarnessError(
-                f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
-            )
-        text = path.read_text()
-    else:
-        entry = resources.files("harness.presets") / f"{name}.yaml"
-        if not entry.is_file():
-            raise unknown("preset", name, preset_names())
-        text = entry.read_text()
-    try:
-        layer = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise HarnessError(f"The configuration {name} is not valid YAML{where}: correct it there.") from error
-    if not isinstance(layer, dict):
-        raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
-    if "cells" in layer:
-        return plain_of(layer, Path(name))
-    # Files that a configuration names lie where it lies, wherever the command is given.
-    return located(layer, Path(name).absolute().parent) if name.endswith((".yaml", ".yml")) else layer
+_FILES = (".yaml", ".yml")
 
 
-def plain_of(layer: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The configuration of a run from what its `run.yaml` holds.
+def _below(layer: dict[str, Any], name: str) -> str | None:
+    """What a configuration extends, taken out of it; a file that lies beside it by its whole path.
 
     Raises:
-        HarnessError: it is no such file, or its configurations differ.
+        HarnessError: it is no name.
+    """
+    if "extends" not in layer:
+        return None
+    below = layer.pop("extends")
+    if not isinstance(below, str) or not below.strip():
+        raise HarnessError(
+            f"The configuration {name} extends {below!r}, which is no preset and no file: name one "
+            f"({', '.join(preset_names())}, or a .yaml file beside it), or take `extends` out."
+        )
+    if name.endswith(_FILES) and below.endswith(_FILES):
+        return os.path.normpath(place(name).absolute().parent / place(below))
+    return below
+
+
+def _read(name: str) -> dict[str, Any]:
+    try:
+        if name.endswith(_FILES):
+            text = file_text(place(name), _LONGEST)
+        elif name in (*preset_names(), ABSTRACT):
+            text = (resources.files("harness.presets") / f"{name}.yaml").read_text(encoding="utf-8")
+        else:
+            raise unknown("preset", name, preset_names())
+        layer = yaml_value(text)
+    except (FileNotFoundError, NotADirectoryError):
+        raise HarnessError(
+            f"The configuration file {name} does not exist: give a path, or a preset ({', '.join(preset_names())})."
+        ) from None
+    except Unreadable as error:
+        raise HarnessError(f"The configuration {name} {error}: correct it there.") from error
+    if not isinstance(layer, dict):
+        raise HarnessError(f"The configuration {name} must be a mapping of keys to values.")
+    for key in _sections() & layer.keys():
+        # What lies above it could replace it without a word.
+        if not isinstance(layer[key], dict) and "cells" not in layer:
+            raise HarnessError(
+                f"The section {key} of {name} is {shown(layer[key])} and no mapping: write its keys below it."
+            )
+    if "cells" in layer:
+        return plain_of(place(name))
+    # Files that a configuration names lie where it lies, wherever the command is given.
+    return located(layer, place(name).absolute().parent) if name.endswith(_FILES) else layer
+
+
+def _sections() -> set[str]:
+    """Keys of a configuration that hold keys."""
+    fields = RunConfig.model_fields.items()
+    nested = {
+        key for key, info in fields if isinstance(info.annotation, type) and issubclass(info.annotation, Settings)
+    }
+    return nested | {"judge", "method_defaults", "method_overrides"}
+
+
+def plain_of(path: Path) -> dict[str, Any]:
+    """The configuration of a run from its `run.yaml`.
+
+    Raises:
+        StoreError: it is no such file, or its configurations differ.
     """
     from results.planned import plain
-    from results.schema import RunInfo
+    from results.store import read_plan
 
-    try:
-        return plain(RunInfo.model_validate(layer), path)
-    except ValidationError as error:
-        raise HarnessError(f"{path} is no run.yaml of this version: name a preset.") from error
+    return plain(read_plan(path), path)
 
 
 _WHOLE = ("paths", "method_defaults", "judge")
@@ -307,7 +178,7 @@ def applied(
 ) -> RunConfig:
     """`resolve` on the values of a preset or of a stored configuration; `present`: methods that the run has already."""
     values = deep_merge(below, overrides)
-    by_method: dict[str, dict[str, Any]] = {name: dict(own) for name, own in values.pop("method_overrides", {}).items()}
+    by_method = _by_method(values.pop("method_overrides", None) or {})
     run_keys = set(dotted_keys(RunConfig))
     for one in sets:
         key, value = parse_set(one) if isinstance(one, str) else one
@@ -320,10 +191,25 @@ def applied(
             by_method.setdefault("*", {})[key] = value
     values["method_overrides"] = by_method
     config = validate(located(values, Path.cwd()))
+    from tasks.sandbox import NAMES
+
     known = [*dict.fromkeys([*config.methods, *present]), "all"]
+    if config.min_isolation not in NAMES:
+        raise unknown("isolation level", config.min_isolation, NAMES)
     if config.against not in (None, *known):
         raise unknown("method of this run", str(config.against), known)
     return config
+
+
+def _by_method(said: Any) -> dict[str, dict[str, Any]]:
+    """Settings of methods by method, to be added to.
+
+    Raises:
+        HarnessError: they are something else.
+    """
+    if not isinstance(said, Mapping) or not all(isinstance(own, Mapping) for own in said.values()):
+        raise HarnessError("method_overrides must map methods to mappings of keys to values: correct it there.")
+    return {name: dict(own) for name, own in said.items()}
 
 
 def with_setting(values: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
@@ -343,11 +229,15 @@ def validate(values: Mapping[str, Any]) -> RunConfig:
     except ValidationError as error:
         problem = error.errors()[0]
         key = ".".join(str(part) for part in problem["loc"])
+        what = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             raise unknown("configuration key", key, sorted(dotted_keys(RunConfig))) from error
         raise HarnessError(
-            f"The configuration key {key} is wrong ({problem['msg'].lower()}): got {problem['input']!r}."
+            f"The configuration key {key} is wrong ({what[:1].lower()}{what[1:]}): got {shown(problem['input'])}."
         ) from error
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)", re.ASCII)
 
 
 def parse_set(text: str) -> tuple[str, Any]:
@@ -356,19 +246,14 @@ def parse_set(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise HarnessError(f"`--set {text}` must have the form key=value.")
     try:
-        return key.strip(), _number(yaml.safe_load(raw))
-    except yaml.YAMLError as error:
-        raise HarnessError(f"The value in `--set {text}` is not valid YAML.") from error
+        return key.strip(), _number(yaml_value(raw))
+    except Unreadable as error:
+        raise HarnessError(f"The value in `--set {text}` {error}: correct it.") from error
 
 
 def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 (no dot) as text.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    # YAML 1.1 reads 1e-3 (no dot) as text. Words such as `nan` and `inf` are texts indeed.
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def nest(key: str, value: Any) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.planning.choices import MethodChoice, choose_method
-from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER
+from harness.planning.sections import RunConfig
 from results.controls import CONTROLS, RANDOM_EXPERTS, ROUTER_DATA, SHUFFLED_ROUTER, identity, named
 from results.ground.names import unknown
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import RunConfig, deep_merge, dotted_keys, load_preset, nest, resolve
+from harness.planning.config import deep_merge, dotted_keys, load_preset, nest, resolve
 from harness.planning.options import RunOptions, method_settings, overrides
+from harness.planning.sections import RunConfig
 from harness.planning.variants import Variant
 from results.ground.errors import HarnessError
 

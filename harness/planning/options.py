@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypedDict, get_type_hints
 
-from harness.planning.config import TRANSFER, RunConfig, deep_merge, nest, resolve
+from harness.planning.config import TRANSFER, deep_merge, nest, resolve
+from harness.planning.sections import RunConfig
 from results.ground.errors import HarnessError
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from harness.planning.binding import Binder, Bound
 from harness.planning.choices import MethodChoice, TaskChoice, choose_methods, identify_scoring
-from harness.planning.config import TRANSFER, RunConfig
+from harness.planning.config import TRANSFER
 from harness.planning.controls import with_controls
 from harness.planning.plugins import bring
 from harness.planning.pool import PlannedPool
 from harness.planning.rendered import sampled
+from harness.planning.sections import RunConfig
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
@@ -118,6 +119,7 @@ class Plan:
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
+        models.buildable(self.model_config, config.model.name)
         self._sampled: dict[tuple[str, int], str] = {}
         self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()

@@ -14,6 +14,8 @@ from typing import Any
 
 from harness.planning.sources import anchored_data
 from results.ground.errors import HarnessError
+from results.ground.names import shown
+from results.ground.places import place
 
 _METHOD = re.compile(r"(?P<path>.+\.py)(?P<rest>\[.*\])?", re.DOTALL)
 _ROWS = re.compile(r"(?P<path>.+\.(csv|json|jsonl|jsonl\.gz|parquet))(?P<rest>@\d+-shot)?", re.IGNORECASE)
@@ -31,14 +33,19 @@ def located(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         HarnessError: a file that holds no method or task.
     """
     values = dict(values)
-    include = [_absolute(path, folder) for path in values.get("include") or []]
+    files = values.get("include") or []
+    if not isinstance(files, list | tuple) or not all(isinstance(path, str) and path.strip() for path in files):
+        raise HarnessError("include must be a list of files: correct it.")
+    include = [_absolute(path, folder) for path in files]
     for key, pattern in (("methods", _METHOD), ("tasks", _ROWS)):
         if not isinstance(values.get(key), list | tuple):
             continue
         names = []
         for text in values[key]:
-            match = pattern.fullmatch(str(text))
-            if key == "tasks" and _YAML.fullmatch(str(text)):
+            if not isinstance(text, str):
+                raise HarnessError(f"{shown(text)} is no name in {key}: write each as a text.")
+            match = pattern.fullmatch(text)
+            if key == "tasks" and _YAML.fullmatch(text):
                 raise HarnessError(
                     f"A task file of lm-eval names its task itself: write --include {text} --tasks NAME."
                 )
@@ -100,7 +107,7 @@ def named(text: str) -> str:
 
 def _absolute(path: str, folder: Path) -> str:
     # Not resolved: a link's own name is the name that was meant.
-    return str((folder / Path(path).expanduser()).absolute())
+    return str((folder / place(path)).absolute())
 
 
 def _name(path: str) -> str:

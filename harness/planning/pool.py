@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import ExpertsSection
+from harness.planning.sections import ExpertsSection
 from results.ground.errors import HarnessError
 from tasks.sources.base import SourceError
 

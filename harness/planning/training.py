@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import OptimisationSection, RunConfig
+from harness.planning.sections import OptimisationSection, RunConfig
 from harness.versions import TRAINER_VERSION, TUNING_VERSION
 
 if TYPE_CHECKING:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.planning.config import RunConfig, applied, parse_set, validate, with_setting
+from harness.planning.config import applied, parse_set, validate, with_setting
 from harness.planning.options import RunOptions, method_settings, overrides
+from harness.planning.sections import RunConfig
 from results.ground.digest import canonical, digest
 from results.ground.files import StoreError
+from results.ground.places import place
 from results.planned import plain
 from results.schema import PlannedVariant
 from results.store import RunFolder
@@ -111,5 +113,5 @@ def planned_variant(variant: Variant) -> PlannedVariant:
 
 
 def _absolute(path: str) -> str:
-    folder = Path(path).expanduser()
+    folder = place(path)
     return str(folder.resolve()) if folder.is_dir() else path

@@ -16,7 +16,7 @@ from results.ground.errors import HarnessError, NotFinite
 if TYPE_CHECKING:
     from harness.engine import Engine
     from harness.models import LoadedModels
-    from harness.planning.config import RunConfig
+    from harness.planning.sections import RunConfig
     from harness.training.growing import Trial
     from results.pools import Grown, Pool
     from results.stages import Stages

@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.planning.config import ExpertsSection
+from harness.planning.sections import ExpertsSection
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 from results.ground.loading import peft_task_type
+from results.ground.places import place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,19 +35,24 @@ def outside_folder(name: str, path: str) -> Path:
     Raises:
         HarnessError: no adapter there.
     """
-    folder = Path(path).expanduser()
+    folder = place(path)
     if not folder.is_dir() and path.count("/") == 1 and not path.startswith((".", "/", "~")):
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+            RepositoryNotFoundError,
+        )
 
         try:
             patterns = ["adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"]
             folder = Path(snapshot_download(path, allow_patterns=patterns))
-        except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, OSError) as error:
+        except (HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError, HFValidationError, OSError) as error:
             raise HarnessError(
                 f"The adapter '{path}' of the expert '{name}' cannot be fetched: check its name or your network."
             ) from error
-    if not (folder / "adapter_config.json").is_file():
+    if not (folder / "adapter_config.json").exists():
         raise HarnessError(
             f"The expert '{name}' has no adapter at {path}: give a folder with an adapter_config.json, or a hub id."
         )

@@ -28,7 +28,7 @@ from harness.training.weighing import Weigh, Weighing
 
 if TYPE_CHECKING:
     from harness.evaluation.passes import SharedPasses
-    from harness.planning.config import OptimisationSection
+    from harness.planning.sections import OptimisationSection
     from methods.base import Composed
     from methods.routing.context import CountedTokens
 

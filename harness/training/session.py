@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from harness.planning.config import OptimisationSection
+from harness.planning.sections import OptimisationSection
 from harness.training.data import Encoded, Pending, collate, draw, encode
 from harness.training.experts import pad_token
 from harness.training.forward import is_seq2seq, target_counts, target_cross_entropy, target_logits

@@ -11,7 +11,7 @@ from results.ground.errors import NotFinite
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.planning.config import RunConfig
+    from harness.planning.sections import RunConfig
     from harness.training.session import EngineSession
     from methods.base import Composed, Method
 

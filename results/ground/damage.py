@@ -21,6 +21,8 @@ class PlaceError(StoreError):
     """
 
 
+LONGEST = 1500
+"""Characters of a sentence."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MENDS = {
     errno.ENOSPC: "the disk is full: free some space (`harness clean` prunes the stage cache) and give the command "
@@ -64,11 +66,18 @@ def damage(error: BaseException, place: Path | str | None = None) -> PlaceError 
 
 
 def in_words(error: HarnessError | OSError) -> str:
-    """The sentence of a mistake, or of damage; any other error is raised as it is."""
+    """The sentence of a mistake, or of damage; any other error is raised as it is.
+
+    A value that it repeats may be of any length and hold any character: of a long sentence the middle is left out, and
+    what cannot be printed is escaped.
+    """
     sentence = error if isinstance(error, HarnessError) else damage(error)
     if sentence is None:
         raise error
-    return str(sentence)
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(str(sentence).split()))
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]}…{text[-LONGEST // 2 :]}"
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def full(error: BaseException) -> bool:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pydantic
 
+from results.ground.reading import opened
+
 _SEPARATOR = "\x1f"
 
 
@@ -44,8 +46,12 @@ def row_digest(value: Any, length: int = 12) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read in blocks."""
-    with path.open("rb") as handle:
+    """Hexadecimal SHA-256 of a regular file's bytes, read in blocks.
+
+    Raises:
+        OSError, Unreadable: see `results.ground.reading.opened`.
+    """
+    with opened(path) as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 

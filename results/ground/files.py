@@ -21,6 +21,7 @@ from results.ground import owners
 from results.ground.damage import PlaceError, StoreError, said_of
 from results.ground.digest import file_sha256
 from results.ground.locks import locked
+from results.ground.reading import Unreadable, file_bytes, file_text, json_value
 
 __all__ = [
     "MARKER",
@@ -107,9 +108,11 @@ def read_json(path: Path, model: type[M]) -> M:
     """
     try:
         with said_of(path):
-            return model.model_validate_json(path.read_bytes())
+            return model.model_validate_json(file_bytes(path))
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; run the command that makes it again.") from None
+    except Unreadable as error:
+        raise StoreError(f"{path} {error}; remove its folder and run again.") from None
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -135,13 +138,13 @@ def _marker(folder: Path) -> dict[str, Any] | None:
         StoreError: a newer version of the harness wrote it.
     """
     try:
-        marker = json.loads((folder / MARKER).read_bytes())
+        marker = json_value(file_bytes(folder / MARKER))
         version, sums = marker.get("version", 1), marker["sha256"]
         sizes = marker.get("bytes", {})
         whole = isinstance(sums, dict) and isinstance(sizes, dict) and isinstance(version, int) and version >= 1
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    if not whole:
+    if not whole or not all(isinstance(one, str) and "\0" not in name for name, one in sums.items()):
         return None
     if version > MARKER_VERSION:
         raise StoreError(
@@ -202,7 +205,7 @@ def _fault(path: Path, name: str, marker: dict[str, Any]) -> str | None:
 def _is(path: Path, sha256: str) -> bool:
     try:
         return file_sha256(path) == sha256
-    except OSError:
+    except (OSError, Unreadable):
         return False
 
 
@@ -309,7 +312,7 @@ def adopt(folder: Path) -> bool:
         PlaceError: it cannot be written to.
     """
     try:
-        text = (folder / MARKER).read_text().strip()
+        text = file_text(folder / MARKER).strip()
     except (OSError, ValueError):
         return False
     if not re.fullmatch("converted|[0-9a-f]{64}", text):

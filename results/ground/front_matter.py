@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import yaml
-
 from results.ground.errors import HarnessError
-
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+from results.ground.reading import Unreadable, yaml_value
 
 
 class CardError(HarnessError, ValueError):
@@ -29,10 +26,9 @@ def split(text: str, name: str) -> tuple[dict[str, Any], str]:
     if not separator or not front.startswith("---\n"):
         raise CardError(f"The file {name} needs YAML front matter between two lines of three dashes.")
     try:
-        values = yaml.load(front.removeprefix("---\n"), Loader=_LOADER)
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise CardError(f"The front matter of {name} is not valid YAML ({reason}): correct it there.") from error
+        values = yaml_value(front.removeprefix("---\n"))
+    except Unreadable as error:
+        raise CardError(f"The front matter of {name} {error}: correct it there.") from error
     if not isinstance(values, dict):
         raise CardError(f"The front matter of {name} must be a mapping of keys to values.")
     return values, body.strip()

@@ -11,6 +11,7 @@ import pydantic
 
 from results.ground import owners
 from results.ground.damage import PlaceError, said_of
+from results.ground.reading import Unreadable, file_bytes
 
 _OWNER = ".owner"
 
@@ -71,8 +72,8 @@ def locked(path: Path) -> Iterator[None]:
 def holder(path: Path) -> str:
     """Who holds a lock, in words; `another process` where that is not known."""
     try:
-        return owners.Owner.model_validate_json(_note(path).read_bytes()).said()
-    except (OSError, pydantic.ValidationError):
+        return owners.Owner.model_validate_json(file_bytes(_note(path))).said()
+    except (OSError, Unreadable, pydantic.ValidationError):
         return "another process"
 
 

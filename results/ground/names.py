@@ -30,6 +30,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"known: {', '.join(options)}." if options else "there is none."
 
 
+def shown(value: object, longest: int = 80) -> str:
+    """A value as Python writes it, short enough for a sentence."""
+    try:
+        text = ascii(value) if not repr(value).isprintable() else repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of thousands of digits"
+    return text if len(text) <= longest else f"{text[: longest - 20]}…{text[-10:]}"
+
+
 E = TypeVar("E", bound=UnknownName)
 
 

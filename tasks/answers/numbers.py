@@ -26,6 +26,8 @@ _NUMBER = re.compile(
 )
 _LATEX = re.compile(r"-?\s*\\[dt]?frac\s*\{\s*-?[\d,.]{1,20}\s*\}\s*\{\s*[\d,.]{1,20}\s*\}")
 _LONGEST = 60
+_MOST_DIGITS = 4000
+"""Of a whole number before a fraction: Python refuses to work with texts of 4,300 digits."""
 
 
 def final_number(text: str) -> str:
@@ -89,7 +91,7 @@ def _written(match: re.Match[str]) -> str:
         number = format(Decimal(f"{number}e{match['power']}"), "f")
     if match["under"]:
         number = f"{number}/{match['under']}"
-    elif match["over"]:
+    elif match["over"] and len(whole) < _MOST_DIGITS:
         number = f"{int(whole) * int(match['below']) + int(match['over'])}/{match['below']}"
     return f"-{number}" if negative else number
 

@@ -11,9 +11,10 @@ import re
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from results.ground.errors import HarnessError
+from results.ground.settings import Settings
 from tasks.judge.rubric import Rubric, load_rubric
 from tasks.judge.secret_fields import holds_secret
 
@@ -41,7 +42,7 @@ class JudgeUnavailable(HarnessError, ValueError):
     """No key, no endpoint, or a key that the endpoint refuses. One sentence that names the mend."""
 
 
-class EndpointConfig(BaseModel):
+class EndpointConfig(Settings):
     """An OpenAI-compatible chat endpoint, what it is asked with, and how much may be asked.
 
     `preset` fills whatever is not given: `deepseek` (as in the paper), `local` (a server on this machine, started with
@@ -50,7 +51,7 @@ class EndpointConfig(BaseModel):
     """
 
     # A mistaken value may be a key or hold one, so validation errors do not repeat it.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
 
@@ -64,7 +65,7 @@ class EndpointConfig(BaseModel):
     """Longest reply in tokens, thinking included."""
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """Name of the request's length limit; newer OpenAI models take only the second."""
-    extra_body: dict[str, Any] = {}
+    extra_body: dict[str, Any] = Field(default={})
     """Further fields of the request, e.g. `{"chat_template_kwargs": {"enable_thinking": false}}` for vLLM."""
     structured: Literal["json_object", "json_schema", "none"] = "json_object"
     """The `response_format` asked for: a hint, dropped when the endpoint rejects it."""

@@ -209,8 +209,11 @@ def _authentic(line: bytes, nonce: bytes) -> tuple[Outcome, str]:
     signed, verdict = line[: len(nonce)], line[len(nonce) :]
     if not hmac.compare_digest(signed, nonce):
         return Outcome.CRASHED, "a verdict that is not the judge's was written into the judge's pipe"
-    decision = json.loads(verdict)
-    return Outcome(decision["outcome"]), decision["detail"]
+    try:
+        decision = json.loads(verdict)
+        return Outcome(decision["outcome"]), str(decision["detail"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Outcome.CRASHED, "the judge's verdict is cut off"
 
 
 async def _ended(worker: Peer) -> tuple[Outcome, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from results.ground.reading import Unreadable, check_plain, json_value, regular
 from tasks.sources.base import Row, SourceError
 
 
@@ -26,21 +26,27 @@ def json_lines(file: Path) -> Iterator[Row]:
     """Objects of a JSON-lines file, plain or gzip-compressed."""
     number = 0
     try:
+        regular(file)
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = json_value(line, halves=True)
                     if not isinstance(row, dict):
                         raise SourceError(f"Line {number} of {file} is no JSON object: repair or replace the file.")
+                    check_plain(list(row))  # the columns' names; what stands in them is looked at by the task
                     yield row
     except SourceError:
         raise
-    except json.JSONDecodeError as error:
-        raise SourceError(f"Line {number} of {file} is no JSON ({error.msg}): repair or replace the file.") from error
-    except RecursionError as error:
-        raise SourceError(f"Line {number} of {file} is nested too deeply: repair or replace the file.") from error
+    except Unreadable as error:
+        place = f"Line {number} of {file}" if number else f"The file {file}"
+        raise SourceError(f"{place} {error}: repair or replace the file.") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"The file {file} cannot be read ({error}): repair or replace it.") from error
+
+
+def said(error: Exception) -> str:
+    """What is wrong with a file, as the middle of a sentence."""
+    return str(error) if isinstance(error, Unreadable) else f"cannot be read ({error})"
 
 
 def _parquet(file: Path) -> list[Row]:
@@ -48,7 +54,7 @@ def _parquet(file: Path) -> list[Row]:
     import pyarrow.parquet
 
     try:
-        rows: list[Row] = pyarrow.parquet.read_table(file).to_pylist()
+        rows: list[Row] = pyarrow.parquet.read_table(regular(file)).to_pylist()
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise SourceError(f"The file {file} is no readable Parquet ({error}): repair or replace it.") from error
     return rows

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.planning.config import RunConfig
 from harness.planning.experiments import context, variants
+from harness.planning.sections import RunConfig
 from reports.catalogue import ablations, entries
 from reports.catalogue.model import Entry
 

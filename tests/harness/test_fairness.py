@@ -12,7 +12,8 @@ import torch
 
 from harness.models import with_targets
 from harness.planning.choices import choose_methods
-from harness.planning.config import RunConfig, resolve
+from harness.planning.config import resolve
+from harness.planning.sections import RunConfig
 from harness.planning.training import training_settings
 from harness.training.tuning import trial_scales, tuned_fit
 from harness.versions import TUNING_VERSION

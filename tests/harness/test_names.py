@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.planning.choices import choose_methods
-from harness.planning.config import RunConfig, resolve
+from harness.planning.config import resolve
+from harness.planning.sections import RunConfig
 from methods import registry
 from results.ground.errors import HarnessError
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 import harness.training.packing
 from harness.models import BaseModel
-from harness.planning.config import ExpertsSection
+from harness.planning.sections import ExpertsSection
 from harness.training.data import Encoded, collate, micro_batches
 from harness.training.experts import train_expert, trainable_lora
 from harness.training.loop import window_backward

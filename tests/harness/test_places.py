@@ -27,7 +27,7 @@ ROUNDS = 30
     [
         (["run", "--methods", "base", "--tasks", "sst2", "--output", ""], "is no path: give a folder"),
         (["run", "--methods", "base", "--tasks", "sst2", "--output", f"/tmp/{LONG}"], "too long"),
-        (["run", "--methods", "base", "--tasks", "sst2", "--output", "/tmp/\udcff"], "no UTF-8"),
+        (["run", "--methods", "base", "--tasks", "sst2", "--output", "/tmp/\udcff"], "not in UTF-8"),
         (["run", "--methods", "base", "--tasks", "sst2", "--data", LONG], "too long"),
         (["run", "--methods", "base", "--tasks", "sst2", "--model", LONG], "too long"),
         (["run", "--preset", LONG], "too long"),

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from harness import models
-from harness.planning.config import RunConfig, resolve
+from harness.planning.config import resolve
+from harness.planning.sections import RunConfig
 from results.schema import Record
 from results.store import RunFolder
 

@@ -114,7 +114,7 @@ def test_overrides_are_merged_deeply() -> None:
 
 
 def test_wrong_values_are_one_sentence() -> None:
-    with pytest.raises(ValueError, match=r"^mixer: route\.train_k: Input should be a valid integer"):
+    with pytest.raises(ValueError, match=r"^mixer: route\.train_k: it must be a whole number"):
         registry.create("mixer", {"route.train_k": "many"})
     with pytest.raises(ValueError, match=r"^mixer: routers that start at zero tie all experts"):
         registry.create("mixer", {"router.init_std": 0})

@@ -119,4 +119,6 @@ def make(key: str, parts: list[Any]) -> Any:
     Raises:
         KeyError, TypeError, ValueError, ArithmeticError: no value of that type has these parts.
     """
+    if any(isinstance(part, range) for part in parts):
+        raise TypeError("a range where its items belong")  # written out, twenty characters would fill the memory
     return KINDS[key].make(find(key), *parts)

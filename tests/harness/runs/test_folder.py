@@ -123,8 +123,9 @@ def test_a_run_of_an_older_version_is_read(run: Path) -> None:
 
 
 def test_one_declaration_serves_python_presets_and_the_command_line(harness: Callable[..., object]) -> None:
-    from harness.planning.config import RunConfig, dotted_keys
+    from harness.planning.config import dotted_keys
     from harness.planning.options import ExecutionOptions, RunOptions, declared
+    from harness.planning.sections import RunConfig
 
     known = set(dotted_keys(RunConfig))
     for name, _, option in declared(RunOptions):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.planning.config import RunConfig
 from harness.planning.options import configuration
+from harness.planning.sections import RunConfig
 from harness.planning.variants import Variant
 from harness.runs import Run
 from harness.tracking.observer import Observer

@@ -210,7 +210,7 @@ def test_files_of_other_formats_are_refused(content: bytes, file: str, plain_ada
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '"LORA"', "[" * 100_000], ids=lambda text: text[:6])
 def test_broken_configurations_are_refused(content: str, plain_adapter: Path, tmp_path: Path) -> None:
     (copy_of(plain_adapter, tmp_path) / "adapter_config.json").write_text(content)
-    with pytest.raises(AdapterError, match=r"not valid JSON|does not hold"):
+    with pytest.raises(AdapterError, match=r"not valid JSON|does not hold|nested too deeply"):
         read_config(tmp_path)
 
 

@@ -134,3 +134,8 @@ def test_the_card_says_what_lm_evals_filters_miss(
         "exact_match_strict": strict,
         "exact_match_numeric": numeric,
     }
+
+
+@pytest.mark.parametrize("text", [f"{'9' * 5000} 1/2", f"{'9' * 4299} 3/999999", f"#### {'1' * 9999} 1/3"])
+def test_a_number_of_thousands_of_digits_is_read_without_working_it_out(text: str) -> None:
+    assert final_number(text) == text.removeprefix("#### ").split()[0]

@@ -214,3 +214,13 @@ def test_what_is_nested_as_deep_as_it_may_be_arrives() -> None:
     code = "def f():\n    x = []\n    for _ in range(800):\n        x = [x]\n    return x"
     tests = "x, depth = f(), 0\nwhile x:\n    x, depth = x[0], depth + 1\nassert depth == 800"
     assert passes(code, tests)
+
+
+@pytest.mark.parametrize(
+    "verdict", ["", "{", "[]", "3", '{"outcome": "won", "detail": ""}', '{"outcome": "passed"}', "[" * 9999]
+)
+def test_a_signed_verdict_that_is_cut_off_is_no_verdict(verdict: str) -> None:
+    from tasks.sandbox.model import Outcome
+    from tasks.sandbox.session import _authentic
+
+    assert _authentic(b"nonce" + verdict.encode(), b"nonce") == (Outcome.CRASHED, "the judge's verdict is cut off")

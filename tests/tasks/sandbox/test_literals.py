@@ -129,3 +129,13 @@ def test_other_objects_become_references() -> None:
 def test_anything_else_is_refused(line: Any) -> None:
     with pytest.raises(NotALiteral):
         decode(line, lambda number, name, identity: number)
+
+
+@pytest.mark.parametrize(
+    "kind", ["builtins.dict_keys", "collections.deque", "collections.UserList", "builtins.memoryview"]
+)
+def test_a_range_is_never_written_out(kind: str) -> None:
+    """Twenty characters would fill the memory."""
+    endless = {"t": "builtins.range", "v": [0, 10**12, 1]}
+    with pytest.raises(NotALiteral, match="a range where its items belong"):
+        decode({"t": kind, "v": [endless]}, lambda *_: None)
