@@ -87,7 +87,7 @@ def _models() -> list[Row]:
     from harness.wheels.catalogue import BUNDLED
     from harness.wheels.keeping import state
 
-    rows = []
+    rows: list[Row] = []
     for name, model in BUNDLED.items():
         found = state(name)
         source = "on demand" if model.on_demand else "bundled"

@@ -40,7 +40,7 @@ def convert(gguf: Path, folder: Path, *, tie: bool = False, end_tokens: Sequence
     with atomic_folder(folder) as staging:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            loaded, loading = AutoModelForCausalLM.from_pretrained(
+            read: Any = AutoModelForCausalLM.from_pretrained(
                 gguf.parent,
                 gguf_file=gguf.name,
                 dtype=torch.float32,
@@ -48,6 +48,7 @@ def convert(gguf: Path, folder: Path, *, tie: bool = False, end_tokens: Sequence
                 output_loading_info=True,
             )
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
+        loaded, loading = read
         if absent := sorted(loading["missing_keys"]):
             raise HarnessError(f"The file {gguf} lacks the tensor {absent[0]}: fetch it again.")
         if hasattr(loaded.config, "quantization_config"):

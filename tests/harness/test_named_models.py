@@ -13,6 +13,7 @@ from harness.wheels.sources import Joined
 
 pytestmark = pytest.mark.named
 TENSORS = {"qwen2.5-coder-0.5b": "blk.0.ffn_down.weight", "gemma3-270m": "blk.0.attn_output.weight"}
+CAPITALS = ("Paris", "London", "Rome", "Berlin", "Madrid")
 STORED = {
     "qwen2.5-coder-0.5b": "model.layers.0.mlp.down_proj.weight",
     "gemma3-270m": "model.layers.0.self_attn.o_proj.weight",
@@ -55,11 +56,16 @@ def test_a_quantised_tensor_is_stored_to_the_bit(base: BaseModel) -> None:
 
 
 def test_it_knows_a_capital(base: BaseModel) -> None:
+    """Among capitals; weights or norms read the wrong way leave every token about as likely as any other."""
     import torch
 
     prompt = torch.tensor([ids(base, "The capital of France is")])
-    said = base.model.generate(prompt, max_new_tokens=1, do_sample=False)  # type: ignore[operator]
-    assert base.tokenizer.decode(said[0, -1]).strip() == "Paris"
+    scores = base.model(prompt).logits[0, -1].log_softmax(-1)
+    capitals = [base.tokenizer(f" {name}", add_special_tokens=False).input_ids for name in CAPITALS]
+    assert all(len(one) == 1 for one in capitals)
+    said = scores[torch.tensor([one[0] for one in capitals])]
+    assert CAPITALS[int(said.argmax())] == "Paris"
+    assert said.max() > -4.0
 
 
 def test_texts_have_the_ids_of_the_published_tokenizers(base: BaseModel) -> None:
