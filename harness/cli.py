@@ -11,7 +11,6 @@ import typer
 from harness import __version__
 from harness.commands.arguments import (
     COMPARE,
-    INSTALLATION,
     KNOW,
     LOOK,
     SHARE,
@@ -333,42 +332,6 @@ def merge(runs: SeveralRuns, output: NewFolder) -> None:
     from harness.commands.folders import merge_command
 
     merge_command(runs, output)
-
-
-@app.command(rich_help_panel=INSTALLATION)
-def clean(
-    older_than: Annotated[str | None, typer.Option(help="Stages not changed for, e.g. 30d, 12h.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="The oldest, until the rest fits into, e.g. 20GB.")] = None,
-    run: Annotated[
-        list[Path] | None,
-        typer.Option(help="Only stages of this run.", parser=place, autocompletion=completion("runs")),
-    ] = None,
-    keep: Annotated[
-        list[Path] | None, typer.Option(help="No stage of this run.", parser=place, autocompletion=completion("runs"))
-    ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete them; without it they are only counted.")] = False,
-) -> None:
-    """Show what the stage cache holds, and prune it by age, size or run."""
-    from harness.commands.folders import clean_command
-
-    clean_command(older_than, max_size, run or [], keep or [], delete)
-
-
-@app.command("make-crossdomain", rich_help_panel=COMPARE)
-def make_crossdomain(
-    kind: Annotated[str, typer.Argument(help="math-medical or math-coding.", autocompletion=completion("made-sets"))],
-    n: Annotated[int, typer.Option("--n", help="Questions wanted.")] = 200,
-    output: Annotated[
-        Path | None, typer.Option(help="Data directory for the set; default in the cache.", parser=place)
-    ] = None,
-    sets: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value of the generator, e.g. preset=deepseek, model=...")
-    ] = None,
-) -> None:
-    """Have a generator model write questions that need two domains at once."""
-    from harness.commands.crossdomain import make_command
-
-    make_command(kind, n, output, sets or [])
 
 
 app.add_typer(tools)
