@@ -131,6 +131,11 @@ class Engine:
                     self.failed[expert.key] = self._failure(f"expert {expert.name}", error)
         return None
 
+    def settle_expert(self, expert: ExpertPlan, progress: Progress) -> None:
+        """`train_expert`; where another process on the store is at it, wait until it is done."""
+        while self.train_expert(expert, progress) is not None:
+            time.sleep(1.0)
+
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
         from harness.training.cutting import draws
         from harness.training.experts import train_expert
@@ -179,12 +184,19 @@ class Engine:
             with self.stages.claim(COMPOSED, cell.compose_key) as mine:
                 if not mine:
                     return Wait(COMPOSED, cell.compose_key, f"the fit of {cell.spec.method}")
-                if self.work.lacks_fit(cell):
-                    with origin.composed(cell.origin, progress):
-                        pass
+                self._fit_there(cell, progress)
         except Exception as error:
             self.failed[cell.compose_key] = self._failure(f"fit {cell.spec.method}", error)
         return None
+
+    def _fit_there(self, cell: Cell, progress: Progress) -> None:
+        """Fit a cell on the base model that it takes its fit from, unless that is stored. The cell's own base never
+        stands in for it."""
+        assert cell.origin is not None
+        assert cell.method.origin is not None
+        if self.work.lacks_fit(cell):
+            with self._origins[cell.method.origin].composed(cell.origin, progress):
+                pass
 
     def compute(self, cells: Sequence[Cell], progress: Progress) -> Wait | None:
         """Evaluate and score those of a group of cells that no other process is at; a failure becomes their record, and
@@ -277,8 +289,8 @@ class Engine:
         """The composed model of a cell, fitted or loaded; the base is proved clean again afterwards."""
         from harness.probe import clean_base
 
-        if cell.origin is not None and self.work.lacks_fit(cell):
-            self.fit_origin(cell, progress)
+        if cell.origin is not None:
+            self._fit_there(cell, progress)
         with clean_base(self.base):
             experts = controls.pool(cell, [self.expert(plan) for plan in cell.pool])
             found = self.stages.load(COMPOSED, cell.compose_key) if cell.method.method.trains() else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,8 +162,7 @@ def _complete(engine: Engine, cells: Sequence[Cell], train: bool) -> None:
             if engine.stages.load(EXPERT, expert.key) is None:
                 if not train:
                     raise HarnessError(f"The expert {expert.name} of this run is not stored any more: {how}.")
-                while engine.train_expert(expert, progress) is not None:
-                    time.sleep(1.0)  # a run on the same store is at it
+                engine.settle_expert(expert, progress)
                 if engine.stages.load(EXPERT, expert.key) is None:
                     raise HarnessError(f"The expert {expert.name} cannot be trained: {engine.failed[expert.key]}")
         if engine.work.lacks_fit(cell) and not train:

@@ -10,7 +10,6 @@ import datetime
 import io
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -343,8 +342,8 @@ def compute_unit(work: Work, kind: str, key: str) -> None:
     progress = Progress(1.0, io.StringIO())
     if kind == "expert":
         for expert in engine.work.missing_experts():
-            while expert.key == key and engine.train_expert(expert, progress) is not None:
-                time.sleep(1.0)  # another run on the same store is at it
+            if expert.key == key:
+                engine.settle_expert(expert, progress)
     else:
         first = next(cell for cell in plan.cells if cell.key == key)
         own = {cell.key for cell in plan.cells if cell.group == first.group}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
 from collections.abc import Callable
@@ -13,11 +14,15 @@ import torch
 
 import methods
 from harness.cli import main
+from harness.engine import Engine
+from harness.models import LoadedModels
 from harness.planning.config import resolve
 from harness.planning.plan import Plan
 from harness.planning.sources import open_source
-from results.ground.errors import HarnessError
+from harness.progress import Progress
+from results.ground.errors import HarnessError, NotFinite
 from results.ground.files import is_finished
+from results.schema import RunInfo
 from results.stages import Stages
 from results.store import RunFolder
 
@@ -181,6 +186,23 @@ def test_what_is_missing_is_trained_on_the_first_model(
     assert one != other
 
 
+def test_a_fit_that_fails_there_is_not_made_here_instead(
+    tiny_model: Path, other_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = plan(other_model, f"mixer[transfer.from={tiny_model}]")
+    folder = RunFolder(tmp_path / "run", RunInfo(name="run"))
+    engine = Engine(moved, Stages(tmp_path / "stages"), folder, "cpu", LoadedModels(), [])
+
+    def fails(*_: Any) -> None:
+        raise NotFinite("overflows")
+
+    (there,) = engine._origins.values()
+    monkeypatch.setattr(there, "composed", fails)
+    with pytest.raises(NotFinite, match="overflows"), engine.composed(moved.cells[0], Progress(1.0, io.StringIO())):
+        pass
+    assert not (tmp_path / "stages" / "composed").exists()
+
+
 def test_the_papers_table_of_moved_parameters_is_planned(
     tiny_model: Path,
     other_model: Path,
@@ -221,12 +243,7 @@ def test_an_exported_model_is_the_engines(
 
 def engines_logits(ran: Path, method: str, task: str | None, batch: Any) -> torch.Tensor:
     """Logits of what the engine itself composes for a cell."""
-    import io
-
-    from harness.engine import Engine
-    from harness.models import LoadedModels
     from harness.planning.config import validate
-    from harness.progress import Progress
 
     folder = RunFolder.open(ran / "run")
     plan = Plan(validate(folder.info.variants[0].config), open_source("bundled"))
