@@ -37,17 +37,16 @@ def pool_command(
         raise HarnessError(f"{', '.join(config.experts.paths)}: an expert that is brought is not grown; give its name.")
     from harness.sharing.pool import Grower
 
-    grower = Grower.start(config, folder, dev_rows, arguments)
-    for name in config.experts.names:
-        if grower.holds(name):
-            continue
-        grown = grower.grow(name, rates, budgets, gain)
-        typer.echo(
-            f"{name}: {grown.tokens:,} tokens at {grown.rate:g}, {grown.dev_loss:.3f} nats per answer token "
-            f"on {grown.dev_rows} development rows (base {grown.base_loss:.3f})",
-            err=True,
-        )
-        grower.keep(grown, gain)
+    with Grower.start(config, folder, dev_rows, gain, arguments) as grower:
+        for name in config.experts.names:
+            if grower.holds(name):
+                continue
+            grown = grower.grow(name, rates, budgets)
+            typer.echo(
+                f"{name}: {grown.tokens:,} tokens at {grown.rate:g}, {grown.dev_loss:.3f} nats per answer token "
+                f"on {grown.dev_rows} development rows (base {grown.base_loss:.3f})",
+                err=True,
+            )
     typer.echo((folder / "README.md").read_text(), nl=False)
 
 

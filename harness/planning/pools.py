@@ -68,4 +68,13 @@ def _folder(name: str, values: Mapping[str, Any]) -> Path | None:
     if not name.strip():
         return None
     folder = place(name)
-    return folder if (folder / POOL).is_file() else None
+    if not (folder / POOL).is_file() or name in _experts():
+        return None
+    return folder
+
+
+def _experts() -> set[str]:
+    """Names of experts, which a folder of that name does not hide: `./sst2` is the folder."""
+    from tasks import registry
+
+    return {registry.card(name).expert for name in registry.names()}

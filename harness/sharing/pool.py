@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 TRIAL = "trial"
 """Kind of the stages that keep what a trial was judged."""
+POOL_CLAIM = "pool"
+"""Kind of the claims on folders of pools."""
 TRIAL_VERSION = 1
 
 
@@ -34,12 +38,14 @@ class Grower:
         config: of the pool: base model, data, experts and what is common to their trainings.
         folder: of the pool.
         dev_rows: development rows that trials are judged on.
+        gain: share of the loss that a larger budget has to take off.
         pool: what the folder holds.
     """
 
     config: RunConfig
     folder: Path
     dev_rows: int
+    gain: float
     arguments: Sequence[str]
     stages: Stages
     models: LoadedModels
@@ -47,41 +53,77 @@ class Grower:
     pool: Pool | None = None
 
     @classmethod
-    def start(cls, config: RunConfig, folder: Path, dev_rows: int, arguments: Sequence[str]) -> Grower:
-        """A grower for a folder, which is new, empty, or holds a pool of the same kind.
+    @contextmanager
+    def start(
+        cls, config: RunConfig, folder: Path, dev_rows: int, gain: float, arguments: Sequence[str]
+    ) -> Iterator[Grower]:
+        """The one grower of a folder, which is new, empty, or holds a pool of the same kind.
 
         Raises:
-            HarnessError: the folder holds something else.
+            HarnessError: the folder holds something else, or another process grows it.
         """
-        from harness import models
         from harness.runs import stage_store
+        from results.ground.digest import digest
+
+        stages, key = stage_store(), digest(str(folder.resolve()))
+        with stages.claim(POOL_CLAIM, key) as mine:
+            if not mine:
+                raise HarnessError(
+                    f"Another process grows {folder} ({stages.claimant(POOL_CLAIM, key)}): wait for it, or choose "
+                    "another --output."
+                )
+            yield cls._at(config, folder, dev_rows, gain, arguments, stages)
+
+    @classmethod
+    def _at(
+        cls, config: RunConfig, folder: Path, dev_rows: int, gain: float, arguments: Sequence[str], stages: Stages
+    ) -> Grower:
+        from harness import models
+        from harness.failures import FAILURES
+        from results.ground.files import make_folder
         from results.pools import POOL, read_pool
 
         models.quiet_libraries()
         models.require(config.model.name, fetch=True)
         pool = read_pool(folder) if (folder / POOL).is_file() else None
-        if pool is None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        make_folder(folder)
+        if pool is None and any(entry.name != FAILURES for entry in folder.iterdir()):
             raise HarnessError(f"{folder} holds something that is no pool: choose another --output.")
         device = models.resolve_device(config.model.device)
         grower = cls(
-            models.with_targets(config), folder, dev_rows, arguments, stage_store(), models.LoadedModels(), device, pool
+            models.with_targets(config), folder, dev_rows, gain, arguments, stages, models.LoadedModels(), device, pool
         )
         if pool is not None and (differing := grower._differing(pool)):
             raise HarnessError(f"{folder} holds a pool of another {differing}: choose another --output.")
         return grower
 
     def _differing(self, pool: Pool) -> str:
+        """What `pool.json` says once for all experts, and would say falsely of some if these were added."""
         section = self.config.experts
-        ours = {"model": self.config.model.name, "rank": section.rank, "alpha": section.alpha}
-        theirs = {"model": pool.model.name, "rank": pool.rank, "alpha": pool.alpha}
+        ours = {
+            "model": self.config.model.name,
+            "rank": section.rank,
+            "alpha": section.alpha,
+            "target_modules": list(section.targets),
+            "seed": self.config.seeds[0],
+            "gain": self.gain,
+        }
+        theirs = {
+            "model": pool.model.name,
+            "rank": pool.rank,
+            "alpha": pool.alpha,
+            "target_modules": pool.targets,
+            "seed": pool.seed,
+            "gain": pool.gain,
+        }
         return ", ".join(key for key in ours if ours[key] != theirs[key])
 
     def holds(self, name: str) -> bool:
         """Whether the folder has the expert already."""
         return self.pool is not None and any(expert.name == name for expert in self.pool.experts)
 
-    def grow(self, name: str, rates: Sequence[float], budgets: Sequence[int], gain: float) -> Grown:
-        """Choose an expert's rate and budget, and write it as the pool keeps it.
+    def grow(self, name: str, rates: Sequence[float], budgets: Sequence[int]) -> Grown:
+        """Choose an expert's rate and budget, judge it as the pool keeps it, and add it.
 
         Raises:
             HarnessError: no rate stays finite, or its tasks have no development rows.
@@ -92,15 +134,18 @@ class Grower:
 
         base_loss = self._judged(self._engine(name, rates[0], budgets[0]), "base")
         try:
-            best, trials = growing.grow(rates, budgets, gain, lambda rate, budget: self._trial(name, rate, budget))
+            best, trials = growing.grow(rates, budgets, self.gain, lambda rate, budget: self._trial(name, rate, budget))
         except NotFinite as error:
             raise HarnessError(f"The expert {name}: {error}") from error
         engine = self._engine(name, best.rate, best.budget)
         (expert,) = engine.plan.pool(self.config.seeds[0], [name])
+        with tempfile.TemporaryDirectory(prefix="harness-pool-") as scratch:
+            store_rounded(engine.expert_folder(expert), Path(scratch))
+            dev_loss = self._judged(self._engine(name, best.rate, best.budget, Path(scratch)), "lora")
+        # Nothing lies in the folder for longer than it takes to say in `pool.json` what it is.
         store_rounded(engine.expert_folder(expert), self.folder / name)
-        stored = self._engine(name, best.rate, best.budget, self.folder / name)
         tasks = engine.plan.expert_tasks(name)
-        return Grown(
+        grown = Grown(
             name=name,
             tasks=[task.name for task in tasks],
             origins=[task.origin for task in tasks],
@@ -109,12 +154,14 @@ class Grower:
             tokens=best.tokens,
             dev_rows=self.dev_rows,
             base_loss=base_loss,
-            dev_loss=self._judged(stored, "lora"),
+            dev_loss=dev_loss,
             trials=[one.dump() for one in trials],  # type: ignore[misc]
             sha256=file_sha256(self.folder / name / "adapter_model.safetensors"),
         )
+        self._keep(grown)
+        return grown
 
-    def keep(self, grown: Grown, gain: float) -> None:
+    def _keep(self, grown: Grown) -> None:
         """Add an expert to `pool.json` and write the page anew."""
         from harness.provenance import environment
         from results.ground.files import write_bytes, write_json
@@ -130,7 +177,7 @@ class Grower:
             targets=list(section.targets),
             dtype="bfloat16",
             seed=self.config.seeds[0],
-            gain=gain,
+            gain=self.gain,
             environment=environment(self.device),
             experts=[*before, grown],
         )
@@ -144,7 +191,7 @@ class Grower:
         engine = self._engine(name, rate, budget)
         (expert,) = engine.plan.pool(self.config.seeds[0], [name])
         typer.echo(f"{name}: {budget:,} tokens at {rate:g}", err=True)
-        engine.train_expert(expert, _quiet())
+        engine.settle_expert(expert, _quiet())
         if (lost := engine.failed.get(expert.key)) is not None:
             return Trial(rate, budget, 0, None, lost)
         tokens = int(engine.stages.meta(EXPERT, expert.key)["tokens"])
@@ -234,10 +281,6 @@ def page(pool: Pool) -> str:
     typical = f"The median expert's loss is {100 * median(shares):.0f} % of the base's."
     lines += ["", f"{typical} Made on {pool.environment.hardware}."]
     return "\n".join(lines) + "\n"
-
-
-def _shown(loss: float | None) -> str:
-    return "not finite" if loss is None else f"{loss:.3f}"
 
 
 def _task_of(expert: str) -> str:

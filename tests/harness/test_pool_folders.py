@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.engine import Engine, Wait
 from harness.planning.options import configuration
 from harness.planning.pools import with_pools
+from harness.sharing import pool as growing
+from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.pools import read_pool
+from results.stages import Stages
 from tests.harness.runs.command import call
 
 
@@ -60,7 +65,32 @@ class TestFolder:
         arguments = ["--model", str(tiny_model), "--rates", "1e-3,1e-2", "--tokens", "300,600", "--output", str(pool)]
         assert call("pool", "--experts", "sst2,arc", *arguments, "--rank", "2") == 0
         assert {path: path.stat().st_mtime_ns for path in pool.rglob("*")} == before
-        assert call("pool", "--experts", "sst2,arc", *arguments, "--rank", "4") == 2, "a pool of another rank"
+        for other in (["--rank", "4"], ["--rank", "2", "--gain", "0.5"], ["--rank", "2", "--seed", "1"]):
+            assert call("pool", "--experts", "sst2,mrpc", *arguments, *other) == 2, "pool.json says it once for all"
+
+    def test_what_ends_early_leaves_nothing_that_hinders_the_next_call(
+        self, pool: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shutil.copytree(pool.parent / "stages", tmp_path / "stages")
+        monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+        output = tmp_path / "pool"
+        line = ["pool", "--experts", "sst2", "--model", str(tiny_model), "--rank", "2", "--tokens", "300,600",
+                "--rates", "1e-3,1e-2", "--dev-rows", "8", "--output", str(output)]  # fmt: skip
+        with Stages(tmp_path / "stages").claim(growing.POOL_CLAIM, digest(str(output.resolve()))) as mine:
+            assert mine
+            assert call(*line) == 2, "another process grows it"
+        rounded = growing.store_rounded
+        with monkeypatch.context() as patch:
+
+            def killed(expert: Path, folder: Path) -> None:
+                rounded(expert, folder)
+                raise KeyboardInterrupt
+
+            patch.setattr(growing, "store_rounded", killed)
+            assert call(*line) not in (0, 2), "ended while it judged what it had rounded"
+        (output / "failures.log").touch()
+        assert call(*line) == 0
+        assert read_pool(output).experts == read_pool(pool).experts[:1]
 
     def test_a_run_takes_it_whole(self, pool: Path, tiny_model: Path) -> None:
         config = configuration("smoke", {"experts": [str(pool)], "model": str(tiny_model)})
@@ -70,6 +100,24 @@ class TestFolder:
         assert list(mixed.experts.names) == ["sst2", "arc", "gsm8k"]
         with pytest.raises(HarnessError, match="sst2 twice"):
             configuration("smoke", {"experts": [str(pool), "sst2"]})
+
+
+def test_an_expert_that_another_process_trains_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [Wait("expert", "key", "the expert sst2"), None]
+    monkeypatch.setattr(Engine, "train_expert", lambda *_: answers.pop(0))
+    monkeypatch.setattr("harness.engine.time.sleep", lambda _: None)
+    engine: Engine = object.__new__(Engine)
+    engine.settle_expert(None, None)  # type: ignore[arg-type]
+    assert answers == []
+
+
+def test_the_name_of_an_expert_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sst2").mkdir()
+    (tmp_path / "sst2" / "pool.json").touch()
+    monkeypatch.chdir(tmp_path)
+    assert with_pools({"experts": {"names": ["sst2"]}}) == {"experts": {"names": ["sst2"]}}
+    with pytest.raises(HarnessError, match=r"pool\.json"):
+        with_pools({"experts": {"names": ["./sst2"]}})
 
 
 def test_a_model_without_a_reference_pool_is_told() -> None:
