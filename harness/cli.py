@@ -31,7 +31,7 @@ from harness.commands.arguments import (
 from harness.commands.options import takes
 from harness.commands.tools import tools
 from harness.interrupts import Ended, endable
-from harness.planning.options import ExecutionOptions, RunOptions
+from harness.planning.options import ROWS, ExecutionOptions, RunOptions
 from results.ground.damage import in_words
 from results.ground.errors import HarnessError
 
@@ -78,7 +78,7 @@ def list_(
     what: Annotated[
         str,
         typer.Argument(
-            help="methods, tasks, models, architectures, presets, tables, or ablations.",
+            help="methods, tasks, models, architectures, presets, tables, ablations, or trackers.",
             autocompletion=completion("kinds"),
         ),
     ],
@@ -225,7 +225,7 @@ def ablate(
 
 
 @app.command(rich_help_panel=COMPARE)
-@takes(RunOptions, ExecutionOptions)
+@takes(RunOptions, ExecutionOptions, hidden=ROWS)
 def matrix(
     preset: ScaledPreset = "quick",
     format: Formats = "md,latex,csv",

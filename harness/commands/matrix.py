@@ -9,7 +9,7 @@ from typing import Unpack
 import typer
 
 from harness.commands.run import computed, report_failures
-from harness.planning.options import RunOptions, configuration
+from harness.planning.options import ROWS, RunOptions, configuration
 from results.ground.errors import HarnessError
 
 
@@ -34,7 +34,7 @@ def matrix_command(
     from harness.runs import Run
     from methods import registry
 
-    for name in ("methods", "controls", "against", "transfer_from"):
+    for name in ROWS:
         if options.get(name):
             flag = f"--{name.replace('_', '-')}"
             raise HarnessError(f"A matrix has the base and each expert alone as its rows: leave {flag} out.")

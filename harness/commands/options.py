@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -17,11 +17,12 @@ from results.ground.errors import HarnessError
 from results.ground.names import commas
 
 
-def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(*groups: type, hidden: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command that also takes every option of some groups, and gets those that were given as keyword arguments.
 
     Args:
         groups: `TypedDict`s whose entries are declared with `harness.planning.options.Option`.
+        hidden: options that the command knows only to say why it refuses them.
     """
     options = [one for group in groups for one in declared(group)]
     names = {name for name, _, _ in options}
@@ -42,7 +43,7 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
                     passed[name] = _value(option.flag or f"--{name}", kind, name, value)
             command(**passed)
 
-        added = [_parameter(name, kind, option) for name, kind, option in options]
+        added = [_parameter(name, kind, option, name in hidden) for name, kind, option in options]
         keywords = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         setattr(called, "__signature__", inspect.Signature([*keywords, *added]))  # noqa: B010
         called.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *added]}
@@ -52,11 +53,11 @@ def takes(*groups: type) -> Callable[[Callable[..., None]], Callable[..., None]]
     return decorate
 
 
-def _parameter(name: str, kind: Any, option: Option) -> inspect.Parameter:
+def _parameter(name: str, kind: Any, option: Option, hidden: bool) -> inspect.Parameter:
     flags = [option.flag or f"--{name.replace('_', '-')}"]
     complete = completion(option.names) if option.names else None
     parser = place if kind is Path else None
-    info = typer.Option(*flags, help=option.help, autocompletion=complete, parser=parser)
+    info = typer.Option(*flags, help=option.help, autocompletion=complete, parser=parser, hidden=hidden)
     default: Any = None
     shape: Any
     if kind is bool:

@@ -103,6 +103,8 @@ class ExecutionOptions(TypedDict, total=False):
     ]
 
 
+ROWS = ("methods", "controls", "against", "transfer_from")
+"""Options that say which rows there are and what is asked of them; a matrix has its own."""
 _LISTS = ("methods", "tasks", "include", "seeds", "controls")
 
 

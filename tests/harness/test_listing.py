@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from harness.cli import app, main
 from harness.commands.listing import COMPLETED, KINDS, completions, list_command, names
 from harness.commands.show import show_command
-from harness.planning.options import ExecutionOptions, RunOptions, declared
+from harness.planning.options import ROWS, ExecutionOptions, RunOptions, declared
 from results.ground.errors import HarnessError
 
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.
@@ -28,6 +28,8 @@ FREE = {
     "ablate": {"seeds", "shots", "limit", "settings", "output", "include"},
     "matrix": {"seeds", "shots", "limit", "settings", "output", "include"},
     "compare": {"margin"},
+    "verify": {"recompute", "seed"},
+    "pool": {"output", "rank", "rates", "tokens", "gain", "dev_rows", "seed", "set_"},
     "report": {"margin", "label", "caption", "rename", "columns"},
     "export": {"output", "seed", "variant"},
     "publish": {"to", "seed", "variant", "dry_run", "slim"},
@@ -187,6 +189,17 @@ def test_help_stands_in_groups_that_hold_every_command() -> None:
     assert groups == ["Options", "Compare", "Look at a run", "Take away", "Know what there is", "This installation"]
     for name in commands():
         assert re.search(rf"^  {name}\s", shown, re.MULTILINE), name
+
+
+def test_a_matrix_shows_no_option_that_it_refuses() -> None:
+    shown = CliRunner().invoke(app, ["matrix", "--help"]).output
+    assert "--tasks" in shown
+    assert not [name for name in ROWS if f"--{name.replace('_', '-')}" in shown]
+
+
+def test_listing_says_of_everything_that_it_lists() -> None:
+    shown = " ".join(CliRunner().invoke(app, ["list", "--help"]).output.split())
+    assert [kind for kind in KINDS if kind not in shown] == []
 
 
 def test_listing_methods_needs_no_torch_and_answers_at_once() -> None:
