@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness import controls
+from harness.evaluation import controls
 from harness.facts import Facts
 from harness.failures import in_less_memory, reason
 from harness.planning import estimate
