@@ -87,13 +87,13 @@ def test_a_run_with_controls_fits_each_method_once_more_at_most(
 ) -> None:
     monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
     fits: Counter[str] = Counter()
-    fit = Engine._fit
+    fitted = Engine._fitted
 
-    def counted(self: Engine, cell: Any, *given: Any) -> None:
+    def counted(self: Engine, cell: Any, *given: Any) -> Any:
         fits[cell.spec.method] += 1
-        fit(self, cell, *given)
+        return fitted(self, cell, *given)
 
-    monkeypatch.setattr(Engine, "_fit", counted)
+    monkeypatch.setattr(Engine, "_fitted", counted)
     run = tmp_path / "run"
     line = ["--model", str(tiny_model), "--methods", "base,mixer,retrieval", "--tasks", "sst2,gsm8k", *SMALL,
             "--output", str(run)]  # fmt: skip
