@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from harness import cli, outside
+from harness import cli
+from harness.planning import outside
 from methods import registry as methods
 from tasks import guarded
 from tasks import registry as tasks
