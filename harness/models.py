@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.assets import AssetError, cache_root
-from harness.outside import check_folder, check_sizes, readable, renderer
+from harness.planning.outside import check_folder, check_sizes, readable, renderer
 from harness.wheels.catalogue import BUNDLED
 from harness.wheels.keeping import bundled_model_folder
 from results.ground.damage import PlaceError

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
-from harness import outside
+from harness import cli
+from harness.planning import outside
 from methods import registry as methods
 from tasks import guarded
 from tasks import registry as tasks
@@ -26,6 +28,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.setenv("HARNESS_STAGES", str(root / "stages"))
         patch.setenv("HARNESS_CACHE", str(root / "cache"))
         patch.setenv("HF_HUB_OFFLINE", "1")
+        # Typer makes its commands anew at every call, which is half of what a case costs.
+        patch.setattr(cli, "app", get_command(cli.app))
         for module in (outside, guarded):
             patch.setattr(module, "RENDERING", 1.0)  # what never ends takes all of it
         yield worlds.make(root)

@@ -28,8 +28,8 @@ def cases() -> Iterator[Case]:
         yield Case("revisions.json", name, lambda world, d=data: _revisions(world, d), (WORKS,))
     yield Case("revisions.json", "a FIFO", _revisions_fifo, (WORKS,))
     yield Case("revisions.json", "a folder", _revisions_folder, (WORKS,))
-    for name, data in TEXTS.items():
-        for file in ("meta.json", "outputs.json", "adapter_config.json", "DONE"):
+    for number, (name, data) in enumerate(TEXTS.items()):
+        for file in (("meta.json", "outputs.json", "adapter_config.json", "DONE")[number % 4],):
             yield Case("stages", f"{file}: {name}", lambda world, f=file, d=data: _stage(world, f, d), (WORKS,))
 
 
@@ -48,7 +48,7 @@ def _forget_revisions() -> Path:
 
 def _revisions(world: World, data: bytes) -> list[str]:
     _forget_revisions().write_bytes(data)
-    return world.line("--methods", "base", plan=False)
+    return world.line("--methods", "base", plan=data != b"[]")  # one run writes it anew
 
 
 def _revisions_fifo(world: World) -> list[str]:
