@@ -5,14 +5,18 @@ from __future__ import annotations
 import multiprocessing
 import os
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import assets, models
+from harness import assets
 from harness.assets import ASSETS, Asset, AssetError, asset_folder, cache_root
-from harness.models import BUNDLED, BundledModel, bundled_model_folder
+from harness.wheels import convert as conversion
+from harness.wheels.catalogue import BUNDLED, BundledModel
+from harness.wheels.keeping import bundled_model_folder
+from harness.wheels.sources import Packaged
 from results.ground.digest import file_sha256
 from results.ground.files import atomic_folder, is_finished
 from results.ground.locks import locked
@@ -85,19 +89,20 @@ def test_locks_are_open_to_the_group_that_shares_a_store(tmp_path: Path) -> None
 def _toy(wheel: Path) -> None:
     """Stands for the bundled assets and models: an asset that is copied from `wheel`, a model that is made from it."""
     ASSETS["toy"] = Asset("toy", "1.0", wheel.name, file_sha256(wheel), "MIT", "a test", 100)
-    BUNDLED["toy"] = BundledModel("toy", "toy/rows.txt", "toy", 100)
+    BUNDLED["toy"] = BundledModel(Packaged("toy", "toy/rows.txt"), "toy", "MIT", 1, 100, "tests", on_demand=False)
 
-    def download(asset: Asset, target: Path) -> Path:
+    def download(wanted: Sequence[Asset], target: Path) -> list[Path]:
+        (asset,) = wanted
         (target / asset.filename).write_bytes(wheel.read_bytes())
-        return target / asset.filename
+        return [target / asset.filename]
 
-    def convert(source: Path, folder: Path) -> None:
+    def convert(source: Path, folder: Path, **_: Any) -> None:
         with atomic_folder(folder) as staging:
             for number in range(5):
                 (staging / f"{number}").write_text(source.read_text())
 
-    assets._download, assets.offline = download, lambda: False
-    models._convert = convert
+    assets.download, assets.offline = download, lambda: False
+    conversion.convert = convert
 
 
 def _fetches(wheel: Path, root: Path, barrier: Any) -> None:
@@ -134,7 +139,7 @@ def test_what_a_killed_fetch_left_goes_with_the_next(tmp_path: Path, monkeypatch
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("toy/rows.txt", "one\n")
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
-    for module, name in ((assets, "_download"), (assets, "offline"), (models, "_convert")):
+    for module, name in ((assets, "download"), (assets, "offline"), (conversion, "convert")):
         monkeypatch.setattr(module, name, getattr(module, name))
     monkeypatch.setitem(ASSETS, "toy", None)
     monkeypatch.setitem(BUNDLED, "toy", None)
