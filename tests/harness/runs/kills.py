@@ -143,6 +143,7 @@ def forked(arguments: list[str], home: Path, act: Act | None = None, modules: Pa
         return child
     code = 70
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         os.environ |= {"HARNESS_STAGES": str(home / "stages"), "TMPDIR": str(home / "tmp")}
         tempfile.tempdir = None
         log = os.open(home / "log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
