@@ -34,7 +34,7 @@ ROUNDS = 30
         (["run", "--methods", "base", "--tasks", "sst2", "--output", "/tmp/\udcff"], "not in UTF-8"),
         (["run", "--methods", "base", "--tasks", "sst2", "--data", LONG], "too long"),
         (["run", "--methods", "base", "--tasks", "sst2", "--model", LONG], "too long"),
-        (["run", "--preset", LONG], "too long"),
+        (["run", "--preset", LONG], "Unknown preset"),
         (["run", "--into", f"/tmp/{LONG}"], "too long"),
         (["verify", f"/tmp/{LONG}"], "too long"),
         (["verify", __file__], "a part of the path is a file"),
