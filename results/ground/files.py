@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from results.ground import owners
-from results.ground.damage import PlaceError, StoreError, said_of
+from results.ground.damage import PlaceError, StoreError, damage, said_of
 from results.ground.digest import file_sha256
 from results.ground.locks import locked
 from results.ground.reading import Unreadable, file_bytes, file_text, json_value
@@ -57,15 +57,18 @@ def make_folder(path: Path) -> None:
     """Make a folder and its parents, unless it is there.
 
     Raises:
-        StoreError: a file has that name or a parent's, or the place cannot be written to.
+        PlaceError: a file has that name or a parent's, or the place cannot be written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        with said_of(path), contextlib.suppress(FileNotFoundError):
+        reason = error.strerror
+        with contextlib.suppress(OSError):  # of an impossible name not even this can be asked
             taken = next((place for place in (path, *path.parents) if place.exists() and not place.is_dir()), None)
-            reason = f"{taken} is a file" if taken is not None else error.strerror
-            raise PlaceError(f"The folder {path} cannot be made ({reason}): choose another --output.") from error
+            if taken is None and (sentence := damage(error, path)) is not None:
+                raise sentence from error
+            reason = reason if taken is None else f"{taken} is a file"
+        raise PlaceError(f"The folder {path} cannot be made ({reason}): choose another --output.") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

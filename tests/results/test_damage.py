@@ -14,7 +14,7 @@ import pytest
 
 from results.ground import owners
 from results.ground.damage import PlaceError, damage
-from results.ground.files import atomic_folder, is_finished, set_aside, write_bytes
+from results.ground.files import atomic_folder, is_finished, make_folder, set_aside, write_bytes
 from results.ground.locks import claimed, holder
 from results.stages import Stages
 from results.store import RunFolder, StoreError
@@ -156,6 +156,20 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             write()
     assert not (tmp_path / "a").exists()
     assert not is_finished(tmp_path / "expert" / "k")
+
+
+def test_a_disk_without_room_for_a_folder_is_full_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PlaceError, match="file is a file"):
+        make_folder(tmp_path / "file" / "a")
+    with pytest.raises(PlaceError, match="too long"):
+        make_folder(tmp_path / ("n" * 300))
+    monkeypatch.setattr(os, "mkdir", no_space)
+    with pytest.raises(PlaceError, match="the disk is full: free some space"):
+        make_folder(tmp_path / "a")
 
 
 @pytest.mark.parametrize(

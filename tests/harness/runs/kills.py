@@ -143,6 +143,7 @@ def forked(arguments: list[str], home: Path, act: Act | None = None, modules: Pa
         return child
     code = 70
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
         os.environ |= {"HARNESS_STAGES": str(home / "stages"), "TMPDIR": str(home / "tmp")}
         tempfile.tempdir = None
         log = os.open(home / "log", os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
@@ -241,9 +242,12 @@ class Trials:
         """One run that is ended, and one that goes on from there."""
         home = self.root / "trial"
         shutil.rmtree(home, ignore_errors=True)
+        started = time.monotonic()
         child = forked(self.arguments, home, act)
         end(child)
         code = ended(child)
+        if code == 0:  # it came to its end: so long does a run take by now
+            self.seconds = time.monotonic() - started
         said = (home / "log").read_text() if (home / "log").exists() else ""
         for fault in [*self._during(kind, code, codes, said, home), *self.after(home)]:
             self.faults.append(f"{kind} {self.counts[kind]}: {fault}")
@@ -313,9 +317,12 @@ class Trials:
 
     def _later(self, number: int, least: float = 0.0) -> Callable[[int], None]:
         def end(child: int) -> None:
-            time.sleep(self.seconds * (least + (1 - least) * self.random.random()))
-            with suppress(ProcessLookupError):
-                os.kill(child, number)
+            point = time.monotonic() + self.seconds * (least + (1 - least) * self.random.random())
+            while time.monotonic() < point:
+                if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                    return
+                time.sleep(0.005)
+            os.kill(child, number)
 
         return end
 
