@@ -17,7 +17,7 @@ Phase = Mapping[str, Any]
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """One sentence on what fits used, rows that used the same together, and one for each way in which the tasks share the loss."""
+    """What fits used, rows that used the same together, and one sentence for each way in which tasks share the loss."""
     fits: dict[str, dict[str, list[Phase]]] = {}
     for record in records:
         phases = record.extra.get("fit") or []
