@@ -17,7 +17,7 @@ Phase = Mapping[str, Any]
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
-    """One sentence on what fits used, row by row, and one for each way in which the tasks share the loss."""
+    """What fits used, rows that used the same together, and one sentence for each way in which tasks share the loss."""
     fits: dict[str, dict[str, list[Phase]]] = {}
     for record in records:
         phases = record.extra.get("fit") or []
@@ -25,7 +25,12 @@ def sentences(records: Sequence[Record]) -> list[str]:
             fits.setdefault(record.spec.method, {})[_fit(record)] = phases
     if not fits:
         return []
-    rows = "; ".join(f"{method} {_used(list(found.values()))}" for method, found in fits.items())
+    alike: dict[str, list[str]] = {}
+    for method, found in fits.items():
+        alike.setdefault(_used(list(found.values())), []).append(method)
+    if len(alike) == 1 and len(fits) > 1:
+        return [Note(f"Fits used, each: {next(iter(alike))}."), *_shares(fits)]
+    rows = "; ".join(f"{', '.join(methods)} {used}" for used, methods in alike.items())
     return [Note(f"Fits used: {rows}."), *_shares(fits)]
 
 

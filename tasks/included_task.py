@@ -20,7 +20,7 @@ from tasks.base import PARTS, ChatTemplate, Doc, MetricInfo, Request, ScoredItem
 from tasks.card import TaskCard
 from tasks.guarded import guarded
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
-from tasks.row_file_task import TaskFileError
+from tasks.row_file_task import TaskFileError, TaskRowsError
 from tasks.row_task import LoadedRows, fingerprint
 from tasks.sources.base import Source, View
 
@@ -200,12 +200,12 @@ class IncludedTask(LmEvalTask):
         """The rows of the evaluated split, and those that few-shot examples are drawn from.
 
         Raises:
-            TaskFileError: they cannot be loaded, or there are none.
+            TaskRowsError: they cannot be loaded, or there are none.
         """
         split, shown = self.card.roles.eval, _fewshot_split(self._config)
         rows = self._rows(split)
         if not rows:
-            raise TaskFileError(f"The split {split} of {self.path} is empty: name another as test_split.")
+            raise TaskRowsError(f"The split {split} of {self.path} is empty: name another as test_split.")
         parts: dict[Any, list[Doc]] = {part: [] for part in PARTS}
         parts["eval"] = rows
         pool = [] if shown is None else rows if shown == split else self._rows(shown)
@@ -234,7 +234,7 @@ class IncludedTask(LmEvalTask):
             rows = list(loaded if process is None else process(loaded))
         except Exception as error:  # `datasets` raises errors of half a dozen libraries here.
             reason = (" ".join(str(error).split()) or type(error).__name__)[:200].rstrip(".")
-            raise TaskFileError(f"The split {split} of {self.path} did not load ({reason}): mend it there.") from error
+            raise TaskRowsError(f"The split {split} of {self.path} did not load ({reason}): mend it there.") from error
         named = [row_digest(row) for row in rows]
         seen: dict[str, int] = {}
         docs = []

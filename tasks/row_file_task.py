@@ -17,7 +17,7 @@ from tasks.card import TaskCard
 from tasks.lm_eval_task import LmEvalBound, LmEvalTask
 from tasks.row_file import read_row_file, suffix_of
 from tasks.row_task import LoadedRows
-from tasks.sources.base import DatasetRef, Kind, Row, Source, View
+from tasks.sources.base import DatasetRef, Kind, Row, Source, SourceError, View
 
 SPLIT = "rows"
 STOPS = ("\n", "\n\n", "\nQuestion:")
@@ -26,6 +26,10 @@ STOPS = ("\n", "\n\n", "\nQuestion:")
 
 class TaskFileError(HarnessError, ValueError):
     """A file that is no task; the message is one sentence that names the mend."""
+
+
+class TaskRowsError(TaskFileError, SourceError):
+    """Rows of a task file that cannot be used: the task's own cells are refused for it, and others go on."""
 
 
 class RowFileSource:
@@ -106,7 +110,7 @@ class RowFileTask(LmEvalTask):
         answers = [str(row["answer"]) for row in self.file.rows(self.card.dataset, SPLIT)]
         free = [stop for stop in STOPS if not any(stop in answer for answer in answers)]
         if not free:
-            raise TaskFileError(f"Answers of {self.file.path} hold '\\nQuestion:', at which answers end: take it out.")
+            raise TaskRowsError(f"Answers of {self.file.path} hold '\\nQuestion:', at which answers end: take it out.")
         return config | {
             "output_type": "generate_until",
             "doc_to_target": "answer",

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from lm_eval.models.utils import has_bos_prefix
 
 from results.ground.errors import HarnessError
+from results.ground.names import shown
 
 Backend = Literal["causal", "seq2seq"]
 
@@ -99,20 +100,26 @@ class Encoder:
         alone = iter(self.encode([pair[1] for pair in pairs if not pair[0]], add_special_tokens=False))
         scored = []
         for pair, context, rest in zip(pairs, contexts, rests, strict=True):
+            text = pair[1]
             if not pair[0]:
                 rest = next(alone)
                 starts_with_prefix = len(rest) > 1 and rest[0] == self.prefix_token
                 context, rest = (rest[:1], rest[1:]) if starts_with_prefix else ([self.prefix_token], rest)
-            scored.append(self.fit(context or [self.prefix_token], rest))
+            scored.append(self.fit(context or [self.prefix_token], rest, text))
         return scored
 
-    def fit(self, context: list[int], targets: list[int]) -> Scored:
-        """Cut the context from the left so that the input fits the model."""
+    def fit(self, context: list[int], targets: list[int], text: str = "") -> Scored:
+        """Cut the context from the left so that the input fits the model; `text` is what the targets say.
+
+        Raises:
+            HarnessError: no targets, or more than the model takes.
+        """
         if not targets:
             raise HarnessError("A continuation has no tokens: give every choice a text.")
         if len(targets) > self.max_length:
+            which = f"The continuation {shown(text)}" if text else "A continuation"
             raise HarnessError(
-                f"A continuation of {len(targets)} tokens exceeds the model's {self.max_length}: "
+                f"{which} of {len(targets)} tokens exceeds the model's {self.max_length}: "
                 "shorten it or use a model with a longer context."
             )
         room = self.max_length + 1 - len(targets) if self.backend == "causal" else self.max_length

@@ -72,3 +72,11 @@ def test_a_cap_in_tokens_stands_beside_one_in_examples(factory: ModuleType) -> N
         [record.model_copy(update={"budget": both})]
     )
     assert ", 2,000 examples for routers," in budget_sentence([record.model_copy(update={"budget": only})])
+
+
+def test_rows_that_used_the_same_are_said_together(factory: ModuleType) -> None:
+    used = "(104 examples, 7,936 tokens, rate 0.01)"
+    mixer, mole = (fitted(factory, method, [phase()]) for method in ("mixer", "mole"))
+    other = fitted(factory, "phatgoose", [phase(steps=15)])
+    assert sentences([mixer, mole])[0] == f"Fits used, each: 26 steps {used}."
+    assert sentences([mixer, other, mole])[0] == f"Fits used: mixer, mole 26 steps {used}; phatgoose 15 steps {used}."

@@ -181,6 +181,16 @@ def test_a_task_file_of_lm_eval_is_evaluated(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("_cache")
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize("rows", ["", '{"question": '])
+def test_rows_that_cannot_be_used_are_the_tasks_own_fault(tmp_path: Path, rows: str) -> None:
+    """A plan refuses the cells of such a task and goes on with the others, which a `SourceError` asks for."""
+    path = included(tmp_path, f"{YAML}output_type: multiple_choice\n{KINDS['multiple_choice']}")
+    (tmp_path / "rows.jsonl").write_text(rows)
+    with pytest.raises(SourceError, match=r"outside\.yaml"):
+        bound(path)
+
+
 def test_its_text_is_part_of_its_version(tmp_path: Path) -> None:
     text = f"{YAML}output_type: loglikelihood\n{KINDS['loglikelihood']}"
     before = bound(included(tmp_path, text)).version
