@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -11,16 +10,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.runs.command import in_own_process, printed
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
 def harness() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line in a process of its own, with stages in a given folder."""
+    """Runs the command line in this process, with stages in a given folder."""
+    return printed
+
+
+@pytest.fixture(scope="session")
+def own_process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`harness` in a process of its own, for what only a process shows: it imports torch anew, in five seconds."""
 
     def run(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "harness.cli", *arguments]
-        environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        line, environment = in_own_process(*arguments, stages=stages)
         return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
     return run

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -18,10 +16,10 @@ from harness.planning.config import resolve
 from harness.planning.sections import RunConfig
 from results.schema import Record
 from results.store import RunFolder
+from tests.harness.runs.command import printed
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = ("base", "lora", "uniform", "mixer", "phatgoose", "xlora", "ties")
 PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
@@ -51,14 +49,8 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
     return folder
 
 
-def harness(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    line = [sys.executable, "-m", "harness.cli", *arguments]
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-
-
-def run(methods: str, model: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return harness(
+def run(methods: str, model: Path, folder: Path) -> CompletedProcess[str]:
+    return printed(
         "run", "--methods", methods, "--preset", "smoke", "--tasks", "sst2,arc-e,gsm8k", "--limit", "4",
         "--set", "experts.names=[sst2,mrpc,arc]", "--set", "eval.max_new_tokens=8",
         "--model", str(model), "--output", str(folder / "run"), stages=folder / "stages",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,15 +11,14 @@ import pytest
 
 from harness.engine import Engine
 from results.store import RunFolder
-from tests.harness.runs.command import TINY, call
+from tests.harness.runs.command import TINY, call, in_own_process
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
 
 def test_four_processes_compute_every_stage_once(tiny_model: Path, tmp_path: Path) -> None:
-    environment = os.environ | {"HARNESS_STAGES": str(tmp_path / "stages"), "OMP_NUM_THREADS": "1"}
     arguments = ["run", "--methods", "base,uniform,mixer", "--tasks", "sst2,mrpc", *TINY, "--model", str(tiny_model)]
-    line = [sys.executable, "-m", "harness", *arguments, "--output"]
+    line, environment = in_own_process(*arguments, "--output", stages=tmp_path / "stages")
     errors = [tmp_path / f"{number}.txt" for number in range(4)]
     processes = []
     for number, file in enumerate(errors):
