@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
 from results.store import RunFolder
 from tests.harness.runs.command import printed
+from tests.harness.tiny import WORDS, save
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -25,14 +25,10 @@ def tiny_t5(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> Path
     folder = tmp_path_factory.mktemp("tiny") / "tiny-t5"
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        "t5", vocab_size=49152, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4,
+        "t5", vocab_size=WORDS, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=2, decoder_start_token_id=0,
     )  # fmt: skip
-    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
-    for file in smollm_path.iterdir():
-        if file.name.startswith(("tokenizer", "special", "vocab", "merges")):
-            shutil.copy(file, folder)
-    return folder
+    return save(AutoModelForSeq2SeqLM.from_config(config), folder, smollm_path)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
@@ -17,6 +16,7 @@ from harness.planning.sections import RunConfig
 from results.schema import Record
 from results.store import RunFolder
 from tests.harness.runs.command import printed
+from tests.harness.tiny import WORDS, save
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -33,7 +33,7 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = FalconMambaConfig(
-            vocab_size=49152,
+            vocab_size=WORDS,
             hidden_size=32,
             state_size=4,
             num_hidden_layers=2,
@@ -42,11 +42,7 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
             eos_token_id=2,
             pad_token_id=2,
         )
-        FalconMambaForCausalLM(config).save_pretrained(folder)
-    for file in smollm_path.iterdir():
-        if file.name.startswith(("tokenizer", "special", "vocab", "merges", "chat_template")):
-            shutil.copy(file, folder)
-    return folder
+        return save(FalconMambaForCausalLM(config), folder, smollm_path)
 
 
 def run(methods: str, model: Path, folder: Path) -> CompletedProcess[str]:
