@@ -89,7 +89,10 @@ def test_unknown_names_offer_the_nearest() -> None:
     ("line", "written"),
     [
         (["ablate", "entropy-sign", "--set", "tasks=[sst2]"], ["entropy-sign.tex", "entropy-sign-plot.png"]),
-        (["ablate", "data-size", "--set", "tasks=[sst2,arc-e]"], ["data-size.md", "data-size-plot.pdf"]),
+        (
+            ["ablate", "data-size", "--methods", "mixer", "--set", "tasks=[sst2,arc-e]"],
+            ["data-size.md", "data-size-plot.pdf"],
+        ),
         (["reproduce", "f6", "--format", "latex,html"], ["f6.tex", "f6.pdf", "f6.html"]),
     ],
 )
