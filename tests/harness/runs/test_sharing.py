@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.assets, pytest.mark.model]
 
 FOUR = """
 import os, sys
-import torch, transformers, accelerate, datasets, peft, lm_eval.api.task  # once for all four
+import torch, transformers, accelerate, datasets, peft, lm_eval.api.task, sklearn.metrics, reports.api  # once for all
 from harness.cli import main
 output = sys.argv.pop()
 children = []
