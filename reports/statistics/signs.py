@@ -48,14 +48,24 @@ def _all_signs(n: int) -> NDArray[np.float64]:
     return (bits * 2 - 1).astype(np.float64)
 
 
+@lru_cache(maxsize=256)
+def _heads(count: int) -> NDArray[np.float64]:
+    """Probabilities of 0 to `count` heads of as many fair coins; many comparisons ask for the same."""
+    from scipy import stats
+
+    chances: NDArray[np.float64] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+    chances.setflags(write=False)
+    return chances
+
+
 def _lattice(steps: NDArray[np.int64], observed: int) -> float:
     """P(|sum of +-steps| >= observed): the numbers of plus signs among equal steps are binomial and independent."""
-    from scipy import signal, stats
+    from scipy import signal
 
     chances: NDArray[np.float64] = np.ones(1)
     for step, count in zip(*np.unique(steps, return_counts=True), strict=True):
         own = np.zeros(step * count + 1)
-        own[::step] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        own[::step] = _heads(int(count))
         chances = signal.convolve(chances, own, method="direct" if len(own) < 500 else "auto")
     sums = 2 * np.arange(len(chances)) - int(steps.sum())
     return float(min(1.0, max(chances[np.abs(sums) >= observed].sum(), 0.0)))

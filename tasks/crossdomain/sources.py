@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tasks.sources import DirectorySource, Source
 from tasks.sources.base import DatasetRef, Kind, Row
@@ -23,6 +24,11 @@ class WithMadeSets:
     def describe(self) -> str:
         """The source's own description."""
         return self.source.describe()
+
+    def kept(self, dataset: DatasetRef) -> dict[Any, Any] | None:
+        """Where a task keeps rows of the source; sets may be made anew, so theirs are not kept."""
+        kept = getattr(self.source, "kept", None)
+        return kept(dataset) if kept is not None and dataset.set != SET else None
 
     def has(self, dataset: DatasetRef, split: str) -> bool:
         """Whether the source has that split, or it is a made set."""

@@ -37,7 +37,10 @@ class DatasetRef:
 
 
 class Source(Protocol):
-    """Where rows come from. Looking whether something is there is cheap; reading it is not."""
+    """Where rows come from. Looking whether something is there is cheap; reading it is not.
+
+    One whose rows never change may have `kept(dataset)`, a dictionary where tasks keep these rows as they divide them.
+    """
 
     kind: Kind
 

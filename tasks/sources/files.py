@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from results.ground.reading import Unreadable, check_plain, json_value, regular
@@ -22,14 +22,19 @@ def read_rows(file: Path) -> list[Row]:
     return list(json_lines(file))
 
 
-def json_lines(file: Path) -> Iterator[Row]:
-    """Objects of a JSON-lines file, plain or gzip-compressed."""
+def json_lines(file: Path, wanted: Callable[[str], bool] = bool) -> Iterator[Row]:
+    """Objects of a JSON-lines file, plain or gzip-compressed.
+
+    Args:
+        file: whose lines are read.
+        wanted: says of a line whether it is; by default all are.
+    """
     number = 0
     try:
         regular(file)
         with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else file.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
-                if line.strip():
+                if line.strip() and wanted(line):
                     row = json_value(line, halves=True)
                     if not isinstance(row, dict):
                         raise SourceError(f"Line {number} of {file} is no JSON object: repair or replace the file.")

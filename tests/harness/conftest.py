@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,16 +9,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.runs.command import in_own_process, printed
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture(scope="session")
 def harness() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs the command line in a process of its own, with stages in a given folder."""
+    """Runs the command line in this process, with stages in a given folder."""
+    return printed
+
+
+@pytest.fixture(scope="session")
+def own_process() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`harness` in a process of its own, for what only a process shows: it imports torch anew, in five seconds."""
 
     def run(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "harness.cli", *arguments]
-        environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+        line, environment = in_own_process(*arguments, stages=stages)
         return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
     return run
@@ -48,26 +53,6 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> Path:
     """Folder of a random two-layer Llama with the bundled model's tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from tests.harness.tiny import llama
 
-    folder = tmp_path_factory.mktemp("tiny") / "tiny-llama"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=2048,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    for file in smollm_path.iterdir():
-        if file.name.startswith(("tokenizer", "special", "vocab", "merges", "chat_template")):
-            shutil.copy(file, folder)
-    return folder
+    return llama(tmp_path_factory.mktemp("tiny") / "tiny-llama", smollm_path)

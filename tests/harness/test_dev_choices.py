@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from results.schema import Record
 from results.store import RunFolder
+from tests.harness.runs.command import printed
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = (
     "uniform,lora[expert=arc],best-single,best-single[mode=per_task],task-arithmetic[grid=[0.2,0.5]],tsv,"
     "core-space[merge=ties,grid=[0.5,1.0]],ensemble,ensemble-dev,regmean"
@@ -25,17 +22,12 @@ Records = dict[tuple[str, str], Record]
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Records:
     folder = tmp_path_factory.mktemp("choices")
-    line = [
-        *(sys.executable, "-m", "harness.cli", "run", "--methods", METHODS, "--tasks", "sst2,arc-e,rte"),
+    done = printed(
+        *("run", "--methods", METHODS, "--tasks", "sst2,arc-e,rte"),
         *("--preset", "smoke", "--model", str(tiny_model), "--limit", "4", "--set", "experts.names=[sst2,arc]"),
         *("--output", str(folder / "run")),
-    ]
-    environment = os.environ | {
-        "HARNESS_STAGES": str(folder / "stages"),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+        stages=folder / "stages",
+    )
     assert done.returncode == 0, done.stderr
     return {(record.spec.method, record.spec.task): record for record in RunFolder.open(folder / "run").records()}
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,30 +10,26 @@ from harness.assets import cache_root
 from results.schema import Item, Record
 from results.store import RunFolder
 from tests.fake_endpoint import FakeEndpoint, Say, verdict
+from tests.harness.runs.command import printed
 from tests.tasks.judge.test_secrets import everything_written
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 TASK = "medqa-5opt-judged"
 KEY = "sk-canary-5d1c7e90"
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    """A cache of its own that shares the fetched assets."""
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of its own that shares the fetched assets and holds the stages, and a key in the environment."""
     folder = tmp_path / "cache"
     folder.mkdir()
     (folder / "assets").symlink_to(cache_root() / "assets")
+    monkeypatch.setenv("HARNESS_CACHE", str(folder))
+    monkeypatch.setenv("CANARY_KEY", KEY)
+    monkeypatch.delenv("HARNESS_STAGES", raising=False)
+    monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     return folder
-
-
-def harness(*arguments: str, cache: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HARNESS_CACHE": str(cache), "CANARY_KEY": KEY, "OMP_NUM_THREADS": "1"}
-    environment.pop("HARNESS_STAGES", None)
-    environment.pop("DEEPSEEK_API_KEY", None)
-    line = [sys.executable, "-m", "harness.cli", *arguments]
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
 
 
 def only_cell(run: Path) -> tuple[Record, list[Item]]:
@@ -53,10 +46,10 @@ def test_judged_and_judged_again(tiny_model: Path, endpoint: FakeEndpoint, cache
     arguments = ["run", "--methods", "base", "--tasks", TASK, "--preset", "smoke", "--model", str(tiny_model)]
     arguments += ["--output", str(run)]
 
-    refused = harness(*arguments, cache=cache)
+    refused = printed(*arguments)
     assert refused.returncode == 2
     assert refused.stderr.splitlines()[-1].startswith(f"harness: The task {TASK} needs a judge: use --set judge.preset")
-    no_key = harness(*arguments, "--set", "judge.preset=deepseek", cache=cache)
+    no_key = printed(*arguments, "--set", "judge.preset=deepseek")
     assert no_key.returncode == 2
     assert "set DEEPSEEK_API_KEY, or start a server" in no_key.stderr
     assert not run.exists()
@@ -67,7 +60,7 @@ def test_judged_and_judged_again(tiny_model: Path, endpoint: FakeEndpoint, cache
     )
     judge = ["judge.preset=generic", f"judge.base_url={endpoint.url}", "judge.api_key_env=CANARY_KEY"]
     sets = [part for text in (*judge, "judge.model=first", "judge.repeats=2") for part in ("--set", text)]
-    done = harness(*arguments, *sets, cache=cache)
+    done = printed(*arguments, *sets)
     assert done.returncode == 0, done.stderr
     record, items = only_cell(run)
     assert record.metrics["judge_score"].value == 30
@@ -79,7 +72,7 @@ def test_judged_and_judged_again(tiny_model: Path, endpoint: FakeEndpoint, cache
     assert {asked.headers["authorization"] for asked in endpoint.log} == {f"Bearer {KEY}"}
 
     endpoint.log.clear()
-    again = harness("rescore", str(run), "--task", TASK, "--set", "judge.model=second", cache=cache)
+    again = printed("rescore", str(run), "--task", TASK, "--set", "judge.model=second")
     assert again.returncode == 0, again.stderr
     other, rescored = only_cell(run)
     assert (other.metrics["judge_score"].value, other.extra["judge"]["models"]) == (70, {"second-2026-01": 8})
@@ -88,13 +81,13 @@ def test_judged_and_judged_again(tiny_model: Path, endpoint: FakeEndpoint, cache
     assert {asked.body["model"] for asked in endpoint.log} == {"second"}
 
     endpoint.log.clear()
-    assert harness("rescore", str(run), "--task", TASK, cache=cache).returncode == 0
+    assert printed("rescore", str(run), "--task", TASK).returncode == 0
     assert endpoint.log == [], "what was paid for is read from the cache"
 
     for folder in (run, cache / "judge", cache / "stages"):
         written = everything_written(folder)
         assert written
         assert KEY.encode() not in written
-    for printed in (done, again):
-        assert KEY not in printed.stdout + printed.stderr
+    for said in (done, again):
+        assert KEY not in said.stdout + said.stderr
     assert b"[key]" in everything_written(cache / "judge")

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.planning.config import resolve
+from methods import registry as methods
+from results.ground import plugins
+from tasks import registry as tasks
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -185,8 +189,13 @@ order: 999
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Install a package with cards behind an entry point, for commands in processes of their own."""
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a package with cards behind an entry point, for this process and for those that it starts."""
+
+    def forget() -> None:
+        plugins._said.clear()
+        for cards in (methods._read, tasks._read):
+            cards.cache_clear()
 
     def install(name: str, group: str, files: dict[str, str]) -> None:
         site = tmp_path / "site"
@@ -198,21 +207,31 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Non
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[{group}]\ncards = {name}\n")
         monkeypatch.setenv("PYTHONPATH", f"{site}")
+        monkeypatch.syspath_prepend(str(site))
+        forget()
 
-    return install
+    before = set(sys.modules)
+    yield install
+    monkeypatch.undo()
+    forget()
+    for name in set(sys.modules) - before:
+        if name.partition(".")[0] in ("broken", "broken_cards", "broken_tasks", "whole_cards"):
+            del sys.modules[name]
 
 
-def test_a_broken_card_of_a_package_is_left_out(plugin: Callable[..., None], tmp_path: Path, harness: Harness) -> None:
+def test_a_broken_card_of_a_package_is_left_out(
+    plugin: Callable[..., None], tmp_path: Path, own_process: Harness
+) -> None:
     plugin("broken_cards", "harness.methods", {"odd.md": "# no front matter"})
     plugin("broken_tasks", "harness.tasks", {"odd.md": "---\nname: odd\n---\n"})
     plugin("whole_cards", "harness.methods", {"mean.md": METHOD.format(name="mean", target="methods.uniform:Uniform")})
-    done = harness("list", "methods", stages=tmp_path / "stages")
+    done = own_process("list", "methods", stages=tmp_path / "stages")
     assert done.returncode == 0
     names = [line.split()[0] for line in done.stdout.splitlines()]
     assert {"mixer", "mean"} <= set(names)
     (said,) = done.stderr.splitlines()
     assert said.startswith("harness: A card of the package broken_cards is left out (The file odd.md needs YAML")
-    done = harness("list", "tasks", stages=tmp_path / "stages")
+    done = own_process("list", "tasks", stages=tmp_path / "stages")
     assert "gsm8k" in done.stdout
     assert done.stderr.count("A card of the package broken_tasks is left out") == 1
 
@@ -221,10 +240,10 @@ def test_a_broken_card_of_a_package_is_left_out(plugin: Callable[..., None], tmp
     ("init", "reason"), [("import nowhere", "No module named 'nowhere'"), ("def (", "SyntaxError: invalid syntax")]
 )
 def test_a_package_that_cannot_be_imported_is_left_out(
-    init: str, reason: str, plugin: Callable[..., None], tmp_path: Path, harness: Harness
+    init: str, reason: str, plugin: Callable[..., None], tmp_path: Path, own_process: Harness
 ) -> None:
     plugin("broken", "harness.methods", {"__init__.py": init})
-    done = harness("list", "methods", stages=tmp_path / "stages")
+    done = own_process("list", "methods", stages=tmp_path / "stages")
     assert done.returncode == 0
     assert "mixer" in done.stdout
     (said,) = done.stderr.splitlines()
@@ -239,7 +258,7 @@ def test_a_broken_module_of_a_package_is_left_out_unless_it_is_asked_for(
         "broken", "harness.methods", {"odd.md": METHOD.format(name="odd", target="broken.code:Odd"), "code.py": "1 / 0"}
     )
     sentence = "The method 'odd' of the package broken cannot be used (ZeroDivisionError: division by zero)"
-    done = harness("params", "--model", "llama3-8b", "--format", "csv", stages=tmp_path / "stages")
+    done = harness("params", "--model", str(tiny_model), "--format", "csv", stages=tmp_path / "stages")
     assert done.returncode == 0
     assert "mixer" in done.stdout
     assert "odd" not in done.stdout

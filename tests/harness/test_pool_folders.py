@@ -26,7 +26,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     folder = tmp_path_factory.mktemp("pools")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HARNESS_STAGES", str(folder / "stages"))
-        assert call("pool", "--experts", "sst2,arc", "--model", str(tiny_model), "--rank", "2", "--tokens", "300,600",
+        assert call("pool", "--experts", "sst2,arc", "--model", str(tiny_model), "--rank", "2", "--tokens", "400,800",
                     "--rates", "1e-3,1e-2", "--dev-rows", "8", "--output", str(folder / "pool")) == 0  # fmt: skip
     return folder / "pool"
 
@@ -38,7 +38,7 @@ class TestFolder:
         assert (said.rank, said.alpha, [one.name for one in said.experts]) == (2, 4.0, ["sst2", "arc"])
         assert said.experts[1].tasks == ["arc-c", "arc-e"]
         for one in said.experts:
-            assert [trial.budget for trial in one.trials] == [300, 300, 600]
+            assert [trial.budget for trial in one.trials] == [400, 400, 800]
             assert one.rate == min(one.trials[:2], key=lambda trial: trial.dev_loss or 0).rate
             assert one.dev_loss < one.base_loss
             assert f"| {one.name} |" in (pool / "README.md").read_text()
@@ -62,7 +62,7 @@ class TestFolder:
     ) -> None:
         monkeypatch.setenv("HARNESS_STAGES", str(pool.parent / "stages"))
         before = {path: path.stat().st_mtime_ns for path in pool.rglob("*")}
-        arguments = ["--model", str(tiny_model), "--rates", "1e-3,1e-2", "--tokens", "300,600", "--output", str(pool)]
+        arguments = ["--model", str(tiny_model), "--rates", "1e-3,1e-2", "--tokens", "400,800", "--output", str(pool)]
         assert call("pool", "--experts", "sst2,arc", *arguments, "--rank", "2") == 0
         assert {path: path.stat().st_mtime_ns for path in pool.rglob("*")} == before
         for other in (["--rank", "4"], ["--rank", "2", "--gain", "0.5"], ["--rank", "2", "--seed", "1"]):

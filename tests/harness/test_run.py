@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from results.store import RunFolder
+from tests.harness.runs.command import in_own_process
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -22,11 +22,6 @@ SMALL = ["--preset", "smoke", "--tasks", "sst2,arc-e", "--set", "experts.names=[
 
 
 Harness = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-def command(*arguments: str, stages: Path) -> tuple[list[str], dict[str, str]]:
-    environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return [sys.executable, "-m", "harness.cli", *arguments], environment
 
 
 def outcome(run: Path) -> dict[str, object]:
@@ -44,10 +39,10 @@ def outcome(run: Path) -> dict[str, object]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, harness: Harness) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, own_process: Harness) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     methods = "base,lora,uniform,mixer"
-    done = harness(
+    done = own_process(
         "run", "--methods", methods, *SMALL, "--model", str(tiny_model), "--output", str(folder / "run"),
         stages=folder / "stages",
     )  # fmt: skip
@@ -98,7 +93,7 @@ def test_a_killed_run_ends_as_if_undisturbed(
         "run", "--methods", "base,lora,uniform,mixer", *SMALL, "--model", str(tiny_model),
         "--output", str(tmp_path / "run"),
     ]  # fmt: skip
-    line, environment = command(*arguments, stages=tmp_path / "stages")
+    line, environment = in_own_process(*arguments, stages=tmp_path / "stages")
     process = subprocess.Popen(
         line, env=environment, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )

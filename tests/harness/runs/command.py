@@ -1,9 +1,13 @@
-"""The command line in this process, and what a run holds."""
+"""The command line in this process or in one of its own, and what a run holds."""
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 
@@ -20,6 +24,22 @@ def call(*arguments: str) -> int:
         with pytest.raises(SystemExit) as ended:
             main()
     return int(ended.value.code or 0)
+
+
+def printed(*arguments: str, stages: Path | None = None) -> CompletedProcess[str]:
+    """What a command line in this process ends with and says; its own process would import torch anew."""
+    out, err = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        if stages is not None:
+            patch.setenv("HARNESS_STAGES", str(stages))
+        code = call(*arguments)
+    return CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def in_own_process(*arguments: str, stages: Path) -> tuple[list[str], dict[str, str]]:
+    """Line and environment of a command in a process of its own, where starting and ending are what is tested."""
+    environment = os.environ | {"HARNESS_STAGES": str(stages), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    return [sys.executable, "-m", "harness", *arguments], environment
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from harness.engine import Engine
 from harness.planning.plan import Cell
 from results.store import RunFolder
-from tests.harness.runs.command import TINY, call
+from tests.harness.runs.command import TINY, call, in_own_process
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -100,11 +99,10 @@ def test_an_interrupt_says_how_to_go_on_and_leaves_nothing_behind(
 ) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    environment = os.environ | {"HARNESS_STAGES": str(tmp_path / "stages"), "TMPDIR": str(scratch)}
     arguments = ["run", "--methods", "uniform", "--tasks", "sst2", *TINY, "--model", str(tiny_model)]
-    line = [sys.executable, "-m", "harness", *arguments, "--output", str(tmp_path / "run")]
+    line, environment = in_own_process(*arguments, "--output", str(tmp_path / "run"), stages=tmp_path / "stages")
     with subprocess.Popen(
-        line, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        line, env=environment | {"TMPDIR": str(scratch)}, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stderr is not None
         next(text for text in process.stderr if text.startswith("expert"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,8 @@ def test_a_server_that_is_away_changes_nothing_of_a_run(
 ) -> None:
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text("def init(**settings):\n    raise ConnectionError('no server')\n")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    monkeypatch.syspath_prepend(str(tmp_path / "fake"))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
     done = harness(
         "run", "--methods", "base", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run"),
         "--track", "wandb", stages=tmp_path / "stages",
@@ -86,6 +88,7 @@ def test_a_server_that_is_away_changes_nothing_of_a_run(
     warnings = [line for line in done.stderr.splitlines() if "wandb" in line]  # type: ignore[attr-defined]
     assert warnings == ["wandb is left out from here on: begin failed (ConnectionError: no server); the run goes on."]
     assert "base" in done.stdout  # type: ignore[attr-defined]
+    monkeypatch.delitem(sys.modules, "wandb")
 
 
 def test_a_tracker_that_is_not_installed_changes_no_byte(
