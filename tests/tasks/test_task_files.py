@@ -208,7 +208,7 @@ def test_its_text_is_part_of_its_version(tmp_path: Path) -> None:
         ("dataset_kwargs: {trust_remote_code: true}", "runs code of its data set"),
         ("test_split: null", "evaluates nothing"),
         ("task: [a, b]", "no task file of lm-eval with one task"),
-        ("doc_to_text: [", "cannot be read"),
+        ("doc_to_text: [", "is not valid YAML"),
     ],
 )
 def test_what_is_not_supported_is_one_sentence(tmp_path: Path, line: str, message: str) -> None:

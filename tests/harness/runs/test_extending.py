@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from results.schema import RunInfo
 from results.store import RunFolder
 from tests.harness.runs.command import TINY, call, content, planned
 
@@ -79,7 +80,7 @@ def test_a_run_whose_configurations_contradict_each_other_is_no_preset(
     stored["variants"][0]["config"]["method_overrides"] = {key: {"route.eval_k": 1} for key in said}
     other["config"]["method_overrides"] = said
     stored["variants"].append(other)
-    (run / "run.yaml").write_text(yaml.safe_dump(stored))
+    RunFolder.open(run).write_plan(RunInfo.model_validate(stored))
     assert call("run", "--preset", str(run / "run.yaml"), "--plan") == 2
     assert "set methods differently" in capsys.readouterr().err
 

@@ -103,7 +103,7 @@ def test_uniform_is_the_mean_of_the_updates() -> None:
 
 
 def test_methods_without_a_place_are_refused() -> None:
-    assert set(registry.names()) - set(SUPPORTED) == {"mixlora", "gmoe-graph", "loramoe"}
+    assert set(registry.names()) - set(SUPPORTED) == {"mixlora", "gmoe-graph", "loramoe", "llava-mole"}
     with pytest.raises(Unsupported, match="feed-forward blocks"):
         put("gmoe-graph")
     with pytest.raises(Unsupported, match="feed-forward blocks"):

@@ -19,7 +19,7 @@ from methods.routing.mamba import PROJECTIONS
 from methods.tiny import ARCHITECTURES, tiny_batch, tiny_experts, tiny_model
 
 SITES = [f"backbone.layers.{layer}.mixer.{name}" for layer in range(2) for name in PROJECTIONS]
-BLOCKS = [name for name in ("mixlora", "gmoe-graph", "loramoe") if name in registry.names()]
+BLOCKS = [name for name in ("mixlora", "gmoe-graph", "loramoe", "llava-mole") if name in registry.names()]
 CACHED = ("uniform", "mixer", "mole", "arrow", "phatgoose", "random")
 
 
