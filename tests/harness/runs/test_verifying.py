@@ -44,8 +44,9 @@ class TestStages:
         data[-9] ^= 0x41
         (two / "adapter_model.safetensors").write_bytes(data)
         (two / "meta.json").unlink()
-        (composed,) = (store / "composed").iterdir()
-        (composed / "DONE").write_bytes(b"")
+        fits = list((store / "composed").iterdir())  # other tests' too
+        for fit in fits:
+            (fit / "DONE").write_bytes(b"")
         shutil.rmtree(store / "outputs")
         before = content(store)
         assert call("verify", str(own)) == 1
@@ -53,7 +54,7 @@ class TestStages:
         assert f"expert/{one.name}: adapter_model.safetensors has" in said
         assert f"expert/{two.name}: adapter_model.safetensors is not the file that was written" in said
         assert f"expert/{two.name}: meta.json is gone" in said
-        assert f"composed/{composed.name}: its DONE is cut off" in said
+        assert sum(f"composed/{fit.name}: its DONE is cut off" in said for fit in fits) == 1
         assert "4 of 6 stages stored, 3 damaged; 4 problems." in said
         assert content(store) == before
 
