@@ -74,7 +74,7 @@ class TestFolder:
         shutil.copytree(pool.parent / "stages", tmp_path / "stages")
         monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
         output = tmp_path / "pool"
-        line = ["pool", "--experts", "sst2", "--model", str(tiny_model), "--rank", "2", "--tokens", "300,600",
+        line = ["pool", "--experts", "sst2", "--model", str(tiny_model), "--rank", "2", "--tokens", "400,800",
                 "--rates", "1e-3,1e-2", "--dev-rows", "8", "--output", str(output)]  # fmt: skip
         with Stages(tmp_path / "stages").claim(growing.POOL_CLAIM, digest(str(output.resolve()))) as mine:
             assert mine
