@@ -19,9 +19,11 @@ from typing import TYPE_CHECKING, Any
 from harness import models
 from harness.engine import Engine
 from harness.executors import EXECUTORS, Work, settled
-from harness.planning.backlog import Job, stage_names
+from harness.planning import graph
+from harness.planning.backlog import stage_names
 from harness.planning.choices import ask_scoring
 from harness.planning.config import validate
+from harness.planning.graph import Unit
 from harness.planning.plan import Cell, Plan
 from harness.planning.room import Room, require_room, room
 from harness.planning.sources import open_source
@@ -181,9 +183,9 @@ class Run(View):
             for plan in self.plans
         ]
 
-    def jobs(self) -> list[Job]:
-        """What is left to compute, with estimated seconds and tokens."""
-        return [job for engine in self.engines for job in engine.backlog.jobs(engine.facts.seconds)]
+    def units(self) -> list[Unit]:
+        """What is left to compute, with estimated seconds and tokens, each unit after those that it needs."""
+        return graph.units((engine.backlog, engine.facts.seconds) for engine in self.engines)
 
     def room(self) -> Room:
         """What is left to write, in bytes, about."""
@@ -232,15 +234,16 @@ class Run(View):
         """
         check_executor(executor)
         engines = self.engines
-        jobs = self.jobs()
+        units = self.units()
+        left = any(unit.kind != graph.SCORE for unit in units)
         require_room(self.room(), self.stages.root, self.path)
         for task in _unscored(engines):
             ask_scoring(task)
         observer = observer or Observer()
         with self._writing(), observer.following(self.folder):
             models.remember_revisions()
-            display = progress or Progress(sum(job.seconds for job in jobs))
-            with display.shown(), settled() if jobs else nullcontext():
+            display = progress or Progress(sum(unit.seconds for unit in units))
+            with display.shown(), settled() if left else nullcontext():
                 for engine in engines:
                     engine.observe(observer)
                     engine.refuse()

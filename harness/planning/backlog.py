@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from harness.planning import estimate
 from harness.planning.plan import Cell, ExpertPlan, Plan
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
-
-
-@dataclass(frozen=True)
-class Job:
-    """One unit of the progress display."""
-
-    label: str
-    seconds: float
-    tokens: float
 
 
 class Backlog:
@@ -106,26 +95,6 @@ class Backlog:
         for place, cell in enumerate(self.plan.cells):
             first.setdefault(cell.compose_key, place)
         return first
-
-    def jobs(self, seconds: Callable[[estimate.Work], float]) -> list[Job]:
-        """What is left to compute.
-
-        Args:
-            seconds: estimated seconds of some work (`Facts.seconds`).
-        """
-        work: list[tuple[str, estimate.Work]] = [
-            (f"expert {expert.name}", estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
-            for expert in self.missing_experts()
-        ]
-        fitted: set[str] = set()
-        for cell in self.pending():
-            if cell.refusal is not None or not self.lacks_outputs(cell):
-                continue
-            if self.lacks_fit(cell) and cell.compose_key not in fitted:
-                fitted.add(cell.compose_key)
-                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan, cell.method.method)))
-            work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))
-        return [Job(label, seconds(one), one.forward + one.trained + one.generated) for label, one in work]
 
     def state(self, cell: Cell) -> str:
         """Where a cell stands, in words."""

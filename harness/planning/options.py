@@ -98,6 +98,7 @@ class ExecutionOptions(TypedDict, total=False):
     executor: Annotated[str, Option("local or ray.", names="executors")]
     output: Annotated[Path, Option("Folder of the run; default below results/runs. One that holds a run is extended.")]
     replace: Annotated[bool, Option("Start the folder anew instead of extending what it holds.")]
+    workers: Annotated[int, Option("With --plan: say how long so many workers, 1 to 1,000, would take.")]
     track: Annotated[
         str, Option("trackio, wandb or mlflow: losses, finished cells and the table, as they come.", names="trackers")
     ]
