@@ -23,10 +23,10 @@ from results.ground.errors import HarnessError
 
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.
 FREE = {
-    "run": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "ablate": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "matrix": {"seeds", "shots", "limit", "settings", "output", "include"},
+    "run": {"seeds", "shots", "limit", "settings", "output", "include", "workers"},
+    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include", "workers"},
+    "ablate": {"seeds", "shots", "limit", "settings", "output", "include", "workers"},
+    "matrix": {"seeds", "shots", "limit", "settings", "output", "include", "workers"},
     "compare": {"margin"},
     "verify": {"recompute", "seed"},
     "pool": {"output", "rank", "rates", "tokens", "gain", "dev_rows", "seed", "set_"},
