@@ -66,12 +66,14 @@ def run(
     replace: bool = False,
     track: str | None = None,
     workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Run a comparison and print its table."""
     from harness.commands.run import Execution, run_command
 
-    execution = Execution(executor, plan, track, workers)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
     run_command(preset, into, output, replace, execution, sys.argv[1:], **options)
 
 
@@ -193,13 +195,15 @@ def reproduce(
     replace: bool = False,
     track: str | None = None,
     workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
     from harness.commands.run import Execution
 
-    execution = Execution(executor, plan, track, workers)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
     reproduce_command(table, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 
@@ -220,13 +224,15 @@ def ablate(
     replace: bool = False,
     track: str | None = None,
     workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
     from harness.commands.run import Execution
 
-    execution = Execution(executor, plan, track, workers)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
     reproduce_command(what, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 
@@ -241,13 +247,15 @@ def matrix(
     replace: bool = False,
     track: str | None = None,
     workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Each expert of the pool alone on each task, beside the base: a table and a heat map."""
     from harness.commands.matrix import matrix_command
     from harness.commands.run import Execution
 
-    execution = Execution(executor, plan, track, workers)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
     matrix_command(preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 

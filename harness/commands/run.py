@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -31,26 +31,38 @@ class Execution:
     plan: bool = False
     track: str | None = None
     workers: int | None = None
+    sbatch: str | None = None
+    dry_run: bool = False
 
     def check(self) -> None:
         """Raises:
         HarnessError: there is no such executor, or something is said that means nothing with it.
         """
+        from harness.executors import SHARED, SLURM
         from harness.planning.graph import check_workers
         from harness.runs import check_executor
 
-        check_executor(self.executor)
+        if self.executor != SLURM:
+            check_executor(self.executor)
+        if self.executor == SHARED:
+            raise HarnessError(f"--executor {SHARED} takes part in a run that is planned: harness run --into RUN.")
         if self.workers is not None:
             check_workers(self.workers)
-            if not self.plan:
-                raise HarnessError("--workers is for --plan: leave it out.")
+            if not self.plan and self.executor != SLURM:
+                raise HarnessError(f"--workers is for --plan and --executor {SLURM}: leave it out.")
+        if self.executor != SLURM and (self.sbatch is not None or self.dry_run):
+            raise HarnessError(f"--sbatch and --dry-run are for --executor {SLURM}: leave them out.")
+        if self.executor == SLURM and not self.plan and self.workers is None:
+            raise HarnessError(f"--executor {SLURM} needs the number of processes: --workers N.")
+        if self.executor == SLURM and self.track is not None:
+            raise HarnessError(f"--track follows one process, and --executor {SLURM} starts several: leave it out.")
 
 
 def run_command(
     preset: str | None,
     into: Path | None,
     output: Path | None,
-    replace: bool,
+    anew: bool,
     execution: Execution,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
@@ -61,18 +73,27 @@ def run_command(
         HarnessError: a mistake, found before anything runs.
     """
     from harness.commands.report import rendered
+    from harness.executors import SHARED
     from harness.planning.variants import Variant, of_run
     from harness.runs import Run
 
+    if execution.executor == SHARED:
+        taken = replace(execution, executor="local")
+        if into is None or options or preset is not None or output is not None or anew or taken != Execution():
+            raise HarnessError(f"--executor {SHARED} takes all of a run from --into RUN: leave every other option out.")
+        run = Run.open(into, arguments=arguments)
+        # Several processes end at once: the table is for whoever asks for it then.
+        report_failures(run, run.compute(SHARED))
+        return
     if into is not None:
-        if preset is not None or output is not None or replace:
+        if preset is not None or output is not None or anew:
             raise HarnessError(
                 "--into takes settings and folder from the run: leave out --preset, --output, --replace."
             )
         variants, output = of_run(into, options), into
     else:
         variants = [Variant(configuration("quick" if preset is None else preset, options))]
-    run = Run.start(variants, output, arguments=arguments, replace=replace, fetch=not execution.plan)
+    run = Run.start(variants, output, arguments=arguments, replace=anew, fetch=not execution.plan)
     records = computed(run, execution)
     if records is None:
         return
@@ -82,7 +103,9 @@ def run_command(
 
 
 def computed(run: Run, execution: Execution) -> list[Record] | None:
-    """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing."""
+    """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing, and
+    where others compute it."""
+    from harness.executors import SLURM
     from harness.planning.brought import of_another_base
 
     execution.check()
@@ -103,6 +126,13 @@ def computed(run: Run, execution: Execution) -> list[Record] | None:
         typer.echo(f"{sentence} Refused for it: {_places(cells)}.", err=True)
     for cell in run.renewed():
         typer.echo(f"{cell.method} on {cell.task}: planned anew, versions or data have changed.", err=True)
+    if execution.executor == SLURM:
+        from harness.slurm import submit
+
+        if run.units():
+            typer.echo(submit(run, execution.workers or 1, execution.sbatch or "", dry_run=execution.dry_run))
+            return None
+        return run.compute()
     return run.compute(execution.executor, observer=observer)
 
 

@@ -92,12 +92,11 @@ def _has_experts(stages: Stages, cell: Cell) -> bool:
 def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) -> dict[str, tuple[Record, list[Item]]]:
     """Records and items of cells that were computed in a store and a folder below `scratch`."""
     from harness.engine import Engine
-    from harness.executors import local
+    from harness.executors import compute_unit, local
     from harness.models import LoadedModels
     from harness.planning import graph
     from harness.planning.choices import ask_scoring
     from harness.progress import Progress
-    from harness.runs import compute_unit
 
     stages = Stages(scratch / "stages")
     for expert in (expert for _, cell in places for expert in cell.pool if expert.path is None):
