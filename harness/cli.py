@@ -65,12 +65,16 @@ def run(
     executor: str = "local",
     replace: bool = False,
     track: str | None = None,
+    workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Run a comparison and print its table."""
-    from harness.commands.run import run_command
+    from harness.commands.run import Execution, run_command
 
-    run_command(preset, into, output, executor, replace, track, plan, sys.argv[1:], **options)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
+    run_command(preset, into, output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command("list", rich_help_panel=KNOW)
@@ -190,13 +194,17 @@ def reproduce(
     executor: str = "local",
     replace: bool = False,
     track: str | None = None,
+    workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Compute what a table or figure of the paper needs, and render it beside the published values."""
     from harness.commands.experiments import reproduce_command
+    from harness.commands.run import Execution
 
-    formats = listed(format) or []
-    reproduce_command(table, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
+    reproduce_command(table, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -215,13 +223,17 @@ def ablate(
     executor: str = "local",
     replace: bool = False,
     track: str | None = None,
+    workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Vary one thing, run everything that takes, and plot it."""
     from harness.commands.experiments import reproduce_command
+    from harness.commands.run import Execution
 
-    formats = listed(format) or []
-    reproduce_command(what, preset, formats, output, executor, replace, track, plan, sys.argv[1:], **options)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
+    reproduce_command(what, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -234,12 +246,17 @@ def matrix(
     executor: str = "local",
     replace: bool = False,
     track: str | None = None,
+    workers: int | None = None,
+    sbatch: str | None = None,
+    dry_run: bool = False,
     **options: Unpack[RunOptions],
 ) -> None:
     """Each expert of the pool alone on each task, beside the base: a table and a heat map."""
     from harness.commands.matrix import matrix_command
+    from harness.commands.run import Execution
 
-    matrix_command(preset, listed(format) or [], output, executor, replace, track, plan, sys.argv[1:], **options)
+    execution = Execution(executor, plan, track, workers, sbatch, dry_run)
+    matrix_command(preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=SHARE)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from harness.evaluation import controls
 from harness.facts import Facts
-from harness.failures import in_less_memory, reason
+from harness.failures import TRIED, SharedFailures, in_less_memory, reason
 from harness.planning import estimate
-from harness.planning.backlog import Backlog
+from harness.planning.backlog import Backlog, folder_of
+from harness.planning.graph import SCORE
 from harness.planning.plan import Cell, ExpertPlan, Plan
 from harness.progress import Progress
 from harness.provenance import phase_peak
@@ -23,7 +23,7 @@ from harness.records import failed_record, scored_record
 from harness.tracking.observer import Observer
 from results.ground.reading import file_bytes, json_value
 from results.schema import Item, Record
-from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
+from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages, Wait
 from results.store import RunFolder
 
 if TYPE_CHECKING:
@@ -32,14 +32,6 @@ if TYPE_CHECKING:
     from harness.training.loop import TrainingLog
     from harness.training.session import TrainingData
     from methods.base import Composed, Expert
-
-
-class Wait(NamedTuple):
-    """A stage that another process computes: kind, key, and what it is in words."""
-
-    kind: str
-    key: str
-    name: str
 
 
 class Engine:
@@ -69,7 +61,7 @@ class Engine:
         models: LoadedModels,
         arguments: Sequence[str],
         *,
-        failed: dict[str, str] | None = None,
+        failed: MutableMapping[str, str] | None = None,
         only: Collection[str] | None = None,
     ) -> None:
         self.plan = plan
@@ -82,11 +74,19 @@ class Engine:
         self.observer = Observer()
         self._models = models
         self._data: TrainingData | None = None
-        self.failed: dict[str, str] = {} if failed is None else failed
+        self.failed: MutableMapping[str, str] = {} if failed is None else failed
+        self.shared = False
         self._origins = {
             name: Engine(origin, stages, folder, device, models, arguments, failed=self.failed)
             for name, origin in plan.origins.items()
         }
+
+    def share(self) -> None:
+        """Compute the run together with other processes, in one folder: what one of them tried is tried."""
+        self.failed = SharedFailures(self.folder.path / TRIED)
+        for engine in (self, *self._origins.values()):
+            engine.failed, engine.shared = self.failed, True
+            engine.backlog.over = engine.work.over = self.folder.tried
 
     @property
     def base(self) -> BaseModel:
@@ -124,7 +124,7 @@ class Engine:
         with self.stages.claim(EXPERT, expert.key) as mine:
             if not mine:
                 return Wait(EXPERT, expert.key, f"the expert {expert.name}")
-            if self.stages.load(EXPERT, expert.key) is None:
+            if expert.key not in self.failed and self.stages.load(EXPERT, expert.key) is None:
                 try:
                     self._train_expert(expert, progress)
                 except Exception as error:
@@ -202,21 +202,36 @@ class Engine:
         """Evaluate and score those of a group of cells that no other process is at; a failure becomes their record, and
         ends nothing else."""
         unevaluated = [cell for cell in cells if self.work.lacks_outputs(cell)]
-        failures: dict[str, str] = {}
+        failures = {cell.key: self.failed[cell.outputs_key] for cell in unevaluated if cell.outputs_key in self.failed}
+        unevaluated = [cell for cell in unevaluated if cell.key not in failures]
         wait = self._evaluate_all(unevaluated, failures, progress) if unevaluated else None
+        settled = False
         for cell in cells:
-            if cell.key not in failures:
-                if self.work.lacks_outputs(cell):
+            if cell.key not in failures and self.work.lacks_outputs(cell):
+                continue
+            with self._turn(cell) as mine:
+                if not mine:
+                    wait = wait or Wait(SCORE, cell.key, f"the score of {cell.spec.method} on {cell.spec.task}")
                     continue
-                try:
-                    self.score(cell)
-                except Exception as error:
-                    failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
-            if cell.key in failures:
-                self._keep(failed_record(self.facts, cell, failures[cell.key], "failed"), [])
+                if not self.work.over(cell.key):
+                    self._settle(cell, failures)
             self.work.settled.add(cell.key)
-            wait = None
-        return wait
+            settled = True
+        return None if settled else wait
+
+    def _turn(self, cell: Cell) -> AbstractContextManager[bool]:
+        """Whether it is this process that scores a cell: nobody else does unless the run is shared."""
+        return self.stages.claim(SCORE, cell.key) if self.shared else nullcontext(True)
+
+    def _settle(self, cell: Cell, failures: dict[str, str]) -> None:
+        """Write the record of a cell that has outputs or failed."""
+        if cell.key not in failures:
+            try:
+                self.score(cell)
+            except Exception as error:
+                failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
+        if cell.key in failures:
+            self._keep(failed_record(self.facts, cell, failures[cell.key], "failed"), [])
 
     def _lacks(self, cell: Cell) -> Wait | None:
         """The first expert of a cell that is neither stored nor known to fail: another process trains it."""
@@ -258,7 +273,8 @@ class Engine:
                 failed = self._failure(first.spec.method, error)
                 if isinstance(error, BaseChangedError):
                     self._models.forget()
-                failures |= {cell.key: failed for cell in cells if self.work.lacks_outputs(cell)}
+                for cell in (cell for cell in cells if self.work.lacks_outputs(cell)):
+                    self._fail(cell, failed, failures)
         return None
 
     def _first_free(self, cells: Sequence[Cell], claims: ExitStack) -> Cell | None:
@@ -276,10 +292,17 @@ class Engine:
             mine = mine or claims.enter_context(self.stages.claim(OUTPUTS, cell.outputs_key))
             if not mine or not self.work.lacks_outputs(cell):
                 return
+            if cell.outputs_key in self.failed:
+                return
             try:
                 self._evaluate(cell, evaluator, progress)
             except Exception as error:
-                failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
+                self._fail(cell, self._failure(f"{cell.spec.method} on {cell.spec.task}", error), failures)
+
+    def _fail(self, cell: Cell, why: str, failures: dict[str, str]) -> None:
+        failures[cell.key] = why
+        if self.shared:  # alone, cells of equal outputs are each tried
+            self.failed[cell.outputs_key] = why
 
     def _failure(self, what: str, error: Exception) -> str:
         return reason(what, error, self.folder.path, self.stages.root)
@@ -306,20 +329,11 @@ class Engine:
             finally:
                 composed.uninstall()
 
-    def expert_folder(self, plan: ExpertPlan) -> Path:
-        """The adapter directory of one expert of the pool: its stage, or where it lies outside."""
-        from harness.training.experts import outside_folder
-
-        folder = outside_folder(plan.name, plan.path) if plan.path else self.stages.load(EXPERT, plan.key)
-        if folder is None:
-            raise RuntimeError(f"the expert {plan.name} is not stored")
-        return folder
-
     def expert(self, plan: ExpertPlan) -> Expert:
         """One expert of the pool, from its stage or from outside, checked against the base."""
         from methods.experts import check_fits, load_expert
 
-        expert = load_expert(plan.name, self.expert_folder(plan))
+        expert = load_expert(plan.name, folder_of(plan, self.stages))
         check_fits(expert, self.base.model)
         return expert
 
@@ -379,21 +393,3 @@ class Engine:
         self.observer = observer
         for origin in self._origins.values():
             origin.observe(observer)
-
-    def computed_elsewhere(self, kind: str, key: str) -> None:
-        """Tell the observer about a unit that another process has computed.
-
-        Args:
-            kind: `expert` or `cells`.
-            key: of the expert, or of the group's first cell.
-        """
-        if kind == "expert":
-            if self.stages.load(EXPERT, key):
-                self.observer.expert(self.stages.meta(EXPERT, key))
-            return
-        first = next(cell for cell in self.plan.cells if cell.key == key)
-        for cell in self.plan.cells:
-            if cell.group == first.group:
-                record = self.folder.record(cell.key)
-                if record is not None:
-                    self.observer.cell(record)

@@ -7,11 +7,13 @@ so an executor is a function that calls each of them somewhere; a cluster needs 
 from __future__ import annotations
 
 import gc
+import io
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results.ground.errors import HarnessError
@@ -35,6 +37,10 @@ class Work:
 Worker = Callable[[Work, str, str], None]
 """Computes one unit, given what the run is, the unit's kind (`expert` or `cells`) and its key."""
 
+
+SHARED = "shared"
+SLURM = "slurm"
+"""Submits a run instead of computing it (`harness.slurm`)."""
 
 _SHORTEST, _LONGEST = 0.2, 5.0
 """Seconds between two looks at what other processes are at."""
@@ -107,9 +113,63 @@ def ray(engine: Engine, progress: Progress, worker: Worker) -> None:
             while waiting:
                 (ready, *_), _ = cluster.wait(list(waiting), num_returns=1)
                 cluster.get(ready)
-                engine.computed_elsewhere(kind, waiting.pop(ready))
+                computed_elsewhere(engine, kind, waiting.pop(ready))
                 done += 1
                 job(done, done + len(waiting))
 
 
-EXECUTORS: dict[str, Callable[[Engine, Progress, Worker], None]] = {"local": local, "ray": ray}
+def compute_unit(work: Work, kind: str, key: str) -> None:
+    """Compute one unit of a run in a process that plans the same cells anew."""
+    from harness import models
+    from harness.engine import Engine
+    from harness.planning.plan import Plan
+    from harness.planning.sources import open_source
+    from harness.progress import Progress
+    from results.stages import Stages
+    from results.store import RunFolder
+
+    models.quiet_libraries()
+    plan = Plan(work.config, open_source(work.config.data))
+    device = models.resolve_device(plan.config.model.device)
+    folder, stages = RunFolder.open(Path(work.folder)), Stages(Path(work.stages))
+    engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments)
+    progress = Progress(1.0, io.StringIO())
+    if kind == "expert":
+        for expert in engine.work.missing_experts():
+            if expert.key == key:
+                engine.settle_expert(expert, progress)
+    else:
+        first = next(cell for cell in plan.cells if cell.key == key)
+        own = {cell.key for cell in plan.cells if cell.group == first.group}
+        engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments, only=own)
+        local(engine, progress, compute_unit)
+
+
+def computed_elsewhere(engine: Engine, kind: str, key: str) -> None:
+    """Tell a run's observer about a unit that another process has computed.
+
+    Args:
+        engine: of the run.
+        kind: `expert` or `cells`.
+        key: of the expert, or of the group's first cell.
+    """
+    from results.stages import EXPERT
+
+    if kind == "expert":
+        if engine.stages.load(EXPERT, key):
+            engine.observer.expert(engine.stages.meta(EXPERT, key))
+        return
+    first = next(cell for cell in engine.plan.cells if cell.key == key)
+    for cell in engine.plan.cells:
+        if cell.group == first.group:
+            record = engine.folder.record(cell.key)
+            if record is not None:
+                engine.observer.cell(record)
+
+
+EXECUTORS: dict[str, Callable[[Engine, Progress, Worker], None]] = {
+    "local": local,
+    SHARED: local,
+    "ray": ray,
+}
+"""What computes a run; `SHARED` is one of several processes that do so (`Run.compute`)."""

@@ -170,6 +170,7 @@ def _complete(engine: Engine, cells: Sequence[Cell], train: bool) -> None:
 
 
 def _write_composed(engine: Engine, cells: Sequence[Cell], output: Path, refer: bool) -> None:
+    from harness.planning.backlog import folder_of
     from methods import saving
 
     config = engine.plan.config
@@ -177,7 +178,7 @@ def _write_composed(engine: Engine, cells: Sequence[Cell], output: Path, refer: 
     for cell in cells:
         method = cell.method.method
         sources = {
-            plan.name: saving.Source(engine.expert_folder(plan), plan.path or f"expert stage {plan.key}")
+            plan.name: saving.Source(folder_of(plan, engine.stages), plan.path or f"expert stage {plan.key}")
             for plan in cell.pool
         }
         pool = [engine.expert(plan) for plan in cell.pool]

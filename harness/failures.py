@@ -4,17 +4,51 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TypeVar
 
 from results.ground.damage import PlaceError, damage, full, said_of
 from results.ground.errors import HarnessError
+from results.ground.files import make_folder, write_bytes
 
 FAILURES = "failures.log"
 """File of a run with the whole text of every unexpected failure."""
 
+TRIED = "failed"
+"""Folder of a run that several processes compute: a file for each stage that one of them could not make."""
+
 T = TypeVar("T")
+
+
+class SharedFailures(MutableMapping[str, str]):
+    """Reasons by key of the stages that could not be made, kept in a folder: what one of several processes tried in
+    vain, no other one tries."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __getitem__(self, key: str) -> str:
+        try:
+            return (self.folder / key).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __setitem__(self, key: str, reason: str) -> None:
+        make_folder(self.folder)
+        write_bytes(self.folder / key, reason.encode("utf-8", "replace"))
+
+    def __delitem__(self, key: str) -> None:
+        try:
+            (self.folder / key).unlink()
+        except FileNotFoundError:
+            raise KeyError(key) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (path.name for path in self.folder.glob("[!.]*"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 def reason(what: str, error: Exception, run: Path, store: Path) -> str:

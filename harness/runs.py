@@ -7,7 +7,6 @@ the folder's lock, joins the plan to what the folder holds, and computes what no
 from __future__ import annotations
 
 import datetime
-import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, Work, settled
-from harness.planning.backlog import Job, stage_names
+from harness.executors import EXECUTORS, SHARED, SLURM, compute_unit, settled
+from harness.failures import TRIED
+from harness.planning import graph
+from harness.planning.backlog import planned_cell
 from harness.planning.choices import ask_scoring
 from harness.planning.config import validate
+from harness.planning.graph import Unit
 from harness.planning.plan import Cell, Plan
 from harness.planning.room import Room, require_room, room
 from harness.planning.sources import open_source
@@ -181,9 +183,9 @@ class Run(View):
             for plan in self.plans
         ]
 
-    def jobs(self) -> list[Job]:
-        """What is left to compute, with estimated seconds and tokens."""
-        return [job for engine in self.engines for job in engine.backlog.jobs(engine.facts.seconds)]
+    def units(self) -> list[Unit]:
+        """What is left to compute, with estimated seconds and tokens, each unit after those that it needs."""
+        return graph.units((engine.backlog, engine.facts.seconds) for engine in self.engines)
 
     def room(self) -> Room:
         """What is left to write, in bytes, about."""
@@ -219,7 +221,7 @@ class Run(View):
         Everything is validated, and judges and sandboxes that pending cells need are asked, before the folder changes.
 
         Args:
-            executor: `local` or `ray`.
+            executor: `local`, `shared` or `ray`.
             progress: the display; by default one on standard error.
             observer: told what is finished, as it comes.
 
@@ -232,15 +234,16 @@ class Run(View):
         """
         check_executor(executor)
         engines = self.engines
-        jobs = self.jobs()
+        units = self.units()
+        left = any(unit.kind != graph.SCORE for unit in units)
         require_room(self.room(), self.stages.root, self.path)
         for task in _unscored(engines):
             ask_scoring(task)
         observer = observer or Observer()
-        with self._writing(), observer.following(self.folder):
+        with self._joined() if executor == SHARED else self._writing(), observer.following(self.folder):
             models.remember_revisions()
-            display = progress or Progress(sum(job.seconds for job in jobs))
-            with display.shown(), settled() if jobs else nullcontext():
+            display = progress or Progress(sum(unit.seconds for unit in units))
+            with display.shown(), settled() if left else nullcontext():
                 for engine in engines:
                     engine.observe(observer)
                     engine.refuse()
@@ -258,6 +261,35 @@ class Run(View):
             if self.replace:
                 _forget(self.folder)
             yield
+
+    @contextmanager
+    def _joined(self) -> Iterator[None]:
+        """Take part in a run whose folder has its plan, and that other processes compute as well."""
+        stored = RunFolder.find(self.path)
+        if stored is None or not {cell.cell for cell in self.info.cells} <= {one.cell for one in stored.info.cells}:
+            raise HarnessError(
+                f"{self.path} does not plan these cells: the executor {SHARED} takes part in a run that `harness run "
+                f"--executor {SLURM}` has written, with the same harness and data."
+            )
+        with self.folder.joined():
+            self.folder.info = stored.info
+            for engine in self.engines:
+                engine.share()
+            yield
+
+    def share(self) -> None:
+        """Write the plan for processes that compute it together (`compute("shared")`); what failed is tried again.
+
+        Raises:
+            HarnessError: no room for what is to be written, or another process writes to the folder.
+        """
+        require_room(self.room(), self.stages.root, self.path)
+        with self._writing():
+            shutil.rmtree(self.path / TRIED, ignore_errors=True)
+            for engine in self.engines:
+                for cell in engine.backlog.pending():
+                    shutil.rmtree(self.folder.cell_folder(cell.key), ignore_errors=True)
+                engine.refuse()
 
     def rescore(self, task: str, changes: Sequence[str] = ()) -> int:
         """Score one task's stored outputs again, without a model; all other cells and all labels stay as they are.
@@ -332,43 +364,11 @@ def check_executor(name: str) -> None:
         raise unknown("executor", name, EXECUTORS)
 
 
-def compute_unit(work: Work, kind: str, key: str) -> None:
-    """Compute one unit of a run in a process that plans the same cells anew."""
-    models.quiet_libraries()
-    plan = Plan(work.config, open_source(work.config.data))
-    device = models.resolve_device(plan.config.model.device)
-    folder, stages = RunFolder.open(Path(work.folder)), Stages(Path(work.stages))
-    engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments)
-    progress = Progress(1.0, io.StringIO())
-    if kind == "expert":
-        for expert in engine.work.missing_experts():
-            if expert.key == key:
-                engine.settle_expert(expert, progress)
-    else:
-        first = next(cell for cell in plan.cells if cell.key == key)
-        own = {cell.key for cell in plan.cells if cell.group == first.group}
-        engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments, only=own)
-        EXECUTORS["local"](engine, progress, compute_unit)
-
-
 def stage_store() -> Stages:
     """The user's stage store, shared by runs: `$HARNESS_STAGES`, else `stages` in the cache."""
     from harness.assets import cache_root
 
     return Stages(Path(os.environ.get("HARNESS_STAGES") or cache_root() / "stages"))
-
-
-def planned_cell(cell: Cell, label: str = "") -> PlannedCell:
-    """A cell as `run.yaml` names it."""
-    return PlannedCell(
-        cell=cell.key,
-        method=cell.spec.method,
-        task=cell.spec.task,
-        seed=cell.seed,
-        model=cell.spec.model,
-        variant=label,
-        stages=stage_names(cell),
-    )
 
 
 def _unscored(engines: Sequence[Engine]) -> list[Any]:

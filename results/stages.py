@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from results.ground.damage import StoreError
 from results.ground.files import (
@@ -28,6 +28,14 @@ META = "meta.json"
 LOCKS = "locks"
 EXPERT, COMPOSED, OUTPUTS = "expert", "composed", "outputs"
 """Kinds of stages: trained experts, fitted models, raw outputs of one model on one task."""
+
+
+class Wait(NamedTuple):
+    """A stage that another process computes: kind, key, and what it is in words."""
+
+    kind: str
+    key: str
+    name: str
 
 
 class Stages:

@@ -32,7 +32,7 @@ from results.ground.files import (
     write_bytes,
     write_json,
 )
-from results.ground.locks import claimed, holder
+from results.ground.locks import claimed, holder, joined
 from results.ground.reading import Unreadable, file_bytes, text_of, yaml_value
 from results.schema import RUN_VERSION, SCHEMA_VERSION, Item, PlannedCell, Record, RunInfo
 from results.stages import Stages
@@ -145,6 +145,10 @@ class RunFolder:
         record = self.record(cell)
         return record is not None and record.status == "done"
 
+    def tried(self, cell: str) -> bool:
+        """Whether the cell has a sound record, be it of a failure: to those who compute a run together that is all."""
+        return not changed_files(self.cell_folder(cell)) and self.record(cell) is not None
+
     def records(self) -> list[Record]:
         """Stored records of the planned cells, each once, in plan order, failed ones included."""
         cells = dict.fromkeys(planned.cell for planned in self.info.cells)
@@ -230,12 +234,26 @@ class RunFolder:
             StoreError: another process is writing to it.
         """
         with claimed(self.path / LOCK) as mine:
-            if not mine:
-                raise StoreError(
-                    f"Another process is writing to {self.path} ({holder(self.path / LOCK)}); wait for it or choose "
-                    "another --output."
-                )
+            self._mine(mine)
             yield
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Write cells together with others, and keep from the run whoever would change its plan (`lock`).
+
+        Raises:
+            StoreError: one process has the run for itself.
+        """
+        with joined(self.path / LOCK) as mine:
+            self._mine(mine)
+            yield
+
+    def _mine(self, mine: bool) -> None:
+        if not mine:
+            raise StoreError(
+                f"Another process is writing to {self.path} ({holder(self.path / LOCK)}); wait for it or choose "
+                "another --output."
+            )
 
 
 def _foreign(entry: Path) -> bool:

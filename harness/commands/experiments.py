@@ -8,7 +8,7 @@ from typing import Unpack
 
 import typer
 
-from harness.commands.run import computed, report_failures
+from harness.commands.run import Execution, computed, report_failures
 from harness.planning.options import RunOptions, configuration
 from results.ground.errors import HarnessError
 
@@ -18,10 +18,8 @@ def reproduce_command(
     preset: str,
     formats: Sequence[str],
     output: Path | None,
-    executor: str,
     replace: bool,
-    track: str | None,
-    plan_only: bool,
+    execution: Execution,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
 ) -> None:
@@ -58,8 +56,8 @@ def reproduce_command(
         return
     if not variants:
         raise HarnessError(f"Nothing of {name} can be measured with this data and model: see `harness list tables`.")
-    run = Run.start(variants, folder, arguments=arguments, replace=replace, fetch=not plan_only)
-    records = computed(run, executor, track, plan_only)
+    run = Run.start(variants, folder, arguments=arguments, replace=replace, fetch=not execution.plan)
+    records = computed(run, execution)
     if records is None:
         return
     paths: list[Path] = []

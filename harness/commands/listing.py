@@ -170,9 +170,9 @@ def _isolation() -> Sequence[str]:
 
 
 def _executors() -> list[str]:
-    from harness.executors import EXECUTORS
+    from harness.executors import EXECUTORS, SLURM
 
-    return list(EXECUTORS)
+    return [*EXECUTORS, SLURM]
 
 
 def _entries() -> list[str]:

@@ -8,7 +8,7 @@ from typing import Unpack
 
 import typer
 
-from harness.commands.run import computed, report_failures
+from harness.commands.run import Execution, computed, report_failures
 from harness.planning.options import ROWS, RunOptions, configuration
 from results.ground.errors import HarnessError
 
@@ -17,10 +17,8 @@ def matrix_command(
     preset: str,
     formats: Sequence[str],
     output: Path | None,
-    executor: str,
     replace: bool,
-    track: str | None,
-    plan_only: bool,
+    execution: Execution,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
 ) -> None:
@@ -41,8 +39,8 @@ def matrix_command(
     pool = configuration(preset, {**options, "methods": ["base"]}).experts.names
     rows = ["base", *(registry.display("lora", {"expert": name}) for name in pool)]
     config = configuration(preset, {**options, "methods": rows})
-    run = Run.start([Variant(config)], output, arguments=arguments, replace=replace, fetch=not plan_only)
-    records = computed(run, executor, track, plan_only)
+    run = Run.start([Variant(config)], output, arguments=arguments, replace=replace, fetch=not execution.plan)
+    records = computed(run, execution)
     if records is None:
         return
     if any(record.status == "done" for record in records):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
@@ -12,19 +13,57 @@ from harness.planning.options import RunOptions, configuration
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.planning.graph import Schedule
     from harness.planning.plan import Cell
     from harness.runs import Run
     from results.schema import Record
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and how a command computes its run: see `harness.planning.options.ExecutionOptions`.
+
+    Attributes:
+        plan: show cells and an estimate instead.
+    """
+
+    executor: str = "local"
+    plan: bool = False
+    track: str | None = None
+    workers: int | None = None
+    sbatch: str | None = None
+    dry_run: bool = False
+
+    def check(self) -> None:
+        """Raises:
+        HarnessError: there is no such executor, or something is said that means nothing with it.
+        """
+        from harness.executors import SHARED, SLURM
+        from harness.planning.graph import check_workers
+        from harness.runs import check_executor
+
+        if self.executor != SLURM:
+            check_executor(self.executor)
+        if self.executor == SHARED:
+            raise HarnessError(f"--executor {SHARED} takes part in a run that is planned: harness run --into RUN.")
+        if self.workers is not None:
+            check_workers(self.workers)
+            if not self.plan and self.executor != SLURM:
+                raise HarnessError(f"--workers is for --plan and --executor {SLURM}: leave it out.")
+        if self.executor != SLURM and (self.sbatch is not None or self.dry_run):
+            raise HarnessError(f"--sbatch and --dry-run are for --executor {SLURM}: leave them out.")
+        if self.executor == SLURM and not self.plan and self.workers is None:
+            raise HarnessError(f"--executor {SLURM} needs the number of processes: --workers N.")
+        if self.executor == SLURM and self.track is not None:
+            raise HarnessError(f"--track follows one process, and --executor {SLURM} starts several: leave it out.")
 
 
 def run_command(
     preset: str | None,
     into: Path | None,
     output: Path | None,
-    executor: str,
-    replace: bool,
-    track: str | None,
-    plan_only: bool,
+    anew: bool,
+    execution: Execution,
     arguments: Sequence[str],
     **options: Unpack[RunOptions],
 ) -> None:
@@ -34,19 +73,28 @@ def run_command(
         HarnessError: a mistake, found before anything runs.
     """
     from harness.commands.report import rendered
+    from harness.executors import SHARED
     from harness.planning.variants import Variant, of_run
     from harness.runs import Run
 
+    if execution.executor == SHARED:
+        taken = replace(execution, executor="local")
+        if into is None or options or preset is not None or output is not None or anew or taken != Execution():
+            raise HarnessError(f"--executor {SHARED} takes all of a run from --into RUN: leave every other option out.")
+        run = Run.open(into, arguments=arguments)
+        # Several processes end at once: the table is for whoever asks for it then.
+        report_failures(run, run.compute(SHARED))
+        return
     if into is not None:
-        if preset is not None or output is not None or replace:
+        if preset is not None or output is not None or anew:
             raise HarnessError(
                 "--into takes settings and folder from the run: leave out --preset, --output, --replace."
             )
         variants, output = of_run(into, options), into
     else:
         variants = [Variant(configuration("quick" if preset is None else preset, options))]
-    run = Run.start(variants, output, arguments=arguments, replace=replace, fetch=not plan_only)
-    records = computed(run, executor, track, plan_only)
+    run = Run.start(variants, output, arguments=arguments, replace=anew, fetch=not execution.plan)
+    records = computed(run, execution)
     if records is None:
         return
     if any(record.status == "done" for record in records):
@@ -54,20 +102,21 @@ def run_command(
     report_failures(run, records)
 
 
-def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> list[Record] | None:
-    """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing."""
+def computed(run: Run, execution: Execution) -> list[Record] | None:
+    """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing, and
+    where others compute it."""
+    from harness.executors import SLURM
     from harness.planning.brought import of_another_base
-    from harness.runs import check_executor
 
-    check_executor(executor)
+    execution.check()
     observer = None
-    if track is not None:
+    if execution.track is not None:
         from harness.tracking.observer import Observer
         from harness.tracking.tracker import tracker
 
-        observer = Observer(tracker(track), track)
-    if plan_only:
-        show_plan(run)
+        observer = Observer(tracker(execution.track), execution.track)
+    if execution.plan:
+        show_plan(run, execution.workers)
         return None
     for name, bound in run.tasks().items():
         typer.echo(f"{name}: {len(bound.eval_docs())} items from {bound.source} ({bound.origin})", err=True)
@@ -77,7 +126,14 @@ def computed(run: Run, executor: str, track: str | None, plan_only: bool) -> lis
         typer.echo(f"{sentence} Refused for it: {_places(cells)}.", err=True)
     for cell in run.renewed():
         typer.echo(f"{cell.method} on {cell.task}: planned anew, versions or data have changed.", err=True)
-    return run.compute(executor, observer=observer)
+    if execution.executor == SLURM:
+        from harness.slurm import submit
+
+        if run.units():
+            typer.echo(submit(run, execution.workers or 1, execution.sbatch or "", dry_run=execution.dry_run))
+            return None
+        return run.compute()
+    return run.compute(execution.executor, observer=observer)
 
 
 def report_failures(run: Run, records: Sequence[Record]) -> None:
@@ -104,9 +160,9 @@ def _places(cells: Sequence[Cell]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
-def show_plan(run: Run) -> None:
-    """Print cells, what is cached, and what the rest will cost."""
-    from harness.planning import estimate
+def show_plan(run: Run, workers: int | None = None) -> None:
+    """Print cells, what is cached, and what the rest will cost: altogether, and spread over some workers."""
+    from harness.planning import estimate, graph
     from harness.planning.controls import left_out
     from harness.planning.room import megabytes
     from harness.progress import duration
@@ -117,12 +173,25 @@ def show_plan(run: Run) -> None:
         for cell in engine.plan.cells:
             state = engine.backlog.state(cell)
             typer.echo(f"{cell.key}  {cell.spec.method:24} {cell.spec.task:14} seed {cell.seed}  {state}")
-        jobs = engine.backlog.jobs(engine.facts.seconds)
-        for job in jobs:
-            typer.echo(f"  {job.label:40} about {duration(job.seconds)}")
+        left = [one for one in graph.units([(engine.backlog, engine.facts.seconds)]) if one.kind != graph.SCORE]
+        for unit in left:
+            typer.echo(f"  {unit.label:40} about {duration(unit.seconds)}")
         memory = estimate.memory_bytes(engine.facts.parameters, engine.plan.config.model.dtype) / 2**30
-        total = duration(sum(job.seconds for job in jobs))
-        tokens = sum(job.tokens for job in jobs)
-        left = f"{len(engine.plan.cells)} cells, {len(jobs)} jobs left"
-        typer.echo(f"{left}: about {tokens:,.0f} tokens, {total} and {memory:.1f} GiB on {engine.device}.")
+        total = duration(sum(unit.seconds for unit in left))
+        tokens = sum(unit.tokens for unit in left)
+        counted = f"{len(engine.plan.cells)} cells, {len(left)} jobs left"
+        typer.echo(f"{counted}: about {tokens:,.0f} tokens, {total} and {memory:.1f} GiB on {engine.device}.")
+    if workers is not None:
+        typer.echo(_spread(graph.schedule(run.units(), workers)))
     typer.echo(f"On disk: about {megabytes(run.room().total)}.")
+
+
+def _spread(schedule: Schedule) -> str:
+    from harness.progress import duration
+
+    share = schedule.idle / (schedule.workers * schedule.makespan) if schedule.makespan else 0.0
+    return (
+        f"On {schedule.workers:,} workers like this one: about {duration(schedule.makespan)}, of which they are idle "
+        f"{share:.0%} ({duration(schedule.idle)} together); the longest chain of units is "
+        f"{duration(schedule.critical)}. Loading models and scoring are not in it."
+    )

@@ -92,11 +92,11 @@ def _has_experts(stages: Stages, cell: Cell) -> bool:
 def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) -> dict[str, tuple[Record, list[Item]]]:
     """Records and items of cells that were computed in a store and a folder below `scratch`."""
     from harness.engine import Engine
-    from harness.executors import local
+    from harness.executors import compute_unit, local
     from harness.models import LoadedModels
+    from harness.planning import graph
     from harness.planning.choices import ask_scoring
     from harness.progress import Progress
-    from harness.runs import compute_unit
 
     stages = Stages(scratch / "stages")
     for expert in (expert for _, cell in places for expert in cell.pool if expert.path is None):
@@ -113,7 +113,8 @@ def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) ->
         for engine in run.engines
         if (own := {cell.key for one, cell in places if one is engine})
     ]
-    progress = Progress(sum(job.seconds for twin in twins for job in twin.backlog.jobs(twin.facts.seconds)))
+    left = graph.units((twin.backlog, twin.facts.seconds) for twin in twins)
+    progress = Progress(sum(unit.seconds for unit in left))
     with progress.shown():
         for twin in twins:
             local(twin, progress, compute_unit)

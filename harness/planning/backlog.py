@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from harness.planning import estimate
 from harness.planning.plan import Cell, ExpertPlan, Plan
+from results.schema import PlannedCell
 from results.stages import COMPOSED, EXPERT, OUTPUTS, Stages
 from results.store import RunFolder
-
-
-@dataclass(frozen=True)
-class Job:
-    """One unit of the progress display."""
-
-    label: str
-    seconds: float
-    tokens: float
 
 
 class Backlog:
@@ -36,6 +26,7 @@ class Backlog:
 
     Attributes:
         settled: cells that were tried already, whatever came of it.
+        over: whether the folder says that a cell is not to be tried; by default that it is finished.
     """
 
     def __init__(
@@ -51,11 +42,12 @@ class Backlog:
         self.folder = folder
         self.only = only
         self.settled: set[str] = set()
+        self.over = folder.finished
 
     def pending(self) -> list[Cell]:
         """Cells without a finished record."""
         cells = [cell for cell in self.plan.cells if self.only is None or cell.key in self.only]
-        return [cell for cell in cells if cell.key not in self.settled and not self.folder.finished(cell.key)]
+        return [cell for cell in cells if cell.key not in self.settled and not self.over(cell.key)]
 
     def refused(self) -> list[Cell]:
         """Pending cells that make no sense here (a task without an expert in the `lora` row)."""
@@ -107,26 +99,6 @@ class Backlog:
             first.setdefault(cell.compose_key, place)
         return first
 
-    def jobs(self, seconds: Callable[[estimate.Work], float]) -> list[Job]:
-        """What is left to compute.
-
-        Args:
-            seconds: estimated seconds of some work (`Facts.seconds`).
-        """
-        work: list[tuple[str, estimate.Work]] = [
-            (f"expert {expert.name}", estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
-            for expert in self.missing_experts()
-        ]
-        fitted: set[str] = set()
-        for cell in self.pending():
-            if cell.refusal is not None or not self.lacks_outputs(cell):
-                continue
-            if self.lacks_fit(cell) and cell.compose_key not in fitted:
-                fitted.add(cell.compose_key)
-                work.append((f"fit {cell.spec.method}", estimate.fit_work(self.plan, cell.method.method)))
-            work.append((f"{cell.spec.method} on {cell.spec.task}", estimate.evaluation_work(cell)))
-        return [Job(label, seconds(one), one.forward + one.trained + one.generated) for label, one in work]
-
     def state(self, cell: Cell) -> str:
         """Where a cell stands, in words."""
         if cell.refusal:
@@ -159,9 +131,37 @@ def _meta(stages: Stages, kind: str, key: str) -> dict[str, Any]:
     return stages.meta(kind, key) if stages.load(kind, key) else {}
 
 
+def folder_of(plan: ExpertPlan, stages: Stages) -> Path:
+    """The adapter directory of one expert of a pool: its stage, or where it lies outside.
+
+    Raises:
+        HarnessError: no adapter there.
+        RuntimeError: it is not stored.
+    """
+    from harness.training.experts import outside_folder
+
+    folder = outside_folder(plan.name, plan.path) if plan.path else stages.load(EXPERT, plan.key)
+    if folder is None:
+        raise RuntimeError(f"the expert {plan.name} is not stored")
+    return folder
+
+
 def stage_names(cell: Cell) -> list[str]:
     """Stages behind a cell as `kind/key`, whether they exist yet or not."""
     names = [f"{EXPERT}/{expert.key}" for expert in cell.pool if expert.path is None]
     if cell.method.method.trains():
         names.append(f"{COMPOSED}/{cell.compose_key}")
     return [*names, f"{OUTPUTS}/{cell.outputs_key}"]
+
+
+def planned_cell(cell: Cell, label: str = "") -> PlannedCell:
+    """A cell as `run.yaml` names it."""
+    return PlannedCell(
+        cell=cell.key,
+        method=cell.spec.method,
+        task=cell.spec.task,
+        seed=cell.seed,
+        model=cell.spec.model,
+        variant=label,
+        stages=stage_names(cell),
+    )

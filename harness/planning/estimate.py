@@ -37,6 +37,10 @@ class Work:
         """Forward-token equivalents."""
         return self.forward + TRAINING_FACTOR * self.trained + DECODING_PENALTY * self.generated
 
+    def times(self, number: float) -> Work:
+        """The same as often as that."""
+        return Work(number * self.forward, number * self.trained, number * self.generated)
+
 
 def expert_work(plan: Plan, tasks: list[BoundTask]) -> Work:
     """Stage 1 of one expert."""
@@ -62,20 +66,23 @@ def fit_work(plan: Plan, method: Method) -> Work:
 
 
 def evaluation_work(cell: Cell) -> Work:
-    """Evaluation of one cell: one sampled item's requests times the number of items, and the passes that each takes."""
-    bound = cell.task.bound
+    """Evaluation of one cell: what its task asks of a model, and the passes that each request takes."""
+    return asked_work(cell.task.bound, cell.seed).times(cell.method.method.passes(len(cell.pool)))
+
+
+def asked_work(bound: BoundTask, seed: int) -> Work:
+    """A task's requests to a plain model: one sampled item's times the number of items, and their common prefix."""
     docs = bound.eval_docs()
     sample = docs[:: max(1, len(docs) // 8)][:8]
     forward = generated = 0.0
     for doc in sample:
-        requests = bound.requests(doc, cell.seed)
+        requests = bound.requests(doc, seed)
         forward += len(requests[0].context) / BYTES_PER_TOKEN
         forward += sum(len(request.continuation) for request in requests) / BYTES_PER_TOKEN
         generated += sum(request.max_new_tokens * request.samples for request in requests)
     scale = len(docs) / max(len(sample), 1)
-    prefix = len(bound.requests(docs[0], cell.seed)[0].prefix) / BYTES_PER_TOKEN
-    passes = cell.method.method.passes(len(cell.pool))
-    return Work(forward=passes * (forward * scale + prefix), generated=passes * generated * scale)
+    prefix = len(bound.requests(docs[0], seed)[0].prefix) / BYTES_PER_TOKEN
+    return Work(forward=forward * scale + prefix, generated=generated * scale)
 
 
 def tokens_per_second(parameters: int, device: str) -> float:

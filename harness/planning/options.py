@@ -95,9 +95,16 @@ class RunOptions(TypedDict, total=False):
 class ExecutionOptions(TypedDict, total=False):
     """Where and how a run is computed."""
 
-    executor: Annotated[str, Option("local or ray.", names="executors")]
+    executor: Annotated[
+        str, Option("local, shared (one of several processes on --into RUN), slurm, or ray.", names="executors")
+    ]
     output: Annotated[Path, Option("Folder of the run; default below results/runs. One that holds a run is extended.")]
     replace: Annotated[bool, Option("Start the folder anew instead of extending what it holds.")]
+    workers: Annotated[int, Option("Of --executor slurm, or with --plan: so many processes, 1 to 1,000.")]
+    sbatch: Annotated[
+        str, Option("Of --executor slurm: more options of sbatch, e.g. '--partition=gpu --time=4:00:00'.")
+    ]
+    dry_run: Annotated[bool, Option("Of --executor slurm: write the script, submit nothing.")]
     track: Annotated[
         str, Option("trackio, wandb or mlflow: losses, finished cells and the table, as they come.", names="trackers")
     ]

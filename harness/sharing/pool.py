@@ -128,6 +128,7 @@ class Grower:
         Raises:
             HarnessError: no rate stays finite, or its tasks have no development rows.
         """
+        from harness.planning.backlog import folder_of
         from harness.training import growing
         from results.ground.digest import file_sha256
         from results.pools import Grown
@@ -140,10 +141,10 @@ class Grower:
         engine = self._engine(name, best.rate, best.budget)
         (expert,) = engine.plan.pool(self.config.seeds[0], [name])
         with tempfile.TemporaryDirectory(prefix="harness-pool-") as scratch:
-            store_rounded(engine.expert_folder(expert), Path(scratch))
+            store_rounded(folder_of(expert, engine.stages), Path(scratch))
             dev_loss = self._judged(self._engine(name, best.rate, best.budget, Path(scratch)), "lora")
         # Nothing lies in the folder for longer than it takes to say in `pool.json` what it is.
-        store_rounded(engine.expert_folder(expert), self.folder / name)
+        store_rounded(folder_of(expert, engine.stages), self.folder / name)
         tasks = engine.plan.expert_tasks(name)
         grown = Grown(
             name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,33 @@ def claimed(path: Path) -> Iterator[bool]:
         with contextlib.suppress(OSError):
             note.unlink(missing_ok=True)
         guard.release()
+
+
+@contextmanager
+def joined(path: Path) -> Iterator[bool]:
+    """Try to hold a lock together with others that hold it so: False inside the block when one process has it alone.
+
+    While anybody holds it so, nobody gets it alone (`claimed`).
+
+    Raises:
+        PlaceError: there can be no lock there.
+    """
+    import fcntl
+
+    with said_of(path.parent):
+        _make(path.parent)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with said_of(path.parent):
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                held = False
+            else:
+                held = True
+        yield held
+    finally:
+        os.close(file)
 
 
 @contextmanager

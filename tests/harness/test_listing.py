@@ -23,10 +23,10 @@ from results.ground.errors import HarnessError
 
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.
 FREE = {
-    "run": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "ablate": {"seeds", "shots", "limit", "settings", "output", "include"},
-    "matrix": {"seeds", "shots", "limit", "settings", "output", "include"},
+    "run": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
+    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
+    "ablate": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
+    "matrix": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
     "compare": {"margin"},
     "verify": {"recompute", "seed"},
     "pool": {"output", "rank", "rates", "tokens", "gain", "dev_rows", "seed", "set_"},
@@ -132,7 +132,7 @@ def test_every_declared_kind_of_name_is_served() -> None:
         ("experts", {"sst2", "arc", "mbpp"}),
         ("devices", {"auto", "cpu"}),
         ("isolation", {"gvisor", "bubblewrap", "landlock", "process"}),
-        ("executors", {"local", "ray"}),
+        ("executors", {"local", "shared", "slurm", "ray"}),
         ("ablations", {"data-size", "top-k", "rank", "alpha-lambda", "entropy-sign"}),
         ("formats", {"latex", "md", "csv", "html"}),
         ("forms", {"composed", "peft"}),

@@ -164,10 +164,11 @@ def test_an_expert_for_another_base_is_refused(undisturbed: Path, tmp_path: Path
 def test_the_plan_says_what_is_to_do_and_writes_nothing(tiny_model: Path, tmp_path: Path, harness: Harness) -> None:
     done = harness(
         "run", "--methods", "base,mixer", *SMALL, "--model", str(tiny_model), "--output", str(tmp_path / "run"),
-        "--plan", stages=tmp_path / "stages",
+        "--plan", "--workers", "3", stages=tmp_path / "stages",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "4 cells" in done.stdout
+    assert "On 3 workers like this one: about " in done.stdout
     assert done.stdout.count("to do") == 4
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "stages").exists()

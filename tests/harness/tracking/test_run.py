@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.executors import computed_elsewhere
 from harness.planning.options import configuration
 from harness.planning.sections import RunConfig
 from harness.planning.variants import Variant
@@ -67,8 +68,8 @@ def test_units_of_another_process_are_told_from_what_they_left(tiny_model: Path,
     (engine,) = run.engines
     engine.observe(Observer(told))
     cell = engine.plan.cells[0]
-    engine.computed_elsewhere("expert", cell.pool[0].key)
-    engine.computed_elsewhere("cells", cell.key)
+    computed_elsewhere(engine, "expert", cell.pool[0].key)
+    computed_elsewhere(engine, "cells", cell.key)
     assert told.names("curve") == ["expert/sst2/seed 0", "fit/mixer/seed 0"]
     assert told.names("values") == ["cell/sst2/mixer/seed 0", "cell/arc-e/mixer/seed 0"]
 

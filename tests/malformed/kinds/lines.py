@@ -181,7 +181,7 @@ OPTIONS: dict[str, dict[str, str]] = {
         "a home of nobody": "~nobody-at-all/run",
     },
     "--against": {"nothing": "", "an unknown one": "nobody", "a lone surrogate": LONE},
-    "--executor": {"nothing": "", "an unknown one": "slurm", "a lone surrogate": LONE},
+    "--executor": {"nothing": "", "an unknown one": "cloud", "a lone surrogate": LONE},
     "--track": {"nothing": "", "an unknown one": "paper", "a lone surrogate": LONE},
     "--min-isolation": {"an unknown one": "glass", "nothing": "", "a lone surrogate": LONE},
     "--transfer-from": {"nothing": "", "a lone surrogate": LONE, "an unknown one": "nobody"},

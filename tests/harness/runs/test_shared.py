@@ -1,0 +1,170 @@
+"""Several processes compute one run in one folder, and Slurm starts them."""
+
+from __future__ import annotations
+
+import shlex
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.engine import Engine
+from harness.failures import SharedFailures
+from harness.runs import Run
+from results.ground.locks import claimed, joined
+from results.schema import Record
+from results.store import RunFolder, StoreError
+from tests.harness.runs.command import TINY, call, content, in_own_process
+
+pytestmark = [pytest.mark.assets, pytest.mark.model]
+
+
+@pytest.fixture
+def line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A run of two methods on two tasks in `tmp_path / "run"`, its stages beside it."""
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    return ["run", "--methods", "base,uniform", "--tasks", "sst2,mrpc", *TINY, "--model", str(tiny_model),
+            "--device", "cpu", "--output", str(tmp_path / "run")]  # fmt: skip
+
+
+def scores(run: Path) -> list[tuple[str, str, str, float | None]]:
+    records: list[Record] = RunFolder.open(run).records()
+    return [
+        (one.spec.method, one.spec.task, one.status, metric.value if (metric := one.metrics.get(one.primary)) else None)
+        for one in records
+    ]
+
+
+def test_who_joins_a_lock_keeps_out_whoever_wants_it_alone_and_no_other(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    with joined(lock) as one, joined(lock) as other, claimed(lock) as alone:
+        assert (one, other, alone) == (True, True, False)
+    with claimed(lock) as alone, joined(lock) as other:
+        assert (alone, other) == (True, False)
+
+
+def test_what_one_process_tried_in_vain_another_reads(tmp_path: Path) -> None:
+    one, other = (SharedFailures(tmp_path / "failed") for _ in range(2))
+    one["a"] = "no: too small"
+    assert (dict(other), "b" in other) == ({"a": "no: too small"}, False)
+
+
+def test_a_dry_run_writes_plan_and_script_and_says_the_command(
+    line: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--executor", "slurm", "--workers", "8", "--sbatch", "--partition=gpu --mem 3G", "--dry-run"]
+    assert call(*line, *asked) == 0
+    script = tmp_path / "run" / "slurm" / "array.sh"
+    assert f"Submit the array of 8 with: sbatch {script};" in capsys.readouterr().out
+    text = script.read_text()
+    subprocess.run(["bash", "-n", str(script)], check=True)
+    assert "#SBATCH --array=0-7\n" in text
+    assert "#SBATCH --partition=gpu --mem 3G\n" in text
+    assert "#SBATCH --mem=" not in text  # said already
+    assert "gres" not in text  # --device cpu
+    assert f"export HARNESS_STAGES={tmp_path / 'stages'}\n" in text
+    assert shlex.split(text.splitlines()[-1])[1:] == [
+        sys.executable, "-m", "harness", "run", "--into", str(tmp_path / "run"), "--executor", "shared",
+    ]  # fmt: skip
+    assert len(RunFolder.open(tmp_path / "run").info.cells) == 4
+
+
+def test_without_slurm_it_says_the_command_and_with_it_submits(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert call(*line, "--executor", "slurm", "--workers", "2") == 0
+    assert "There is no sbatch here. Submit" in capsys.readouterr().out
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 4711\n")
+    sbatch.chmod(sbatch.stat().st_mode | stat.S_IXUSR)
+    assert call(*line, "--executor", "slurm", "--workers", "2") == 0
+    assert "as job 4711;" in capsys.readouterr().out
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition' >&2\nexit 1\n")
+    assert call(*line, "--executor", "slurm", "--workers", "2") == 2
+    assert "sbatch: error: invalid partition; mend it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--executor", "slurm"], "--workers N"),
+        (["--executor", "slurm", "--workers", "0"], "from 1 to 1,000"),
+        (["--executor", "slurm", "--workers", "2", "--track", "wandb"], "--track"),
+        (["--executor", "slurm", "--workers", "2", "--sbatch", "'"], "a quote is open"),
+        (["--executor", "slurm", "--workers", "2", "--sbatch", "gpu"], "such as --partition=gpu"),
+        (["--workers", "2"], "leave it out"),
+        (["--dry-run"], "leave them out"),
+        (["--executor", "shared"], "from --into RUN"),
+    ],
+)
+def test_what_is_missing_is_one_sentence_and_changes_nothing(
+    line: list[str], tmp_path: Path, asked: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*line, *asked) == 2
+    said = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness: ")]
+    assert len(said) == 1
+    assert words in said[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_is_not_planned_has_nothing_to_join(line: list[str], tmp_path: Path) -> None:
+    assert call("run", "--into", str(tmp_path / "run"), "--executor", "shared") == 2
+
+
+def test_two_processes_on_one_folder_leave_the_table_of_one(line: list[str], tmp_path: Path) -> None:
+    assert call(*line, "--executor", "slurm", "--workers", "2", "--dry-run") == 0
+    run = tmp_path / "run"
+    command, environment = in_own_process("run", "--into", str(run), "--executor", "shared", stages=tmp_path / "stages")
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    shared = scores(run)
+    assert [status for _, _, status, _ in shared] == ["done"] * 4
+    assert RunFolder.open(run).verify() == []
+    alone = tmp_path / "alone"
+    assert call(*line[:-1], str(alone)) == 0
+    assert scores(alone) == shared
+
+
+def test_while_some_share_a_run_nobody_changes_its_plan(line: list[str], tmp_path: Path) -> None:
+    assert call(*line, "--executor", "slurm", "--workers", "2", "--dry-run") == 0
+    before = content(tmp_path / "run")
+    folder = RunFolder.open(tmp_path / "run")
+    with folder.joined(), folder.joined():
+        assert call(*line) == 2
+    assert content(tmp_path / "run") == before
+    with folder.lock(), pytest.raises(StoreError, match="Another process"), folder.joined():
+        pass
+
+
+def test_a_failure_is_tried_once_by_all_and_again_when_submitted_again(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[str] = []
+    lock = threading.Lock()
+
+    def fails(_self: Engine, cell: object, *_arguments: object) -> None:
+        with lock:
+            tries.append(str(getattr(cell, "key", "")))
+        raise RuntimeError("a device that is gone")
+
+    submit = [*line, "--executor", "slurm", "--workers", "2", "--dry-run"]
+    run = tmp_path / "run"
+    assert call(*submit) == 0
+    monkeypatch.setattr(Engine, "_evaluate", fails)
+    assert call("run", "--into", str(run), "--executor", "shared") == 1
+    assert len(tries) == 4
+    assert {status for _, _, status, _ in scores(run)} == {"failed"}
+    Run.open(run).compute("shared")
+    assert len(tries) == 4
+    monkeypatch.undo()
+    monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+    assert call(*submit) == 0
+    assert scores(run) == []
+    assert call("run", "--into", str(run), "--executor", "shared") == 0
+    assert {status for _, _, status, _ in scores(run)} == {"done"}
