@@ -37,16 +37,16 @@ class TestStages:
         assert call("verify", str(own)) == 0
         assert "6 of 6 stages stored, 0 damaged; 0 problems." in capsys.readouterr().out
         store = tmp_path / "stages"
-        one, two = sorted((store / "expert").iterdir())[:2]
+        named = sorted({name for cell in RunFolder.open(own).info.cells for name in cell.stages})
+        one, two = (store / name for name in named if name.startswith("expert/"))
         with (one / "adapter_model.safetensors").open("ab") as weights:
             weights.write(b"x")
         data = bytearray((two / "adapter_model.safetensors").read_bytes())
         data[-9] ^= 0x41
         (two / "adapter_model.safetensors").write_bytes(data)
         (two / "meta.json").unlink()
-        fits = list((store / "composed").iterdir())  # other tests' too
-        for fit in fits:
-            (fit / "DONE").write_bytes(b"")
+        (fit,) = (store / name for name in named if name.startswith("composed/"))
+        (fit / "DONE").write_bytes(b"")
         shutil.rmtree(store / "outputs")
         before = content(store)
         assert call("verify", str(own)) == 1
@@ -54,7 +54,7 @@ class TestStages:
         assert f"expert/{one.name}: adapter_model.safetensors has" in said
         assert f"expert/{two.name}: adapter_model.safetensors is not the file that was written" in said
         assert f"expert/{two.name}: meta.json is gone" in said
-        assert sum(f"composed/{fit.name}: its DONE is cut off" in said for fit in fits) == 1
+        assert f"composed/{fit.name}: its DONE is cut off" in said
         assert "4 of 6 stages stored, 3 damaged; 4 problems." in said
         assert content(store) == before
 
