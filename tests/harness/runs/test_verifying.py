@@ -38,7 +38,7 @@ class TestStages:
         assert "6 of 6 stages stored, 0 damaged; 0 problems." in capsys.readouterr().out
         store = tmp_path / "stages"
         named = sorted({name for cell in RunFolder.open(own).info.cells for name in cell.stages})
-        one, two = (store / name for name in named if name.startswith("expert/"))
+        one, two, *_ = (store / name for name in named if name.startswith("expert/"))
         with (one / "adapter_model.safetensors").open("ab") as weights:
             weights.write(b"x")
         data = bytearray((two / "adapter_model.safetensors").read_bytes())
