@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics as st
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from reports import budgets, collapse
 from reports.ranking import MEAN, Family
@@ -116,7 +117,7 @@ def model_sentence(record: Record) -> str:
 def brought_sentences(records: Sequence[Record]) -> list[str]:
     """Where experts come from that were not trained here, and which of them were made for another base model."""
     found = [(one, record.spec.model) for record in records for one in record.extra.get("brought", ())]
-    places = distinct(f"{one['name']} ({one['place']}, {one['revision'][:12]})" for one, _ in found)
+    places = distinct(_place(one) for one, _ in found)
     made_for = distinct(
         f"{one['name']} was made for {one['base']}"
         for one, model in found
@@ -124,6 +125,12 @@ def brought_sentences(records: Sequence[Record]) -> list[str]:
     )
     sentences = [f"Trained elsewhere: {', '.join(places)}."] if places else []
     return sentences + ([f"Another base model: {', '.join(made_for)}."] if made_for else [])
+
+
+def _place(one: Mapping[str, Any]) -> str:
+    """A brought expert with its place and revision; that of a reference pool has no other name there."""
+    name, place, revision = one["name"], one["place"], one["revision"][:12]
+    return f"{place} ({revision})" if place == f"reference/{name}" else f"{name} ({place}, {revision})"
 
 
 def _last(name: str) -> str:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 
 def brought(pool: Sequence[ExpertPlan]) -> list[dict[str, Any]]:
-    """Of each expert of a pool that was not trained here: `name`, `place` (path or hub id), `revision` (the hub's
-    commit, or a digest of the adapter) and `base` (the base model that its configuration names; None if none)."""
+    """Of each expert of a pool that was not trained here: `name`, `place` (path, hub id, or `reference/NAME`),
+    `revision` (the hub's commit, or a digest of the adapter) and `base` (the base model that its configuration names;
+    None if none)."""
+    from harness.planning.pools import reference_place
     from harness.training.experts import outside_folder
     from methods.adapters import read_config
 
@@ -23,7 +25,8 @@ def brought(pool: Sequence[ExpertPlan]) -> list[dict[str, Any]]:
         folder = outside_folder(expert.name, expert.path)
         commit = folder.name if folder.parent.name == "snapshots" else None
         base = read_config(folder).base_model or None
-        found.append({"name": expert.name, "place": expert.path, "revision": commit or expert.key, "base": base})
+        known = reference_place(folder) or expert.path
+        found.append({"name": expert.name, "place": known, "revision": commit or expert.key, "base": base})
     return found
 
 

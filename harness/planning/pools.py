@@ -16,9 +16,21 @@ REFERENCE = "reference"
 
 def reference_folder(model: str) -> Path:
     """Where the pool of a bundled model lies in a clone."""
+    return _reference() / model / "pool"
+
+
+def reference_place(folder: Path) -> str | None:
+    """`reference/NAME` of an expert that lies in a reference pool, wherever the clone is; None for any other."""
+    inside = folder.resolve()
+    if inside.parent.name != "pool" or inside.parent.parent.parent != _reference().resolve():
+        return None
+    return f"{REFERENCE}/{inside.name}"
+
+
+def _reference() -> Path:
     import results
 
-    return Path(results.__file__).parent / "reference" / model / "pool"
+    return Path(results.__file__).parent / "reference"
 
 
 def with_pools(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.models import load, model_revision
 from harness.planning.brought import same_model
+from harness.planning.pools import reference_place
 from results.ground import files
 from results.ground.errors import HarnessError
 from results.store import RunFolder
@@ -151,3 +152,17 @@ def test_brought_experts_say_where_they_come_from_and_what_they_were_made_for(
         assert ("Another base model" in shown.out) is said
         assert "Trained elsewhere: sst2 (" in shown.out
         assert "training tokens an expert" not in shown.out
+
+
+def test_experts_of_the_reference_pool_are_named_without_the_folder_of_the_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import results
+
+    own = Path(results.__file__).parent / "reference" / "smollm2-135m" / "pool" / "sst2"
+    assert reference_place(own) == "reference/sst2"
+    linked = tmp_path / "clone"
+    linked.symlink_to(own.parents[2])
+    assert reference_place(linked / "smollm2-135m" / "pool" / "sst2") == "reference/sst2"
+    for other in (tmp_path / "pool" / "sst2", own.parent, own.parents[1] / "other" / "sst2"):
+        assert reference_place(other) is None
