@@ -173,7 +173,7 @@ def _record(facts: Facts, cell: Cell) -> Record:
         n_items=0,
         parameters=Parameters(trainable={}, stored={}),
         cost=Cost(seconds={}),
-        extra={"brought": foreign} if foreign else {},
+        extra=({"brought": foreign} if foreign else {}) | ({"settled": True} if cell.settled else {}),
     )
 
 

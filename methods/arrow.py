@@ -115,6 +115,10 @@ class Arrow(RoutedMethod):
     """Scores experts, made from (configuration, site)."""
     config: ArrowConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, pool)

@@ -339,6 +339,11 @@ class Method(ABC):
         """Whether `fit` learns from training data (then the cell depends on the data of the pool's tasks)."""
         return False
 
+    def seeded(self) -> bool:
+        """Whether the seed changes what it does with the same experts. Where it does not, seeds share one computation,
+        and over experts that were brought one seed is all there is to decide by."""
+        return True
+
     def has_learning_rate(self) -> bool:
         """Whether `fit` takes optimiser steps, so that tuning has rates to try; without, it is fitted once."""
         return self.trains()

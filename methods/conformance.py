@@ -169,11 +169,16 @@ def is_counted_without_weights(subject: Subject) -> None:
 
 
 def starts_from_the_seed(subject: Subject) -> None:
-    """One seed, one start, to the bit."""
+    """One seed, one start, to the bit; and for every seed the same where the method says that it draws nothing."""
     one, two = (subject.install().state() for _ in range(2))
     assert one.keys() == two.keys(), f"{subject}: two installations have different states."
     for name, value in one.items():
         assert torch.equal(value, two[name]), f"{subject}: {name} does not follow from the seed."
+    method = subject.method()
+    assert method.seeded() or not method.trains(), f"{subject}: rows are drawn by seed for its fit: seeded() is true."
+    if not method.seeded():
+        first, second = (logits(subject.install(seed=seed)) for seed in (0, 1))
+        assert torch.equal(first, second), f"{subject}: two seeds differ and seeded() is false."
 
 
 def parameters_have_their_own_memory(subject: Subject) -> None:

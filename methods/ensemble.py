@@ -31,6 +31,10 @@ class Ensemble(Method):
     Config: ClassVar[type[MethodConfig]] = EnsembleConfig
     config: EnsembleConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return self.trains()
+
     def trains(self) -> bool:
         """See `Method.trains`."""
         return self.config.weights == "dev"

@@ -33,6 +33,10 @@ class Knots(ScaledMerge):
     Config: ClassVar[type[MethodConfig]] = KnotsConfig
     config: KnotsConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`: `dare-ties` drops entries at random."""
+        return super().seeded() or self.config.merge == "dare-ties"
+
     def rule(self, parts: Mapping[str, Part], n: int, site: str, seed: int) -> Part:
         """See `ScaledMerge.rule`."""
         U, coordinates, rank = shared_left_basis(list(parts.values()))

@@ -112,6 +112,10 @@ class Logo(RoutedMethod):
     Config: ClassVar[type[MethodConfig]] = LogoConfig
     config: LogoConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, pool)

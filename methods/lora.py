@@ -38,6 +38,10 @@ class Lora(Method):
     config: LoraConfig
     track: ClassVar[Track] = "reference"
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     @property
     def uses_task_identity(self) -> bool:
         """The task chooses the expert, unless it is named."""

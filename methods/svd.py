@@ -30,6 +30,10 @@ class Svd(Merge):
     Config: ClassVar[type[MethodConfig]] = SvdConfig
     config: SvdConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, pool)

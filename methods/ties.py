@@ -45,6 +45,10 @@ class Ties(Merge):
     Config: ClassVar[type[MethodConfig]] = TiesConfig
     config: TiesConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def merger(self, model: nn.Module, experts: Sequence[Expert], seed: int) -> Callable[[str, Tensor], Update]:
         """See `Merge.merger`."""
         config = self.config

@@ -15,6 +15,10 @@ class Unadapted(Method):
 
     track: ClassVar[Track] = "reference"
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def depends_on(self, pool: Sequence[str], own: str | None) -> tuple[str, ...]:
         """No expert."""
         return ()

@@ -13,6 +13,10 @@ from methods.routing import Composed, Expert, Method, check_architecture, instal
 class Uniform(Method):
     """Weight 1/N for every expert everywhere: the mean of the updates (PEFT's `cat` merge with weights 1/N)."""
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`."""
+        return False
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         check_architecture(model_config)

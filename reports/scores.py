@@ -58,8 +58,15 @@ class Scores:
 
     @property
     def random(self) -> bool:
-        """Whether another seed could have given other scores: something was trained, here or in its experts."""
-        return any(record.spec.pool or record.parameters.trainable for record in self.records)
+        """Whether another seed could have given other scores: something was trained here, or drawn.
+
+        Experts that were brought are what they are, and a method that draws and fits nothing does the same with them
+        for every seed.
+        """
+        return any(
+            (record.spec.pool or record.parameters.trainable) and not record.extra.get("settled")
+            for record in self.records
+        )
 
 
 class UnknownMetricError(HarnessError, ValueError):

@@ -47,6 +47,14 @@ class ExpertPlan:
     origin: str | None = None
 
 
+def is_settled(choice: MethodChoice, pool: Sequence[ExpertPlan]) -> bool:
+    """Whether a cell is the same for every seed: its pool was brought, and the method draws and fits nothing."""
+    method = choice.method
+    if method.trains() or choice.control is not None:
+        return False
+    return not pool or not (method.seeded() or any(expert.path is None for expert in pool))
+
+
 @dataclass(frozen=True)
 class Cell:
     """One cell with the names of the stages it needs. `refusal` says why it cannot be computed, if so; `fault` whether
@@ -72,6 +80,11 @@ class Cell:
     def group(self) -> tuple[str, bool, int]:
         """What it has in common with the cells that are evaluated on the same installed model."""
         return self.compose_key, self.method.control == SHUFFLED_ROUTER, self.seed
+
+    @property
+    def settled(self) -> bool:
+        """Whether every seed gives the same."""
+        return is_settled(self.method, self.pool)
 
 
 @dataclass(frozen=True)
@@ -268,6 +281,7 @@ class Plan:
         config, method = self.config, choice.method
         needs, trained = self._needs(choice, task, seed), method.trains()
         training = training_settings(config, method) if trained else {}
+        settled = is_settled(choice, needs.pool)
         section, asked = task.bound.settings, self._requests(task, seed)
         compose_key = digest(
             {
@@ -276,7 +290,7 @@ class Plan:
                 "pool": [[expert.name, expert.key] for expert in needs.pool],
                 "routing": needs.routing,
                 "training": training,
-                "seed": seed if needs.pool or trained else None,
+                "seed": None if settled else seed,
                 "task": needs.targets and [_training_identity(target) for target in needs.targets],
             }
         )

@@ -97,6 +97,10 @@ class ScaledMerge(Merge):
 
     config: ScaledMergeConfig
 
+    def seeded(self) -> bool:
+        """See `Method.seeded`: rows that a factor is chosen by are drawn."""
+        return self.trains()
+
     def trains(self) -> bool:
         """See `Method.trains`: only a factor that is not given looks at data."""
         return self.config.scaling is None

@@ -12,12 +12,15 @@ from safetensors.torch import load_file
 
 from harness.engine import Engine, Wait
 from harness.planning.options import configuration
+from harness.planning.plan import Plan
 from harness.planning.pools import with_pools
+from harness.planning.sources import open_source
 from harness.sharing import pool as growing
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.pools import read_pool
 from results.stages import Stages
+from results.store import RunFolder
 from tests.harness.runs.command import call
 
 
@@ -100,6 +103,31 @@ class TestFolder:
         assert list(mixed.experts.names) == ["sst2", "arc", "gsm8k"]
         with pytest.raises(HarnessError, match="sst2 twice"):
             configuration("smoke", {"experts": [str(pool), "sst2"]})
+
+    def test_what_draws_and_fits_nothing_is_computed_once_for_all_seeds_and_decides_with_one(
+        self, pool: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
+        shutil.copytree(pool.parent / "stages", tmp_path / "stages")
+        line = ["--preset", "smoke", "--model", str(tiny_model), "--methods", "base,uniform,mole", "--tasks", "sst2",
+                "--seeds", "0,1", "--limit", "8"]  # fmt: skip
+        assert call("run", *line, "--experts", str(pool), "--output", str(tmp_path / "brought")) == 0
+        records = RunFolder.open(tmp_path / "brought").records()
+        settled = {record.spec.method for record in records if record.extra.get("settled")}
+        assert settled == {"base", "uniform"}
+        behind: dict[str, set[str]] = {}
+        for cell, record in zip(RunFolder.open(tmp_path / "brought").info.cells, records, strict=True):
+            behind.setdefault(record.spec.method, set()).update(
+                one for one in cell.stages if one.startswith("outputs/")
+            )
+        assert {method: len(found) for method, found in behind.items()} == {"base": 1, "uniform": 1, "mole": 2}
+
+    def test_seeds_are_told_apart_where_experts_are_trained_here(self, tiny_model: Path) -> None:
+        config = configuration("smoke", {"model": str(tiny_model), "methods": ["base", "uniform"], "seeds": [0, 1],
+                                         "tasks": ["sst2"], "experts": ["sst2", "arc"]})  # fmt: skip
+        cells = Plan(config, open_source(config.data)).cells
+        assert len({cell.compose_key for cell in cells if cell.spec.method == "base"}) == 1
+        assert len({cell.compose_key for cell in cells if cell.spec.method == "uniform"}) == 2
 
 
 def test_an_expert_that_another_process_trains_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

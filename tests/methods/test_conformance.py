@@ -179,3 +179,21 @@ def test_base_composes_nothing() -> None:
     assert composed.stored() == {}
     assert composed.diagnostics() is None
     assert composed.sites == {}
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if not registry.create(name).trains()])
+def test_what_draws_and_fits_nothing_says_so(name: str) -> None:
+    """Else seeds would be computed for nothing, and one would decide nothing."""
+    subject = Subject(name)
+    one, other = (conformance.logits(subject.install(seed=seed)) for seed in (0, 1))
+    assert torch.equal(one, other) is not subject.method().seeded()
+
+
+def test_the_suite_notices_a_seed_that_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Denying(Mixer):
+        def seeded(self) -> bool:
+            return False
+
+    monkeypatch.setattr(registry, "method_class", lambda name: Denying)
+    with pytest.raises(AssertionError, match=r"seeded\(\) is true"):
+        conformance.starts_from_the_seed(Subject("mixer"))
