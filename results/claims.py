@@ -137,9 +137,13 @@ class Claims:
         return (written if written is not None else time.time()) - before
 
     def _beat(self) -> None:
-        """Write every claim that is held and still this process's own again, for as long as the process lives."""
+        """Write every claim that is held and still this process's own again, for as long as there is one."""
         while True:
             time.sleep(self.patience / BEATS)
+            with self._guard:
+                if not self._held:
+                    self._thread = None
+                    return
             for place in list(self._held):
                 # Guarded: a claim that is given up meanwhile must not be written again. A store that does not answer
                 # now may do so at the next beat, and what needs it meanwhile says so itself.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -116,6 +117,20 @@ class Remote:
             return False
         self._known.add(name)
         return True
+
+    def part(self, kind: str, key: str, file: str) -> bytes | None:
+        """One small file of a finished stage, checked; None where it is not to be had, whatever the reason.
+
+        Raises:
+            StoreError: a newer version of the harness wrote it.
+            PlaceError: the store cannot be used.
+        """
+        name = f"{kind}/{key}"
+        if not self.has(kind, key) or (marker := self._marker(name)) is None or file not in marker.sha256:
+            return None
+        data = self.network.read(f"{name}/{marker.folder}/{file}")
+        whole = data is not None and hashlib.sha256(data).hexdigest() == marker.sha256[file]
+        return data if whole else None
 
     def push(self, kind: str, key: str, folder: Path) -> None:
         """Bring a finished stage from `folder` to the store, unless it has one.

@@ -210,10 +210,15 @@ class Stages:
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The JSON data of a finished stage; empty when it was stored without any.
 
+        Of one that only the remote store has, nothing else is brought here.
+
         Raises:
             KeyError: there is no such finished stage, or no whole one.
         """
-        folder = self.load(kind, key)
+        folder = self._load(kind, key)
+        if folder is None and self.remote and (data := self.remote.part(kind, key, META)) is not None:
+            return dict(json_value(data))
+        folder = folder or self.load(kind, key)
         if folder is None:
             raise KeyError(f"{kind}/{key}")
         path = folder / META

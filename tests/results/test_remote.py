@@ -59,6 +59,15 @@ def test_what_one_machine_makes_another_has(one: Stages, other: Stages) -> None:
     assert other.meta("expert", "k") == {"seconds": 1.0}
 
 
+def test_what_a_stage_cost_is_read_without_bringing_it(one: Stages, other: Stages, memory: Memory) -> None:
+    make(one)
+    assert other.meta("expert", "k") == {"seconds": 1.0}
+    assert not other.path("expert", "k").exists()
+    memory.pipe_file(next(name for name in memory.store if name.endswith("meta.json")), b'{"seconds": 9.0}')
+    with pytest.raises(KeyError):
+        other.meta("expert", "k")
+
+
 def test_who_has_the_claim_looks_anew_and_others_soon(one: Stages, other: Stages) -> None:
     assert other.load("expert", "k") is None
     make(one)

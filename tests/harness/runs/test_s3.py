@@ -12,8 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from results.ground.network import Network
+from results.remote import Remote
+from results.stages import Stages
+from results.store import RunFolder
 from tests.harness.runs.command import TINY, call
 from tests.harness.runs.kills import results_of
+from tests.results.stores import Memory, fails, hangs, loses
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -106,6 +111,39 @@ def test_machines_divide_a_run_and_one_takes_over_what_a_killed_one_was_at(
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()) + heard.encode()
     for word in (SECRET, "an-access-key", os.environ["AWS_ENDPOINT_URL"]):
         assert word.encode() not in written
+
+
+def test_a_run_over_a_store_that_fails_stalls_and_loses_writes_ends_well_or_with_a_sentence(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    memory, counted = Memory(), itertools.count(1)
+    monkeypatch.setattr(Network, "_filesystem", memory)
+    monkeypatch.setitem(Network.__init__.__kwdefaults__, "pause", 0.001)
+    monkeypatch.setitem(Network.__init__.__kwdefaults__, "deadline", 0.2)
+    monkeypatch.setenv("HARNESS_STAGES", "memory://bucket/stages")
+    monkeypatch.setenv("HARNESS_STAGES_CACHE", str(tmp_path / "stages"))
+    command = ["run", "--methods", "base,uniform", "--tasks", "sst2", *TINY, "--model", str(tiny_model),
+               "--device", "cpu", "--output", str(tmp_path / "run")]  # fmt: skip
+
+    def sometimes(operation: str, path: str) -> str | None:
+        number = next(counted)
+        if number % 29 == 0:
+            return hangs()
+        if number % 7 == 0:
+            return fails()
+        return loses() if operation == "write" and number % 5 == 0 else None
+
+    memory.trouble = lambda operation, path: fails()
+    assert call(*command) == 2
+    (sentence,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("harness: ")]
+    assert "memory://bucket/stages cannot be" in sentence
+    memory.trouble = sometimes
+    assert call(*command) == 0
+    assert next(counted) > 100
+    memory.trouble = lambda operation, path: None
+    there = Stages(tmp_path / "elsewhere", Remote(Network("memory://bucket/stages")))
+    names = {name for cell in RunFolder.open(tmp_path / "run").info.cells for name in cell.stages}
+    assert {name: there.faults(*name.split("/")) for name in names} == {name: [] for name in names}
 
 
 @pytest.mark.parametrize(
