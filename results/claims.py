@@ -14,7 +14,7 @@ import pydantic
 
 from results.ground import owners
 from results.ground.errors import HarnessError
-from results.ground.network import Network
+from results.ground.network import Network, NetworkError
 
 PATIENCE = 120.0
 """Seconds after its last heartbeat at which a claim is another's to take."""
@@ -118,23 +118,30 @@ class Claims:
                 claim = Claim.model_validate_json(data)
             except pydantic.ValidationError:
                 continue
-            if not claim.owner.gone() and self._now() - written <= claim.patience:
+            if not claim.owner.gone() and self.now() - written <= claim.patience:
                 found[number] = claim
         return found
 
-    def _now(self) -> float:
-        """Seconds since the epoch by the store's clock."""
+    def now(self) -> float:
+        """Seconds since the epoch by the store's clock, rather early than late.
+
+        Raises:
+            NetworkError: it does not say when something was written.
+        """
         return time.monotonic() + self._offset
 
     @cached_property
     def _offset(self) -> float:
-        """Of the store's clock against this process's; late by at most the time of one write."""
+        """Of the store's clock against this process's, too small by at most the time of one write: a claim that looks
+        too old would be taken from who is at work."""
         name = f"probes/{uuid.uuid4().hex}"
-        before = time.monotonic()
         self.network.write(name, b"what time is it?")
+        after = time.monotonic()
         written = self.network.modified(name)
         self.network.delete(name)
-        return (written if written is not None else time.time()) - before
+        if written is None:
+            raise NetworkError(f"{self.network.url} loses what was written to it", "take another server")
+        return written - after
 
     def _beat(self) -> None:
         """Write every claim that is held and still this process's own again, for as long as there is one."""

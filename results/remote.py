@@ -53,13 +53,14 @@ class Remote:
         self._lists: dict[str, tuple[float, set[str]]] = {}
 
     def require(self) -> None:
-        """See, once, that the store can be written to and read from, and that claims hold.
+        """See, once, that the store can be written to and read from, says when it was, and that claims hold.
 
         Raises:
             PlaceError: it cannot, or they do not.
         """
         if not self._ready:
             self.network.require_conditional()
+            self.claims.now()
             self._ready = True
 
     @contextmanager

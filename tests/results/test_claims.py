@@ -127,6 +127,13 @@ def test_the_clocks_of_machines_may_differ(memory: Memory, monkeypatch: pytest.M
     killed.close()
 
 
+def test_a_store_that_answers_slowly_makes_no_claim_old(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = silent(memory, 0.2, monkeypatch)
+    memory.trouble = lambda operation, path: hangs() if "probes" in path and operation == "read" else None
+    assert claims(memory).now() <= time.time()
+    killed.close()
+
+
 def test_a_claim_that_cannot_be_given_up_hides_no_failure_of_its_work(memory: Memory) -> None:
     def interrupted() -> None:
         with claims(memory).claimed("stage"):
