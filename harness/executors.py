@@ -100,7 +100,7 @@ def ray(engine: Engine, progress: Progress, worker: Worker) -> None:
     work = Work(
         engine.plan.config,
         str(engine.folder.path.resolve()),
-        str(engine.stages.root.resolve()),
+        engine.stages.address,
         tuple(engine.facts.arguments),
     )
     for kind, keys in (
@@ -124,14 +124,14 @@ def compute_unit(work: Work, kind: str, key: str) -> None:
     from harness.engine import Engine
     from harness.planning.plan import Plan
     from harness.planning.sources import open_source
+    from harness.planning.stores import stage_store
     from harness.progress import Progress
-    from results.stages import Stages
     from results.store import RunFolder
 
     models.quiet_libraries()
     plan = Plan(work.config, open_source(work.config.data))
     device = models.resolve_device(plan.config.model.device)
-    folder, stages = RunFolder.open(Path(work.folder)), Stages(Path(work.stages))
+    folder, stages = RunFolder.open(Path(work.folder)), stage_store(work.stages)
     engine = Engine(plan, stages, folder, device, models.LoadedModels(), work.arguments)
     progress = Progress(1.0, io.StringIO())
     if kind == "expert":

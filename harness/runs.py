@@ -7,7 +7,6 @@ the folder's lock, joins the plan to what the folder holds, and computes what no
 from __future__ import annotations
 
 import datetime
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -27,6 +26,7 @@ from harness.planning.graph import Unit
 from harness.planning.plan import Cell, Plan
 from harness.planning.room import Room, require_room, room
 from harness.planning.sources import open_source
+from harness.planning.stores import stage_store
 from harness.planning.variants import Variant, changed, default_folder, planned_variant
 from harness.progress import Progress
 from harness.tracking.observer import Observer
@@ -36,7 +36,6 @@ from results.ground.errors import HarnessError
 from results.ground.names import unknown
 from results.planned import extended, superseded
 from results.schema import Command, PlannedCell, Record, RunInfo
-from results.stages import Stages
 from results.store import RunFolder
 
 if TYPE_CHECKING:
@@ -236,6 +235,7 @@ class Run(View):
         engines = self.engines
         units = self.units()
         left = any(unit.kind != graph.SCORE for unit in units)
+        self.stages.require()
         require_room(self.room(), self.stages.root, self.path)
         for task in _unscored(engines):
             ask_scoring(task)
@@ -283,6 +283,7 @@ class Run(View):
         Raises:
             HarnessError: no room for what is to be written, or another process writes to the folder.
         """
+        self.stages.require()
         require_room(self.room(), self.stages.root, self.path)
         with self._writing():
             shutil.rmtree(self.path / TRIED, ignore_errors=True)
@@ -362,13 +363,6 @@ def check_executor(name: str) -> None:
     """
     if name not in EXECUTORS:
         raise unknown("executor", name, EXECUTORS)
-
-
-def stage_store() -> Stages:
-    """The user's stage store, shared by runs: `$HARNESS_STAGES`, else `stages` in the cache."""
-    from harness.assets import cache_root
-
-    return Stages(Path(os.environ.get("HARNESS_STAGES") or cache_root() / "stages"))
 
 
 def _unscored(engines: Sequence[Engine]) -> list[Any]:

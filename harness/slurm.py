@@ -87,7 +87,7 @@ def script(run: Run, workers: int, options: str = "") -> str:
         [f"#SBATCH --{name}={_quoted(value)}" for name, value in kept.items()],
         [f"#SBATCH {shlex.join(line)}"] if line else [],
         ["set -eu"],
-        [f"export HARNESS_STAGES={shlex.quote(str(run.stages.root.resolve()))}"],
+        [f"export HARNESS_STAGES={shlex.quote(run.stages.address)}"],
         [f"export HARNESS_CACHE={shlex.quote(str(cache_root().resolve()))}"],
         ["export OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1}"],
         [f"exec {shlex.join(command)}"],

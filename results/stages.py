@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from results.claims import PATIENCE
 from results.ground.damage import StoreError
 from results.ground.files import (
     DAMAGED,
@@ -22,7 +23,9 @@ from results.ground.files import (
     write_json,
 )
 from results.ground.locks import claimed, forget, holder
+from results.ground.network import Network
 from results.ground.reading import file_bytes, json_value
+from results.remote import Remote
 
 META = "meta.json"
 LOCKS = "locks"
@@ -44,11 +47,52 @@ class Stages:
     `key` is a hash of everything that determines the stage and of nothing else. A stage is there as a whole or
     not at all. Processes that hold `claim` while they compute one divide the work; should two compute the same one all
     the same, both end well, and the first to finish is kept. `find` looks at names and sizes, `load` at every byte.
+
+    With a remote store behind it, which machines without a common file system share, a folder is what is worked in:
+    `load` brings there what the remote has and the folder lacks, `create` and `load` bring to the remote what it lacks,
+    and `claim` claims there, too.
+
+    Args:
+        root: the folder.
+        remote: the store behind it; None where there is none.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
         self.root = root.expanduser()
+        self.remote = remote
         self._sound: dict[Path, list[list[Any]]] = {}
+
+    @classmethod
+    def at(cls, address: str | Path, local: Path, patience: float = PATIENCE) -> Stages:
+        """The store at an address (`Stages.address`).
+
+        Args:
+            address: a folder, or a URL of fsspec (`s3://bucket/prefix`).
+            local: the folder to work in, where the address is a URL.
+            patience: seconds of silence after which a claim on the remote may be taken over.
+
+        Raises:
+            HarnessError: the URL cannot be one of a store.
+        """
+        if "://" not in str(address):
+            return cls(Path(address))
+        if str(address).startswith("file://"):
+            return cls(Path(str(address).removeprefix("file://")))
+        return cls(local, Remote(Network(str(address)), patience))
+
+    @property
+    def address(self) -> str:
+        """What other processes open the store by (`at`): its URL, or its whole path."""
+        return self.remote.network.url if self.remote else str(self.root.resolve())
+
+    def require(self) -> None:
+        """See that a remote store can be used, before anything is computed for it.
+
+        Raises:
+            PlaceError: it cannot be written to or read from, or two processes could get one claim on it.
+        """
+        if self.remote:
+            self.remote.require()
 
     def path(self, kind: str, key: str) -> Path:
         """Where the stage is, or would be."""
@@ -60,11 +104,13 @@ class Stages:
     def find(self, kind: str, key: str) -> Path | None:
         """Folder of a finished stage whose files have their sizes; None when it is missing or was cut off.
 
+        Of one that only the remote store has it is where `load` will put it.
+
         Raises:
             StoreError: a newer version of the harness wrote it.
         """
         folder = self.path(kind, key)
-        return folder if is_finished(folder) else None
+        return folder if is_finished(folder) or (self.remote and self.remote.has(kind, key)) else None
 
     def load(self, kind: str, key: str) -> Path | None:
         """Folder of a stage to be used: every byte is what was written. None when it is missing, or was damaged.
@@ -74,8 +120,27 @@ class Stages:
 
         Raises:
             StoreError: a newer version of the harness wrote it.
-            PlaceError: it is damaged and cannot be set aside.
+            PlaceError: it is damaged and cannot be set aside, or the remote store cannot be used.
         """
+        found = self._load(kind, key)
+        if self.remote is None:
+            return found
+        if found is not None:
+            self._keep(self.remote, kind, key, found)
+            return found
+        return self._load(kind, key) if self.remote.fetch(kind, key, self.path(kind, key)) else None
+
+    def _keep(self, remote: Remote, kind: str, key: str, folder: Path) -> None:
+        """Bring a stage of the folder to the remote store, unless that has it or its claimant is about to."""
+        if remote.claims_it(kind, key):
+            remote.push(kind, key, folder)
+        elif not remote.has(kind, key):
+            with self.claim(kind, key) as mine:
+                if mine:
+                    remote.push(kind, key, folder)
+
+    def _load(self, kind: str, key: str) -> Path | None:
+        """`load` from the folder alone."""
         folder = self.path(kind, key)
         now = stamp(folder) if is_finished(folder) else None
         if now is not None and self._sound.get(folder) == now:
@@ -86,13 +151,13 @@ class Stages:
             self._sound[folder] = now
             return folder
         set_aside(folder, self.root / DAMAGED)
-        return self.load(kind, key)
+        return self._load(kind, key)
 
     def faults(self, kind: str, key: str) -> list[str] | None:
         """What is wrong with a stage, every byte of it read, and nothing changed; None where there is none."""
         folder = self.path(kind, key)
         if not (folder / MARKER).is_file():
-            return None
+            return self.remote.faults(kind, key) if self.remote else None
         try:
             return faults(folder)
         except StoreError as error:
@@ -102,17 +167,20 @@ class Stages:
     def claim(self, kind: str, key: str) -> Iterator[bool]:
         """Try to be the one that computes a stage: False inside the block when another process is at it.
 
-        The claim of a process that dies ends with it.
+        The claim of a process that dies ends with it; on a remote store, where that cannot be known, once it has been
+        silent for some time (`results.claims`).
 
         Raises:
             PlaceError: the store cannot be written to.
         """
-        with claimed(self._lock(kind, key)) as held:
-            yield held
+        with ExitStack() as claims:
+            held = claims.enter_context(claimed(self._lock(kind, key)))
+            yield held and (self.remote is None or claims.enter_context(self.remote.claimed(kind, key)))
 
     def claimant(self, kind: str, key: str) -> str:
         """Who computes a stage, in words."""
-        return holder(self._lock(kind, key))
+        owner = self.remote.holder(kind, key) if self.remote else None
+        return owner.said() if owner else holder(self._lock(kind, key))
 
     def _lock(self, kind: str, key: str) -> Path:
         self.path(kind, key)
@@ -130,6 +198,8 @@ class Stages:
             if meta is not None:
                 write_json(folder / META, meta)
             yield folder
+        if self.remote:
+            self.remote.push(kind, key, self.path(kind, key))
 
     def sweep(self) -> None:
         """Remove what killed processes left half-written."""
@@ -140,10 +210,15 @@ class Stages:
     def meta(self, kind: str, key: str) -> dict[str, Any]:
         """The JSON data of a finished stage; empty when it was stored without any.
 
+        Of one that only the remote store has, nothing else is brought here.
+
         Raises:
             KeyError: there is no such finished stage, or no whole one.
         """
-        folder = self.load(kind, key)
+        folder = self._load(kind, key)
+        if folder is None and self.remote and (data := self.remote.part(kind, key, META)) is not None:
+            return dict(json_value(data))
+        folder = folder or self.load(kind, key)
         if folder is None:
             raise KeyError(f"{kind}/{key}")
         path = folder / META

@@ -32,7 +32,7 @@ def agreement_command(
         HarnessError: no such task, one without choices, or one that the source lacks.
     """
     from harness.models import quiet_libraries
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
 
     if items < 1 or peer_batch < 1:
         raise HarnessError(f"--{'items' if items < 1 else 'peer-batch'} takes a whole number above 0.")

@@ -1,7 +1,7 @@
 """`harness doctor`: of everything that a run may need, whether it works here, and the command that mends it.
 
 Only what the defaults need (`harness run` as it stands) can be broken; the rest is there or may be added. Nothing is
-fetched and nothing written, but for one file in the store's folder, which is removed again.
+fetched and nothing written, but for one file in the store's folder and some in a remote store, which are removed again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from pathlib import Path
 import typer
 
 from results.ground.errors import HarnessError
+from results.ground.network import Network, NetworkError
 
 MEMORY, DISK = 3.0, 2.0
 """GB that the default run takes: about 2 of memory, and weights, data and stages on the disk."""
 PATIENCE = 2.0
 """Seconds for a judge to answer."""
+REMOTE_PATIENCE = 10.0
+"""Seconds for a remote store to answer."""
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,19 @@ def _programs() -> Iterator[Finding]:
 
 
 def _store() -> Iterator[Finding]:
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
 
-    root = stage_store().root
+    try:
+        stages = stage_store()
+    except HarnessError as error:
+        yield Finding("store", False, True, str(error), "export HARNESS_STAGES=s3://bucket/prefix, or a folder")
+        return
+    yield from _local_store(stages.root)
+    if stages.remote:
+        yield from _remote_store(stages.remote.network)
+
+
+def _local_store(root: Path) -> Iterator[Finding]:
     folder = _existing(root)
     probe = folder / f".harness-doctor-{uuid.uuid4().hex}"
     for feature, tried in (("store: atomic rename", _renames), ("store: locks", _locks)):
@@ -226,6 +239,30 @@ def _store() -> Iterator[Finding]:
         finally:
             for left in folder.glob(f"{probe.name}*"):
                 left.unlink(missing_ok=True)
+
+
+def _remote_store(network: Network) -> Iterator[Finding]:
+    """What claims and stages on a remote store need, the first that fails being the last that is tried."""
+    data, name = uuid.uuid4().hex.encode(), f"probes/{uuid.uuid4().hex}"
+    one_try = Network(network.url, tries=1, deadline=REMOTE_PATIENCE)
+
+    def read_back() -> None:
+        if one_try.read(name) != data:
+            raise NetworkError(f"{network.url} does not give back what was written to it", "take another server")
+
+    tries: tuple[tuple[str, Callable[[], None]], ...] = (
+        ("write", lambda: one_try.write(name, data)),
+        ("read back", read_back),
+        ("conditional write", one_try.require_conditional),
+    )
+    for what, tried in tries:
+        try:
+            tried()
+            yield Finding(f"remote store: {what}", True, True, f"at {network.url}")
+        except NetworkError as error:
+            yield Finding(f"remote store: {what}", False, True, error.said, error.mend)
+            return
+    one_try.delete(name)
 
 
 def _renames(probe: Path) -> None:

@@ -37,10 +37,13 @@ def clean_command(
     Raises:
         HarnessError: a wrong age or size, or a folder that is no run.
     """
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
     from results import pruning
 
-    found = pruning.entries(stage_store())
+    stages = stage_store()
+    found = pruning.entries(stages)
+    if stages.remote:
+        typer.echo(f"This is {stages.root}; what {stages.address} behind it holds goes by rules of the bucket's own.")
     kinds: dict[str, list[Entry]] = {}
     for entry in found:
         kinds.setdefault(entry.kind if entry.finished else f"{entry.kind}, cut off", []).append(entry)

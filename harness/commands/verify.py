@@ -19,7 +19,7 @@ def verify_command(path: Path, recompute: int | None, seed: int) -> None:
     Raises:
         HarnessError: no run, a half-written or newer one, or no cell that could be computed again.
     """
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
     from results.behind import behind
     from results.store import RunFolder
 

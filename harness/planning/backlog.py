@@ -128,7 +128,10 @@ def costs(stages: Stages, cell: Cell) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _meta(stages: Stages, kind: str, key: str) -> dict[str, Any]:
-    return stages.meta(kind, key) if stages.load(kind, key) else {}
+    try:
+        return stages.meta(kind, key)
+    except KeyError:
+        return {}
 
 
 def folder_of(plan: ExpertPlan, stages: Stages) -> Path:

@@ -62,7 +62,7 @@ class Grower:
         Raises:
             HarnessError: the folder holds something else, or another process grows it.
         """
-        from harness.runs import stage_store
+        from harness.planning.stores import stage_store
         from results.ground.digest import digest
 
         stages, key = stage_store(), digest(str(folder.resolve()))

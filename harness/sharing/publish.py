@@ -134,7 +134,7 @@ def _without_places(value: Any, base: str, scrub: Scrubber) -> Any:
 def _folders(run: RunFolder) -> list[Path]:
     """Folders of this machine that a run speaks of."""
     from harness.assets import cache_root
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
 
     return [run.path, run.path.absolute().parent, cache_root(), stage_store().root]
 

@@ -33,6 +33,7 @@ __all__ = [
     "faults",
     "is_finished",
     "make_folder",
+    "marker_of",
     "read_json",
     "schema_of",
     "set_aside",
@@ -135,23 +136,32 @@ def schema_of(data: bytes) -> int | None:
 
 
 def _marker(folder: Path) -> dict[str, Any] | None:
-    """The completion marker as `sha256` and `bytes` by file name; None where it is missing or cut off.
+    """The completion marker of a folder (`marker_of`); None where it is missing or cut off."""
+    try:
+        data = file_bytes(folder / MARKER)
+    except (OSError, ValueError):
+        return None
+    return marker_of(data, folder)
+
+
+def marker_of(data: bytes, place: Path | str) -> dict[str, Any] | None:
+    """A completion marker as `sha256` and `bytes` by file name; None where it is cut off.
 
     Raises:
         StoreError: a newer version of the harness wrote it.
     """
     try:
-        marker = json_value(file_bytes(folder / MARKER))
+        marker = json_value(data)
         version, sums = marker.get("version", 1), marker["sha256"]
         sizes = marker.get("bytes", {})
         whole = isinstance(sums, dict) and isinstance(sizes, dict) and isinstance(version, int) and version >= 1
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     if not whole or not all(isinstance(one, str) and "\0" not in name for name, one in sums.items()):
         return None
     if version > MARKER_VERSION:
         raise StoreError(
-            f"{folder} has version {version}, newer than {MARKER_VERSION}: update the harness, or choose another "
+            f"{place} has version {version}, newer than {MARKER_VERSION}: update the harness, or choose another "
             "place (HARNESS_STAGES, HARNESS_CACHE or --output)."
         )
     return {"sha256": sums, "bytes": sizes}

@@ -12,7 +12,9 @@ from typer.testing import CliRunner
 from harness.cli import app
 from harness.commands import doctor
 from harness.commands.doctor import Finding
+from results.ground.network import Network
 from tasks import registry
+from tests.results.stores import Memory, Overwrites, first, loses, network
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +72,25 @@ def test_a_store_without_locks_is_broken(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert not rows["store: locks"].works
     assert "HARNESS_STAGES" in rows["store: locks"].mend
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_remote_store_is_written_to_read_back_and_contended_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def remote(memory: Memory) -> list[tuple[str, bool]]:
+        monkeypatch.setattr(Network, "_filesystem", memory)
+        found = list(doctor._remote_store(network(memory)))
+        assert all(bool(one.mend) is not one.works for one in found)
+        return [(one.feature.removeprefix("remote store: "), one.works) for one in found]
+
+    memory = Memory()
+    assert remote(memory) == [("write", True), ("read back", True), ("conditional write", True)]
+    assert memory.held() == []
+    memory.trouble = first(99, loses)
+    assert remote(memory) == [("write", False)]
+    assert remote(Overwrites()) == [("write", True), ("read back", True), ("conditional write", False)]
+
+
+def test_a_url_that_is_none_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_STAGES", "s3://key:secret@bucket")
+    (one,) = doctor._store()
+    assert not one.works
+    assert "secret" not in one.detail

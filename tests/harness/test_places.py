@@ -64,7 +64,7 @@ def test_a_cache_that_is_a_file_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_homes_are_expanded_wherever_a_place_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from harness.runs import stage_store
+    from harness.planning.stores import stage_store
 
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("HARNESS_CACHE", "~/cache")

@@ -1,0 +1,56 @@
+"""The command line with a log of the stages that it makes: `python -m tests.harness.runs.logged LOG DIES ARGUMENTS`.
+
+A line of LOG is `began NAME` or `made NAME`. With DIES other than 0 the process counts as one of another machine, which
+nobody can ask whether it lives, and ends by SIGKILL in the middle of its DIES-th stage, once another process has begun
+one, too.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.cli import main
+from results.ground import owners
+from results.stages import Stages
+
+
+def log(path: Path, dies: int) -> None:
+    """Log every stage from now on."""
+    create = Stages.create
+    begun = 0
+
+    @contextmanager
+    def logged(self: Stages, kind: str, key: str, meta: dict[str, Any] | None = None) -> Iterator[Path]:
+        nonlocal begun
+        begun += 1
+        _say(path, f"began {kind}/{key}")
+        with create(self, kind, key, meta) as folder:
+            yield folder
+            if begun == dies:
+                while len(path.read_text().split("began")) - 1 <= begun:
+                    time.sleep(0.05)
+                os.kill(os.getpid(), signal.SIGKILL)
+        _say(path, f"made {kind}/{key}")
+
+    Stages.create = logged  # type: ignore[method-assign]
+
+
+def _say(path: Path, line: str) -> None:
+    with path.open("a") as file:
+        file.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    place, dies, *arguments = sys.argv[1:]
+    if int(dies):
+        owners.boot = lambda: "another"  # type: ignore[assignment]
+    log(Path(place), int(dies))
+    sys.argv = ["harness", *arguments]
+    main()
