@@ -208,8 +208,11 @@ def references_that_fail(task: CodeBound, docs: Sequence[Doc], level: Level) -> 
 
 def test_every_reference_solution_of_humaneval_passes(level: Level, bundled: BundledSource) -> None:
     task = bound("humaneval", bundled)
-    assert len(task.eval_docs()) == 164
-    assert references_that_fail(task, task.eval_docs(), level) == []
+    docs = task.eval_docs()
+    assert len(docs) == 164
+    if level.name != "bubblewrap":
+        docs = docs[::4]  # all of them take a minute at some levels
+    assert references_that_fail(task, docs, level) == []
 
 
 def test_every_reference_solution_of_mbpp_passes(level: Level, bundled: BundledSource) -> None:
