@@ -102,6 +102,10 @@ class Engine:
             self._data = TrainingData(self.plan, self.base)
         return self._data
 
+    def forget(self) -> None:
+        """Load the base model from its files next time: something changed it in memory."""
+        self._models.forget()
+
     def refuse(self) -> None:
         """Write the records of cells that make no sense here."""
         for cell in self.backlog.refused():
@@ -128,7 +132,7 @@ class Engine:
                 try:
                     self._train_expert(expert, progress)
                 except Exception as error:
-                    self.failed[expert.key] = self._failure(f"expert {expert.name}", error)
+                    self.failed[expert.key] = self.failure(f"expert {expert.name}", error)
         return None
 
     def settle_expert(self, expert: ExpertPlan, progress: Progress) -> None:
@@ -186,7 +190,7 @@ class Engine:
                     return Wait(COMPOSED, cell.compose_key, f"the fit of {cell.spec.method}")
                 self._fit_there(cell, progress)
         except Exception as error:
-            self.failed[cell.compose_key] = self._failure(f"fit {cell.spec.method}", error)
+            self.failed[cell.compose_key] = self.failure(f"fit {cell.spec.method}", error)
         return None
 
     def _fit_there(self, cell: Cell, progress: Progress) -> None:
@@ -214,7 +218,7 @@ class Engine:
                     wait = wait or Wait(SCORE, cell.key, f"the score of {cell.spec.method} on {cell.spec.task}")
                     continue
                 if not self.work.over(cell.key):
-                    self._settle(cell, failures)
+                    self.settle(cell, failures)
             self.work.settled.add(cell.key)
             settled = True
         return None if settled else wait
@@ -223,13 +227,13 @@ class Engine:
         """Whether it is this process that scores a cell: nobody else does unless the run is shared."""
         return self.stages.claim(SCORE, cell.key) if self.shared else nullcontext(True)
 
-    def _settle(self, cell: Cell, failures: dict[str, str]) -> None:
+    def settle(self, cell: Cell, failures: dict[str, str]) -> None:
         """Write the record of a cell that has outputs or failed."""
         if cell.key not in failures:
             try:
                 self.score(cell)
             except Exception as error:
-                failures[cell.key] = self._failure(f"{cell.spec.method} on {cell.spec.task}", error)
+                failures[cell.key] = self.failure(f"{cell.spec.method} on {cell.spec.task}", error)
         if cell.key in failures:
             self._keep(failed_record(self.facts, cell, failures[cell.key], "failed"), [])
 
@@ -270,9 +274,9 @@ class Engine:
                     for cell in (mine, *(cell for cell in cells if cell is not mine)):
                         self._evaluate_unclaimed(cell, cell is mine, evaluator, failures, progress)
             except Exception as error:
-                failed = self._failure(first.spec.method, error)
+                failed = self.failure(first.spec.method, error)
                 if isinstance(error, BaseChangedError):
-                    self._models.forget()
+                    self.forget()
                 for cell in (cell for cell in cells if self.work.lacks_outputs(cell)):
                     self._fail(cell, failed, failures)
         return None
@@ -295,16 +299,16 @@ class Engine:
             if cell.outputs_key in self.failed:
                 return
             try:
-                self._evaluate(cell, evaluator, progress)
+                self.evaluate(cell, evaluator, progress)
             except Exception as error:
-                self._fail(cell, self._failure(f"{cell.spec.method} on {cell.spec.task}", error), failures)
+                self._fail(cell, self.failure(f"{cell.spec.method} on {cell.spec.task}", error), failures)
 
     def _fail(self, cell: Cell, why: str, failures: dict[str, str]) -> None:
         failures[cell.key] = why
         if self.shared:  # alone, cells of equal outputs are each tried
             self.failed[cell.outputs_key] = why
 
-    def _failure(self, what: str, error: Exception) -> str:
+    def failure(self, what: str, error: Exception) -> str:
         return reason(what, error, self.folder.path, self.stages.root)
 
     @contextmanager
@@ -358,7 +362,7 @@ class Engine:
         self.observer.fit(cell.spec.method, cell.seed, meta["log"], task)
         return composed
 
-    def _evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
+    def evaluate(self, cell: Cell, evaluator: Evaluator, progress: Progress) -> None:
         from harness.evaluation.cells import evaluated
 
         weight = self.facts.seconds(estimate.evaluation_work(cell))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, SHARED, SLURM, compute_unit, settled
+from harness.executors import EXECUTORS, SHARED, SLURM, settled
 from harness.failures import TRIED
 from harness.planning import graph
 from harness.planning.backlog import planned_cell
@@ -213,7 +213,11 @@ class Run(View):
         return [record for record in records if record.cell in keys]
 
     def compute(
-        self, executor: str = "local", progress: Progress | None = None, observer: Observer | None = None
+        self,
+        executor: str = "local",
+        progress: Progress | None = None,
+        observer: Observer | None = None,
+        workers: int | None = None,
     ) -> list[Record]:
         """Compute every cell that the folder is missing; failures become records.
 
@@ -223,6 +227,7 @@ class Run(View):
             executor: `local`, `shared` or `ray`.
             progress: the display; by default one on standard error.
             observer: told what is finished, as it comes.
+            workers: of `ray`; default as many as the cluster has room for.
 
         Returns:
             The records of the whole run.
@@ -247,7 +252,7 @@ class Run(View):
                 for engine in engines:
                     engine.observe(observer)
                     engine.refuse()
-                    EXECUTORS[executor](engine, display, compute_unit)
+                EXECUTORS[executor](engines, display, workers)
         return self.folder.records()
 
     @contextmanager

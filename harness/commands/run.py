@@ -38,7 +38,7 @@ class Execution:
         """Raises:
         HarnessError: there is no such executor, or something is said that means nothing with it.
         """
-        from harness.executors import SHARED, SLURM
+        from harness.executors import RAY, SHARED, SLURM
         from harness.planning.graph import check_workers
         from harness.runs import check_executor
 
@@ -48,8 +48,8 @@ class Execution:
             raise HarnessError(f"--executor {SHARED} takes part in a run that is planned: harness run --into RUN.")
         if self.workers is not None:
             check_workers(self.workers)
-            if not self.plan and self.executor != SLURM:
-                raise HarnessError(f"--workers is for --plan and --executor {SLURM}: leave it out.")
+            if not self.plan and self.executor not in (SLURM, RAY):
+                raise HarnessError(f"--workers is for --plan and the executors {SLURM} and {RAY}: leave it out.")
         if self.executor != SLURM and (self.sbatch is not None or self.dry_run):
             raise HarnessError(f"--sbatch and --dry-run are for --executor {SLURM}: leave them out.")
         if self.executor == SLURM and not self.plan and self.workers is None:
@@ -127,13 +127,13 @@ def computed(run: Run, execution: Execution) -> list[Record] | None:
     for cell in run.renewed():
         typer.echo(f"{cell.method} on {cell.task}: planned anew, versions or data have changed.", err=True)
     if execution.executor == SLURM:
-        from harness.slurm import submit
+        from harness.executors.slurm import submit
 
         if run.units():
             typer.echo(submit(run, execution.workers or 1, execution.sbatch or "", dry_run=execution.dry_run))
             return None
         return run.compute()
-    return run.compute(execution.executor, observer=observer)
+    return run.compute(execution.executor, observer=observer, workers=execution.workers)
 
 
 def report_failures(run: Run, records: Sequence[Record]) -> None:

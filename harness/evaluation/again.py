@@ -92,7 +92,7 @@ def _has_experts(stages: Stages, cell: Cell) -> bool:
 def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) -> dict[str, tuple[Record, list[Item]]]:
     """Records and items of cells that were computed in a store and a folder below `scratch`."""
     from harness.engine import Engine
-    from harness.executors import compute_unit, local
+    from harness.executors import local
     from harness.models import LoadedModels
     from harness.planning import graph
     from harness.planning.choices import ask_scoring
@@ -116,8 +116,7 @@ def _computed(run: Run, places: Sequence[tuple[Engine, Cell]], scratch: Path) ->
     left = graph.units((twin.backlog, twin.facts.seconds) for twin in twins)
     progress = Progress(sum(unit.seconds for unit in left))
     with progress.shown():
-        for twin in twins:
-            local(twin, progress, compute_unit)
+        local(twins, progress)
     keys = [cell.key for _, cell in places]
     return {key: (_record(folder, key), folder.items(key)) for key in keys}
 

@@ -166,10 +166,10 @@ def schedule(units: Sequence[Unit], workers: int) -> Schedule:
         HarnessError: units that need one another in a circle, or a number of workers that there cannot be.
     """
     check_workers(workers)
-    before, after = _links(units)
-    chains = _chains(units, before, after)
+    before, after = links(units)
+    lengths = chains(units, before, after)
     waits = [len(needed) for needed in before]
-    ready = [(-chains[at], at) for at, count in enumerate(waits) if not count]
+    ready = [(-lengths[at], at) for at, count in enumerate(waits) if not count]
     heapify(ready)
     running: list[tuple[float, int]] = []
     now = 0.0
@@ -184,11 +184,11 @@ def schedule(units: Sequence[Unit], workers: int) -> Schedule:
         for at in (behind for done in ended for behind in after[done]):
             waits[at] -= 1
             if not waits[at]:
-                heappush(ready, (-chains[at], at))
-    return Schedule(workers, now, sum(unit.seconds for unit in units), max(chains, default=0.0))
+                heappush(ready, (-lengths[at], at))
+    return Schedule(workers, now, sum(unit.seconds for unit in units), max(lengths, default=0.0))
 
 
-def _links(units: Sequence[Unit]) -> tuple[list[list[int]], list[list[int]]]:
+def links(units: Sequence[Unit]) -> tuple[list[list[int]], list[list[int]]]:
     """For each unit, the places of those that it needs, and of those that need it."""
     places = {unit.name: at for at, unit in enumerate(units)}
     before = [[places[need] for need in dict.fromkeys(unit.needs) if need in places] for unit in units]
@@ -199,7 +199,7 @@ def _links(units: Sequence[Unit]) -> tuple[list[list[int]], list[list[int]]]:
     return before, after
 
 
-def _chains(units: Sequence[Unit], before: list[list[int]], after: list[list[int]]) -> list[float]:
+def chains(units: Sequence[Unit], before: list[list[int]], after: list[list[int]]) -> list[float]:
     """Seconds of the longest chain that begins with each unit."""
     left = [len(behind) for behind in after]
     ends = [at for at, count in enumerate(left) if not count]

@@ -60,7 +60,7 @@ def test_one_failing_unit_ends_nothing_else(
 def test_one_failing_evaluation_ends_no_other_of_its_group(
     tiny_model: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = Engine._evaluate
+    genuine = Engine.evaluate
 
     def broken(self: Engine, cell: Cell, *arguments: Any) -> None:
         if cell.spec.task == "mrpc":
@@ -68,7 +68,7 @@ def test_one_failing_evaluation_ends_no_other_of_its_group(
         genuine(self, cell, *arguments)
 
     monkeypatch.setenv("HARNESS_STAGES", str(tmp_path / "stages"))
-    monkeypatch.setattr(Engine, "_evaluate", broken)
+    monkeypatch.setattr(Engine, "evaluate", broken)
     assert call("run", "--methods", "uniform", "--tasks", "mrpc,sst2", *TINY, "--model", str(tiny_model),
                 "--output", str(tmp_path / "run")) == 1  # fmt: skip
     records = {record.spec.task: record for record in RunFolder.open(tmp_path / "run").records()}

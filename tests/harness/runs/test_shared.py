@@ -156,7 +156,7 @@ def test_a_failure_is_tried_once_by_all_and_again_when_submitted_again(
     submit = [*line, "--executor", "slurm", "--workers", "2", "--dry-run"]
     run = tmp_path / "run"
     assert call(*submit) == 0
-    monkeypatch.setattr(Engine, "_evaluate", fails)
+    monkeypatch.setattr(Engine, "evaluate", fails)
     assert call("run", "--into", str(run), "--executor", "shared") == 1
     assert len(tries) == 4
     assert {status for _, _, status, _ in scores(run)} == {"failed"}

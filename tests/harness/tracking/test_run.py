@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.executors import computed_elsewhere
+from harness.executors.named import Named
+from harness.planning.graph import SCORE
 from harness.planning.options import configuration
 from harness.planning.sections import RunConfig
 from harness.planning.variants import Variant
 from harness.runs import Run
 from harness.tracking.observer import Observer
+from results.stages import COMPOSED, EXPERT
 from tests.harness.tracking.test_observer import Notebook
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
@@ -68,8 +70,12 @@ def test_units_of_another_process_are_told_from_what_they_left(tiny_model: Path,
     (engine,) = run.engines
     engine.observe(Observer(told))
     cell = engine.plan.cells[0]
-    computed_elsewhere(engine, "expert", cell.pool[0].key)
-    computed_elsewhere(engine, "cells", cell.key)
+    named = Named([engine])
+    units = [(EXPERT, cell.pool[0].key), (COMPOSED, cell.compose_key), *((SCORE, one.key) for one in engine.plan.cells)]
+    assert all(named.tell(*unit) for unit in units)
+    assert not Named([Run.start([Variant(small(tiny_model, ["mixer"]))], tmp_path / "other").engines[0]]).tell(
+        *units[-1]
+    )
     assert told.names("curve") == ["expert/sst2/seed 0", "fit/mixer/seed 0"]
     assert told.names("values") == ["cell/sst2/mixer/seed 0", "cell/arc-e/mixer/seed 0"]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.executors import SHARED
+from harness.executors.local import SHARED
 from harness.planning import estimate
 from harness.planning.graph import check_workers
 from results.ground.errors import HarnessError
