@@ -70,6 +70,7 @@ def _connected(cluster: Any) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a cluster that is started here; 15 is for strangers' work
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if "PYTHONPATH" in os.environ:
         quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}

@@ -73,9 +73,8 @@ def test_units_of_another_process_are_told_from_what_they_left(tiny_model: Path,
     named = Named([engine])
     units = [(EXPERT, cell.pool[0].key), (COMPOSED, cell.compose_key), *((SCORE, one.key) for one in engine.plan.cells)]
     assert all(named.tell(*unit) for unit in units)
-    assert not Named([Run.start([Variant(small(tiny_model, ["mixer"]))], tmp_path / "other").engines[0]]).tell(
-        *units[-1]
-    )
+    elsewhere = Run.start([Variant(small(tiny_model, ["mixer"]))], tmp_path / "other")
+    assert not Named(elsewhere.engines).tell(*units[-1])
     assert told.names("curve") == ["expert/sst2/seed 0", "fit/mixer/seed 0"]
     assert told.names("values") == ["cell/sst2/mixer/seed 0", "cell/arc-e/mixer/seed 0"]
 
