@@ -55,7 +55,7 @@ def run(
         output: folder of the run; default `results/runs/` and a name that follows from the configuration. One that
             holds a run is extended.
         into: a run to extend: settings that are not given are as they are there.
-        executor: `local`, `shared` (one of several processes on a planned run) or `ray`.
+        executor: `local`, `shared` (one of several processes on a planned run) or `ray` (`docs/cluster.md`).
         replace: start the folder anew instead of extending what it holds.
         options: see `harness.planning.options.RunOptions`: methods, tasks, model, data, seeds, experts, shots, limit,
             settings (`{"routers.lr": 1e-3, "methods.mixer.loss.outer": 0.5}`), transfer_from, tune, device, ...

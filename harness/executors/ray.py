@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -80,7 +81,8 @@ def _connected(cluster: Any) -> Iterator[None]:
     except ConnectionError:
         cluster.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
     finally:
-        signal.signal(signal.SIGTERM, heeded)  # Ray's own would end the process without cleaning up
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, heeded)  # Ray's own would end the process without cleaning up
     try:
         yield
     finally:
@@ -166,13 +168,19 @@ class _Crew:
                 self.later.remove((at, unit))
                 self.ready.again(unit)
             self._assign()
-            done, _ = self.cluster.wait(list(self.running), num_returns=1, timeout=LOOK)
-            for ref in done:
-                self._ended(ref)
+            if self.running:
+                done, _ = self.cluster.wait(list(self.running), num_returns=1, timeout=LOOK)
+                for ref in done:
+                    self._ended(ref)
+            else:
+                time.sleep(LOOK)
             self._tell()
             self._watch()
         for key in [key for kind, key in self.untold if kind == SCORE]:
-            see(partial(self.folder.record, key), f"the record of {key}")
+            try:
+                see(partial(self.folder.record, key), f"The record of the cell {key}")
+            except RuntimeError as error:
+                raise HarnessError(f"{error}: give the same command again in a minute.") from error
         self._tell()
 
     def dismiss(self) -> None:
@@ -223,7 +231,10 @@ class _Crew:
 
     def _began(self, member: _Member, key: str, refusal: str) -> None:
         """A worker has planned the run: it takes part, unless its node came later and does not share the folders."""
-        member.node = next(node for node in alive(self.cluster.nodes()) if node.key == key)
+        member.node = next((node for node in alive(self.cluster.nodes()) if node.key == key), None)
+        if member.node is None:
+            self._gone(member, RuntimeError("its node is gone"))
+            return
         if refusal:
             raise HarnessError(f"The node {member.node.name} cannot take part: {refusal}")
         if member.node.key not in self.greeted:  # it came later

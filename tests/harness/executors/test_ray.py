@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
 
 from harness.executors import nodes as cluster_nodes
+from harness.executors.units import Units
 from harness.executors.worker import greet, token_file
+from harness.runs import Run
 from results.store import RunFolder
 from tests.harness.executors.conftest import SLEEPY, busy, sleepers, sleeps
 from tests.harness.runs.command import TINY, call
@@ -144,3 +149,71 @@ def test_a_node_that_is_killed_in_the_middle_changes_nothing(
     assert capsys.readouterr().err.count("was lost while it was at") == 1
     assert cells(tmp_path / "run") == locally(line, tmp_path, monkeypatch)
     assert RunFolder.open(tmp_path / "run").verify() == []
+
+
+def test_a_unit_whose_workers_are_lost_each_time_is_a_record_and_the_rest_goes_on(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a cluster: a stand-in for Ray computes here, and loses whoever trains the expert for sst2."""
+    monkeypatch.setattr("harness.executors.ray._connected", lambda cluster: nullcontext())
+    monkeypatch.setattr("harness.executors.ray.Handshake", lambda *_: SimpleNamespace(refusals=lambda nodes: {}))
+    here = {"NodeID": "cafe", "Alive": True, "NodeManagerHostname": "here", "Resources": {"CPU": 1, "memory": 2**40}}
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "ray", (standin := Standin(here, "sst2")))
+        assert call(*line, str(tmp_path / "run"), "--executor", "ray") == 1
+    assert standin.hired == 4
+    assert capsys.readouterr().err.count("here (cafe) was lost while it was at expert sst2, which goes") == 2
+    records = RunFolder.open(tmp_path / "run").records()
+    assert [one.status for one in records] == ["done", "done", "failed", "failed", "failed", "failed"]
+    assert str(records[-1].error) == "its worker was lost 3 times, last on here (cafe): no more memory"
+
+
+class Standin(ModuleType):
+    """What the executor asks of Ray, done in this process at once.
+
+    Args:
+        node: the only one.
+        cursed: expert whose worker dies.
+    """
+
+    def __init__(self, node: dict[str, Any], cursed: str) -> None:
+        super().__init__("ray")
+        self.node, self.cursed, self.hired = node, cursed, 0
+        self.exceptions = ray.exceptions
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [self.node]
+
+    def remote(self, worker: Any) -> Any:
+        def hire(work: Any, environment: dict[str, str]) -> Any:
+            self.hired += 1
+            engines = Run.open(Path(work.folder)).engines
+            cursed = [one.key for cell in engines[0].plan.cells for one in cell.pool if one.name == self.cursed]
+            units = Units(engines)
+
+            def compute(kind: str, key: str, *rest: Any) -> Any:
+                return None if key in cursed else units.compute(kind, key, *rest)
+
+            return SimpleNamespace(
+                start=SimpleNamespace(remote=lambda: Answer(("cafe", ""))),
+                compute=SimpleNamespace(remote=lambda *asked: Answer(compute(*asked))),
+            )
+
+        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=hire))
+
+    def wait(self, refs: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        return refs[:1], refs[1:]
+
+    def get(self, ref: Any) -> Any:
+        if ref.value is None:
+            raise ray.exceptions.OutOfMemoryError("no more memory")
+        return ref.value
+
+    def kill(self, *_: Any, **__: Any) -> None: ...
+
+
+class Answer:
+    """What a worker of `Standin` gives back."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
