@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.executors.units import see
-from harness.executors.worker import greet, harness_version, token_file
+from harness.executors.worker import greet, sources, token_file
 from harness.planning import estimate
 from results.ground.damage import said_of
 from results.ground.errors import HarnessError
@@ -157,7 +157,7 @@ class Handshake:
         self._cluster = cluster
         self._folders = [str(folder) for folder in folders]
         self._directory = str(directory)
-        self._version = harness_version()
+        self._sources = sources()
 
     def refusals(self, nodes: Sequence[Node]) -> dict[str, str]:
         """One sentence, by id, for each node that cannot take part; they are asked at the same time."""
@@ -187,16 +187,16 @@ class Handshake:
     def _refusal(self, node: Node, answer: Any, token: str) -> str:
         from ray.exceptions import GetTimeoutError, RayError
 
-        here, mend = self._version, "install the same version there"
+        here, mend = self._sources, "install the same version there"
         try:
-            version, folder, why = self._cluster.get(answer, timeout=_GREETING)
+            theirs, folder, why = self._cluster.get(answer, timeout=_GREETING)
         except GetTimeoutError:
             return f"The node {node.name} did not answer within {_GREETING:.0f} s: take it out of the cluster."
         except RayError as error:
             said = next((line for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
-            return f"The node {node.name} cannot greet with harness {here} ({said.strip():.120}): {mend}."
-        if version != here:
-            return f"The node {node.name} has harness {version}, and this machine {here}: {mend}."
+            return f"The node {node.name} cannot start this harness ({said.strip():.120}): {mend}."
+        if theirs != here:
+            return f"The node {node.name} has another harness than this machine (sources {theirs}, {here}): {mend}."
         shared = "put it on a file system that all nodes see"
         if why:
             return f"The node {node.name} cannot use {folder} ({why}): {shared}."

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from harness.executors.units import Outcome, Units
     from harness.planning.sections import RunConfig
 
-_PACKAGES = ("harness", "methods", "tasks", "results", "reports")
-_SOURCES = (".py", ".yaml", ".md", ".txt")
+_KINDS = (".py", ".yaml", ".md", ".txt")
+_SOURCES = {"harness": _KINDS, "methods": _KINDS, "tasks": _KINDS, "reports": _KINDS, "results": (".py",)}
+"""Kinds of files that decide what is computed, by package; in a checkout `results` holds runs as well."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,13 @@ class Work:
     threads: int
 
 
-def harness_version() -> str:
-    """This process's harness: its version, and a digest of its sources."""
-    from harness import __version__
-
+def sources() -> str:
+    """Digest of the harness's sources in this process: what two machines must have in common."""
     root = Path(__file__).resolve().parent.parent.parent
-    files = sorted(path for name in _PACKAGES for path in (root / name).rglob("*") if path.suffix in _SOURCES)
-    sources = digest([[str(path.relative_to(root)), file_sha256(path)] for path in files])
-    return f"{__version__} ({sources[:8]})"
+    files = sorted(
+        path for name, kinds in _SOURCES.items() for path in (root / name).rglob("*") if path.suffix in kinds
+    )
+    return digest([[str(path.relative_to(root)), file_sha256(path)] for path in files], 8)
 
 
 def token_file(folder: str, token: str, node: str = "") -> Path:
@@ -72,16 +72,16 @@ def greet(folders: Sequence[str], directory: str, token: str, node: str) -> tupl
         node: this one's id.
 
     Returns:
-        The harness's version, the first folder that cannot be used or an empty text, and why.
+        The digest of the harness's sources, the first folder that cannot be used or an empty text, and why.
     """
     for folder in folders:
         try:
             if token_file(folder, token).read_text() != token:
-                return harness_version(), folder, "holds another token"
+                return sources(), folder, "holds another token"
             token_file(folder, token, node).write_text(node)
         except OSError as error:
-            return harness_version(), folder, error.strerror or type(error).__name__
-    return harness_version(), *(("", "") if Path(directory).is_dir() else (directory, "No such directory"))
+            return sources(), folder, error.strerror or type(error).__name__
+    return sources(), *(("", "") if Path(directory).is_dir() else (directory, "No such directory"))
 
 
 class Worker:
