@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 TRIES = 3
 """How often a unit is begun whose worker is lost each time; its own exceptions are records at once."""
+_ANSWER = 10.0
+"""Seconds for a cluster's address to answer."""
 LOOK = 1.0
 """Seconds between two looks at units that another run computes."""
 PATIENCE = 900.0
@@ -66,7 +70,11 @@ def on_ray(engines: Sequence[Engine], progress: Progress, workers: int | None = 
 
 @contextmanager
 def _connected(cluster: Any) -> Iterator[None]:
-    """Joined to a cluster, or with one of this machine alone. Whoever has joined already stays so."""
+    """Joined to a cluster, or with one of this machine alone. Whoever has joined already stays so.
+
+    Raises:
+        HarnessError: there is an address, and nobody answers there.
+    """
     if cluster.is_initialized():
         yield
         return
@@ -76,10 +84,16 @@ def _connected(cluster: Any) -> Iterator[None]:
     if "PYTHONPATH" in os.environ:
         quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}}
     heeded = signal.getsignal(signal.SIGTERM)
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
-        cluster.init(address="auto", **quiet)
-    except ConnectionError:
-        cluster.init(include_dashboard=False, object_store_memory=100 * 2**20, **quiet)
+        if plain := re.fullmatch(r"([\w.-]+):(\d+)", address):  # Ray itself would try for minutes
+            socket.create_connection((plain[1], int(plain[2])), timeout=_ANSWER).close()
+        cluster.init(**quiet)
+    except (OSError, OverflowError, ValueError) as error:
+        raise HarnessError(
+            f"No Ray cluster answers at {address or 'the address that Ray has kept'}: start it, or unset RAY_ADDRESS "
+            "to use this machine alone."
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heeded)  # Ray's own would end the process without cleaning up

@@ -100,6 +100,16 @@ def test_nodes_that_share_nothing_or_run_another_harness_are_named(
     assert not [path for folder in ("run", "stages") for path in (tmp_path / folder).glob(".handshake*")]
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:99999"])
+def test_an_address_where_nobody_answers_is_said(
+    address: str, line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    assert call(*line, str(tmp_path / "run"), "--executor", "ray") == 2
+    assert f"harness: No Ray cluster answers at {address}: start it" in capsys.readouterr().err
+
+
 def test_a_node_reads_the_token_and_answers(tmp_path: Path) -> None:
     asked = [str(tmp_path)], str(tmp_path), "token", "node"
     assert greet(*asked)[1:] == (str(tmp_path), "No such file or directory")
