@@ -18,7 +18,9 @@ from tests.harness.executors.test_ray import cells
 from tests.harness.runs.command import TINY, call
 from tests.harness.tiny import llama
 
-METHODS = "base,uniform,mixer,ties,dare,loramoe,mole,lora,mixlora,lorahub,arrow,random-router,mola,adamole,gmoe"
+METHODS = (
+    "base,uniform,random,ties,task-arithmetic,svd,knots,mixer,mixer-none,mole,loramoe,adamole,mola,mixlora,hydralora"
+)
 TASKS = "sst2,mrpc,arc-e,arc-c"
 
 
@@ -28,6 +30,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[3], help="raylets, each number a run")
     parser.add_argument("--cells", type=int, default=60, help="cells that sleep; 0 for real ones")
     parser.add_argument("--seconds", type=float, default=1.0, help="of sleep a cell")
+    parser.add_argument("--limit", type=int, default=4, help="items of a cell")
     parser.add_argument("--kill", action="store_true", help="kill a node once a third of the time is over")
     parser.add_argument("--compare", action="store_true", help="with what this process computes alone")
     said = parser.parse_args()
@@ -36,6 +39,7 @@ def main() -> None:
         model = llama(home / "tiny-llama", bundled_model_folder("smollm2-135m"))
         methods, tasks = (sleepers(said.cells, said.seconds), "sst2") if said.cells else (METHODS, TASKS)
         line = ["run", "--methods", methods, "--tasks", tasks, *TINY, "--model", str(model), "--device", "cpu"]
+        line += ["--limit", str(said.limit)]
         for workers in said.workers:
             run = home / f"run-{workers}"
             os.environ |= {"HARNESS_STAGES": f"{run}-stages", "HARNESS_SLEEPS": f"{run}-sleeps"}
@@ -65,6 +69,8 @@ def _kill(cluster: object, nodes: list[object], run: Path) -> None:
 def _report(run: Path, workers: int, code: int, up: float, seconds: float) -> None:
     ends = sorted(path.stat().st_mtime for path in (run / "cells").glob("*/record.json"))
     load = os.getloadavg()[0]
+    if len(ends) < 2:
+        raise SystemExit(f"{workers} workers: exit code {code}, {len(ends)} records: nothing to measure")
     print(f"{workers} workers: exit code {code}, {len(ends)} records, cluster up in {up:.0f} s, then {seconds:.0f} s")  # noqa: T201
     print(f"  {(len(ends) - 1) / (ends[-1] - ends[0]):.2f} records a second from first to last; load {load:.1f}")  # noqa: T201
     log = Path(os.environ["HARNESS_SLEEPS"])
