@@ -20,8 +20,11 @@ from results.ground.errors import HarnessError
 if TYPE_CHECKING:
     from harness.engine import Engine
 
-_HANDED = re.compile(r"HARNESS_|HF_|HUGGINGFACE_|TRANSFORMERS_|TOKENIZERS_|XDG_CACHE_HOME|(?i:(HTTPS?|ALL|NO)_PROXY)")
-"""Variables that decide what a run reads: caches, the hub, proxies. A judge's key is added by its name."""
+_HANDED = re.compile(
+    r"HARNESS_|HF_|HUGGINGFACE_|TRANSFORMERS_|TOKENIZERS_|XDG_CACHE_HOME|(?i:(HTTPS?|ALL|NO)_PROXY)"
+    r"|AWS_|FSSPEC_|AZURE_STORAGE_|GOOGLE_APPLICATION_CREDENTIALS"
+)
+"""Variables that decide what a run reads: caches, hub, proxies, a remote store. A judge's key is added by its name."""
 _GREETING = 120.0
 """Seconds for a node to import the harness and answer."""
 
@@ -121,12 +124,12 @@ def places(part: Share, nodes: Sequence[Node]) -> int:
     )
 
 
-def handed(engines: Sequence[Engine], root: Path) -> dict[str, str]:
+def handed(engines: Sequence[Engine], address: str) -> dict[str, str]:
     """The variables that workers take over from this process.
 
     Args:
         engines: of the run; the judges of their tasks may name variables with keys.
-        root: of the stage store.
+        address: of the stage store.
     """
     from harness.assets import cache_root
 
@@ -134,7 +137,7 @@ def handed(engines: Sequence[Engine], root: Path) -> dict[str, str]:
     for judge in (engine.plan.config.judge for engine in engines):
         names |= _variables(judge)
     found = {name: os.environ[name] for name in sorted(names) if name in os.environ}
-    return found | {"HARNESS_STAGES": str(root.resolve()), "HARNESS_CACHE": str(cache_root().resolve())}
+    return found | {"HARNESS_STAGES": address, "HARNESS_CACHE": str(cache_root().resolve())}
 
 
 def _variables(judge: Mapping[str, Any]) -> set[str]:
@@ -149,7 +152,7 @@ class Handshake:
 
     Args:
         cluster: the module `ray`.
-        folders: the stage store and the run's folder, absolute.
+        folders: the run's and, unless it is remote, the stage store's; absolute.
         directory: that relative paths of the run start from.
     """
 

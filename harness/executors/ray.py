@@ -149,17 +149,18 @@ class _Crew:
         self.waiting: set[Name] = set()
         self.alone = time.monotonic()
         work = self._work()
-        self.handshake = Handshake(cluster, [Path(work.stages), Path(work.folder)], Path(work.directory))
+        stores = [] if self.stages.remote else [Path(work.stages)]  # workers ask a remote one themselves
+        self.handshake = Handshake(cluster, [*stores, Path(work.folder)], Path(work.directory))
         self.greeted = self._greet([node for node in nodes if self.share.fits(node)])
         self.hire = partial(
-            cluster.remote(Worker).options(**self.share.options()).remote, work, handed(engines, self.stages.root)
+            cluster.remote(Worker).options(**self.share.options()).remote, work, handed(engines, work.stages)
         )
 
     def _work(self) -> Work:
         return Work(
             configs=tuple(engine.plan.config for engine in self.engines),
             folder=str(self.folder.path.resolve()),
-            stages=str(self.stages.root.resolve()),
+            stages=self.stages.address,
             directory=str(Path.cwd()),
             arguments=tuple(self.engines[0].facts.arguments),
             cells=cells_of([cell.key for cell in engine.plan.cells] for engine in self.engines),

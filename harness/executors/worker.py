@@ -32,7 +32,7 @@ class Work:
     Attributes:
         configs: one for each engine.
         folder: of the run; absolute, like every path here.
-        stages: where the store is.
+        stages: address of the store.
         directory: that paths in configurations are relative to.
         arguments: of the command, for records.
         cells: digest of the cells that are planned (`cells_of`).
@@ -126,7 +126,7 @@ class Worker:
         from harness.executors.units import Units
         from harness.planning.plan import Plan
         from harness.planning.sources import open_source
-        from results.stages import Stages
+        from harness.planning.stores import stage_store
         from results.store import RunFolder
 
         torch.set_num_threads(self.work.threads)
@@ -136,7 +136,8 @@ class Worker:
         plans = [Plan(config, open_source(config.data)) for config in self.work.configs]
         if cells_of([cell.key for cell in plan.cells] for plan in plans) != self.work.cells:
             raise HarnessError("It plans other cells: its model, data, adapters or packages differ.")
-        stages, folder = Stages(Path(self.work.stages)), RunFolder.open(Path(self.work.folder))
+        stages, folder = stage_store(self.work.stages), RunFolder.open(Path(self.work.folder))
+        stages.require()
         loaded, arguments = models.LoadedModels(), self.work.arguments
         devices = [models.resolve_device(config.model.device) for config in self.work.configs]
         engines = [
