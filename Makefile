@@ -18,7 +18,8 @@ fetch: install
 	$(BIN)/harness fetch
 
 demo: fetch
-	$(BIN)/harness run --methods base,lora,uniform,mixer,mole --tasks sst2,mrpc,arc-e --preset quick
+	$(BIN)/harness run --preset demo --output results/runs/demo
+	$(BIN)/harness compare results/runs/demo --against mixer --metric gold_logprob
 
 # Two workers with one thread each: most tests are too small to gain from more threads.
 test: fetch
