@@ -147,11 +147,7 @@ def budget_sentence(records: Sequence[Record]) -> str:
 
 def _budget(preset: str, records: Sequence[Record]) -> str:
     allowed = [record.budget for record in records]
-    trained = [
-        record.budget
-        for record in records
-        if not record.spec.pool or len(record.spec.pool) > len(record.extra.get("brought", ()))
-    ]
+    trained = [record.budget for record in records if _trains_experts(record)]
     experts = _joined((b.expert_tokens for b in trained), "training tokens", "all training rows")
     by_examples = [b for b in allowed if b.router_examples]
     routers = _joined((b.router_examples or 0 for b in by_examples), "examples", "")
@@ -163,6 +159,12 @@ def _budget(preset: str, records: Sequence[Record]) -> str:
     new = _joined((b.max_new_tokens for b in allowed), "new tokens", "")
     of_experts = f"{experts} an expert, " if trained else ""
     return f"preset {preset}: {of_experts}{routers} for routers, {_items(records)}, at most {new}"
+
+
+def _trains_experts(record: Record) -> bool:
+    """Whether a row spends the budget of experts: on a pool that was not brought whole, or on its own."""
+    pool = record.spec.pool
+    return len(pool) > len(record.extra.get("brought", ())) if pool else bool(record.parameters.trainable)
 
 
 def _joined(numbers: Iterable[int], unit: str, none: str) -> str:

@@ -74,6 +74,27 @@ def test_a_cap_in_tokens_stands_beside_one_in_examples(factory: ModuleType) -> N
     assert ", 2,000 examples for routers," in budget_sentence([record.model_copy(update={"budget": only})])
 
 
+def test_a_budget_of_experts_is_said_where_one_was_spent(factory: ModuleType) -> None:
+    base, routed = factory.make_record("base"), factory.make_record("mixer")
+    base = base.model_copy(
+        update={
+            "spec": base.spec.model_copy(update={"pool": {}}),
+            "parameters": base.parameters.model_copy(update={"trainable": {}}),
+        }
+    )
+    places = [
+        {"name": name, "place": f"./{name}", "revision": digest, "base": None}
+        for name, digest in routed.spec.pool.items()
+    ]
+    assert places
+    assert "an expert" in budget_sentence([base, routed])
+    assert "an expert" not in budget_sentence([base, routed.model_copy(update={"extra": {"brought": places}})])
+    some = routed.model_copy(update={"extra": {"brought": places[1:]}})
+    assert "an expert" in budget_sentence([base, some])
+    joint = base.model_copy(update={"parameters": routed.parameters.model_copy(update={"trainable": {"experts": 8}})})
+    assert "an expert" in budget_sentence([joint])
+
+
 def test_rows_that_used_the_same_are_said_together(factory: ModuleType) -> None:
     used = "(104 examples, 7,936 tokens, rate 0.01)"
     mixer, mole = (fitted(factory, method, [phase()]) for method in ("mixer", "mole"))
