@@ -21,9 +21,10 @@ demo: fetch
 	$(BIN)/harness run --preset demo --output results/runs/demo
 	$(BIN)/harness compare results/runs/demo --against mixer --metric gold_logprob
 
-# Two workers with one thread each: most tests are too small to gain from more threads.
+# One thread each: most tests are too small to gain from more. Three workers on two cores: many wait for sandboxes, servers
+# and other processes.
 test: fetch
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 15
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations 15
 
 # Rules, arithmetic and rendering: no model, no data, no program of the distribution, no whole run, no simulated tables.
 QUICK := tests/test_arrows.py tests/test_documents.py tests/results tests/reports tests/methods/routing \

@@ -25,7 +25,9 @@ from reports.statistics import PairedTest, holm, paired_test, sign_flip
 METHODS = ("a", "b", "c", "d", "e")
 GAIN, SEED_SD = 0.165, 0.1
 """Latent shifts that come to 5.7 and 3.7 points of accuracy."""
-RANDOM: Any = SimpleNamespace(spec=SimpleNamespace(pool={"expert": "hash"}), parameters=SimpleNamespace(trainable={}))
+RANDOM: Any = SimpleNamespace(
+    spec=SimpleNamespace(pool={"expert": "hash"}), parameters=SimpleNamespace(trainable={}), extra={}
+)
 
 
 @dataclass(frozen=True)

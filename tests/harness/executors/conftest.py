@@ -12,11 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from methods import registry
 
 collect_ignore = [] if importlib.util.find_spec("ray") else ["test_ray.py"]
 
 SMALL = 80 * 2**20
 """Bytes of a raylet's object store, the least that Ray takes: what workers hand back is a few words."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_stays_behind() -> Iterator[None]:
+    """Methods in files stay here; and this process computes with one thread, like each of the workers."""
+    threads = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_BROUGHT", dict(registry._BROUGHT))
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(threads)
 
 
 @contextmanager
