@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, MutableMapping
 from pathlib import Path
 from typing import TypeVar
 
+from harness.interrupts import insist
 from results.ground.damage import PlaceError, damage, full, said_of
 from results.ground.errors import HarnessError
 from results.ground.files import make_folder, write_bytes
@@ -62,7 +63,9 @@ def reason(what: str, error: Exception, run: Path, store: Path) -> str:
 
     Raises:
         PlaceError: a disk is full or a store cannot be used: whatever is computed next would be lost as well.
+        Ended: it is no failure, but what a library made of the end that the process was told.
     """
+    insist()
     if isinstance(error, PlaceError):
         raise error
     if full(error):

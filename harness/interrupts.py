@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_told: list[int] = []
+"""Signals that this process was told to end by."""
 
 
 class Ended(BaseException):
@@ -29,6 +31,7 @@ class Ended(BaseException):
 def endable() -> Iterator[None]:
     """Raise `Ended` inside when the process is told to end."""
     # Whoever started the process with a signal ignored (nohup, a shell's background) meant it.
+    _told.clear()
     heeded = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
     before = {one: signal.signal(one, _end) for one in heeded}
     hook = sys.unraisablehook
@@ -47,11 +50,23 @@ def endable() -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = hook
+        _told.clear()
         for one, handler in before.items():
             signal.signal(one, handler)
 
 
+def insist() -> None:
+    """Raise what was raised before: code in C may turn an exception that it did not expect into one of its own.
+
+    Raises:
+        Ended: the process was told to end.
+    """
+    if _told:
+        raise Ended(_told[-1])
+
+
 def _end(number: int, _frame: object) -> None:
+    _told.append(number)
     # Once is enough: a second signal would cut off the cleaning up.
     for one in _SIGNALS:
         signal.signal(one, signal.SIG_IGN)

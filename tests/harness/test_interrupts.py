@@ -6,9 +6,11 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from harness.failures import reason
 from harness.interrupts import Ended, endable
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -47,3 +49,22 @@ def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
             time.sleep(0.05)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_what_a_library_makes_of_a_signal_is_no_failure(tmp_path: Path) -> None:
+    """Loading weights, an interrupt becomes "could not determine the shape of object type"."""
+
+    def load() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        except Ended:
+            raise ValueError("could not determine the shape") from None
+
+    with pytest.raises(Ended) as ended, endable():
+        try:
+            load()
+        except ValueError as error:
+            reason("loading", error, tmp_path, tmp_path)
+    assert ended.value.code == 130
+    assert reason("loading", ValueError("no shape"), tmp_path, tmp_path) == "ValueError: no shape", "it is over"
