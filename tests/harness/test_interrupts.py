@@ -61,10 +61,13 @@ def test_what_a_library_makes_of_a_signal_is_no_failure(tmp_path: Path) -> None:
         except Ended:
             raise ValueError("could not determine the shape") from None
 
-    with pytest.raises(Ended) as ended, endable():
+    def unit() -> None:
         try:
             load()
         except ValueError as error:
             reason("loading", error, tmp_path, tmp_path)
+
+    with pytest.raises(Ended) as ended, endable():
+        unit()
     assert ended.value.code == 130
     assert reason("loading", ValueError("no shape"), tmp_path, tmp_path) == "ValueError: no shape", "it is over"
