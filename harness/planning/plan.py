@@ -83,8 +83,9 @@ class Cell:
 
     @property
     def settled(self) -> bool:
-        """Whether every seed gives the same."""
-        return is_settled(self.method, self.pool)
+        """Whether every seed gives the same: it draws no examples and no answers either."""
+        asked = self.task.bound.settings
+        return is_settled(self.method, self.pool) and asked.shots == 0 and asked.temperature == 0
 
 
 @dataclass(frozen=True)
@@ -367,7 +368,7 @@ class Plan:
                 "own": task.own,
                 "data": task.bound.fingerprint,
                 "requests": self._requests(task, seed),
-                "seed": None if section.shots == 0 else seed,
+                "seed": None if section.shots == 0 and section.temperature == 0 else seed,
             }
         )
 

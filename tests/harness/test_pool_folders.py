@@ -122,6 +122,16 @@ class TestFolder:
             )
         assert {method: len(found) for method, found in behind.items()} == {"base": 1, "uniform": 1, "mole": 2}
 
+    @pytest.mark.parametrize("drawn", [{"eval.shots": 2}, {"eval.temperature": 0.5}])
+    def test_seeds_are_told_apart_where_examples_or_answers_are_drawn(
+        self, pool: Path, tiny_model: Path, drawn: dict[str, float]
+    ) -> None:
+        config = configuration("smoke", {"model": str(tiny_model), "methods": ["base", "uniform"], "seeds": [0, 1],
+                                         "tasks": ["gsm8k"], "experts": [str(pool)], "settings": drawn})  # fmt: skip
+        cells = Plan(config, open_source(config.data)).cells
+        assert not any(cell.settled for cell in cells)
+        assert len({cell.outputs_key for cell in cells}) == 4
+
     def test_seeds_are_told_apart_where_experts_are_trained_here(self, tiny_model: Path) -> None:
         config = configuration("smoke", {"model": str(tiny_model), "methods": ["base", "uniform"], "seeds": [0, 1],
                                          "tasks": ["sst2"], "experts": ["sst2", "arc"]})  # fmt: skip
