@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.evaluation import controls
 from harness.facts import Facts
 from harness.failures import TRIED, SharedFailures, in_less_memory, reason
+from harness.models import rounding
 from harness.planning import estimate
 from harness.planning.backlog import Backlog, folder_of
 from harness.planning.graph import SCORE
@@ -151,7 +152,7 @@ class Engine:
             meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
             section = self.plan.config.experts
             asked = section.micro_batch_size
-            with self.stages.create(EXPERT, expert.key) as folder:
+            with rounding(self.plan.config.model), self.stages.create(EXPERT, expert.key) as folder:
 
                 def trained(size: int) -> TrainingLog:
                     smaller = section.model_copy(update={"micro_batch_size": size})
@@ -318,7 +319,7 @@ class Engine:
 
         if cell.origin is not None:
             self._fit_there(cell, progress)
-        with clean_base(self.base):
+        with rounding(self.plan.config.model), clean_base(self.base):
             experts = controls.pool(cell, [self.expert(plan) for plan in cell.pool])
             found = self.stages.load(COMPOSED, cell.compose_key) if cell.method.method.trains() else None
             if cell.method.method.trains() and found is None:

@@ -38,7 +38,10 @@ class Facts:
     @cached_property
     def pace(self) -> float:
         """Forward tokens a second, from a matrix product that is timed once."""
-        return estimate.tokens_per_second(self.parameters, self.device)
+        from harness.models import rounding
+
+        with rounding(self.plan.config.model):
+            return estimate.tokens_per_second(self.parameters, self.device)
 
     def seconds(self, work: estimate.Work) -> float:
         """Estimated seconds of some work on the device."""
@@ -55,7 +58,7 @@ class Facts:
             revision=self.plan.model_revision,
             label=resolve(section.name)[1],
             parameters=self.parameters,
-            dtype=section.dtype,
+            dtype=section.arithmetic,
             chat_template=section.chat_template,
         )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,6 +231,19 @@ def _require_whole(name: str, loading: Mapping[str, Any]) -> None:
 
 def _own_config(section: ModelSection) -> Any:
     return model_config(section.name, section.revision, section.trust_remote_code)
+
+
+@contextmanager
+def rounding(section: ModelSection) -> Iterator[None]:
+    """Products of float32 rounded as a configuration has it; afterwards as before."""
+    import torch
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(section.float32_matmul_precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")

@@ -42,7 +42,7 @@ class ModelProvenance(_Model):
     revision: str = Field(description="Hub commit, or hash of the weights' files.")
     label: str = Field(description="Name for table notes, e.g. `SmolLM2-135M-Instruct, dequantised from Q4_1`.")
     parameters: int = Field(description="Number of parameters of the base model.")
-    dtype: str = Field(description="Floating-point type of the weights in this run.")
+    dtype: str = Field(description="Floating-point type of the weights in this run, and any rounding of products.")
     chat_template: bool = Field(description="Whether prompts went through the chat template.")
 
 

@@ -270,7 +270,11 @@ class Plan:
 
     def _model_identity(self) -> dict[str, Any]:
         section = self.config.model
-        identity = {"revision": self.model_revision, "dtype": section.dtype, "chat_template": section.chat_template}
+        identity = {
+            "revision": self.model_revision,
+            "dtype": section.arithmetic,
+            "chat_template": section.chat_template,
+        }
         return identity | ({"trust_remote_code": True} if section.trust_remote_code else {})
 
     def _routing_identity(self) -> str:
@@ -298,7 +302,7 @@ class Plan:
         spec = CellSpec(
             model=config.model.name,
             model_revision=self.model_revision,
-            dtype=config.model.dtype,
+            dtype=config.model.arithmetic,
             chat_template=config.model.chat_template,
             method=choice.display,
             method_name=choice.name,

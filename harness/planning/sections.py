@@ -11,6 +11,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
+    model_validator,
 )
 
 from results.ground.settings import Settings
@@ -58,6 +59,11 @@ class ModelSection(Settings):
     name: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    float32_matmul_precision: Literal["highest", "high", "medium"] = Field(
+        default="highest",
+        description="What products of float32 may round their factors to, as `torch.set_float32_matmul_precision` has "
+        "it: nothing; TF32 or two bfloat16; bfloat16. Sums stay float32. A device without such units rounds nothing.",
+    )
     chat_template: bool = False
     device: str = "auto"
     trust_remote_code: bool = Field(default=False, description="Whether code that comes with this model may run.")
@@ -68,7 +74,21 @@ class ModelSection(Settings):
         values: dict[str, Any] = handler(self)
         if not self.trust_remote_code:
             values.pop("trust_remote_code", None)
+        if self.float32_matmul_precision == "highest":
+            values.pop("float32_matmul_precision", None)
         return values
+
+    @model_validator(mode="after")
+    def _rounds_float32(self) -> ModelSection:
+        if self.float32_matmul_precision != "highest" and self.dtype != "float32":
+            raise ValueError(f"float32_matmul_precision is about products of float32, and dtype is {self.dtype}")
+        return self
+
+    @property
+    def arithmetic(self) -> str:
+        """Type of the weights, and what products of them are rounded to: what decides numbers beside the weights."""
+        precise = self.float32_matmul_precision == "highest"
+        return self.dtype if precise else f"{self.dtype}, {self.float32_matmul_precision} matmul precision"
 
 
 class OptimisationSection(Settings):

@@ -209,7 +209,7 @@ class Grower:
 
         cell = next(cell for cell in engine.plan.cells if cell.spec.method.partition("[")[0] == method)
         tasks = [(task.name, task.fingerprint, task.version) for task in engine.plan.routing_tasks()]
-        model = [engine.plan.model_revision, self.config.model.dtype, self.config.model.chat_template]
+        model = [engine.plan.model_revision, self.config.model.arithmetic, self.config.model.chat_template]
         key = digest([TRIAL_VERSION, [one.key for one in cell.pool], model, tasks, self.dev_rows, cell.seed])
         if self.stages.load(TRIAL, key) is None:
             session = EngineSession(engine.plan, engine.data, engine.base, seed=cell.seed)
