@@ -184,11 +184,11 @@ class Run(View):
 
     def units(self) -> list[Unit]:
         """What is left to compute, with estimated seconds and tokens, each unit after those that it needs."""
-        return graph.units((engine.backlog, engine.facts.seconds) for engine in self.engines)
+        return graph.units((engine.backlog.now(), engine.facts.seconds) for engine in self.engines)
 
     def room(self) -> Room:
         """What is left to write, in bytes, about."""
-        return room(engine.backlog for engine in self.engines)
+        return room(engine.backlog.now() for engine in self.engines)
 
     def tasks(self) -> dict[str, Any]:
         """The run's tasks, joined with their rows, by display name; those whose rows cannot be used are left out."""

@@ -86,12 +86,15 @@ class ChatTemplate(Protocol):
     def __call__(self, messages: list[dict[str, str]], /, *, add_generation_prompt: bool) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Doc:
     """One row: the id in its source and the columns of the hub's data set."""
 
     id: str
     row: Mapping[str, Any]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Doc) and (self.id, self.row) == (other.id, other.row)
 
 
 @dataclass(frozen=True)

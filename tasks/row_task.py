@@ -131,12 +131,16 @@ class RowTask(Task):
         keeps = getattr(source, "kept", None)
         kept = keeps(self.card.dataset) if keeps is not None else None
         if kept is None:
-            return self._read(source, spared)
+            return self._found(source, spared)
         key = (type(self), self.card.model_dump_json(), spared)
         if key not in kept:
-            kept[key] = self._read(source, spared)
+            kept[key] = self._found(source, spared)
         rows: LoadedRows = kept[key]
         return rows
+
+    def _found(self, source: Source, spared: str | None) -> LoadedRows:
+        keeper = getattr(source, "keeper", None)
+        return self._read(source, spared) if keeper is None else keeper.of(self, source, spared, self._read)
 
     def _read(self, source: Source, spared: str | None) -> LoadedRows:
         if spared is not None and len(self._available(source)) > 1:

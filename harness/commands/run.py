@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -164,18 +165,19 @@ def show_plan(run: Run, workers: int | None = None) -> None:
     """Print cells, what is cached, and what the rest will cost: altogether, and spread over some workers."""
     from harness.planning import estimate, graph
     from harness.planning.controls import left_out
-    from harness.planning.room import megabytes
+    from harness.planning.room import megabytes, room
     from harness.progress import duration
 
-    for engine in run.engines:
-        for sentence in left_out(engine.plan.methods, engine.plan.config):
-            typer.echo(sentence)
+    backlogs = [engine.backlog.now() for engine in run.engines]
+    for engine, backlog in zip(run.engines, backlogs, strict=True):
+        lines = list(left_out(engine.plan.methods, engine.plan.config))
         for cell in engine.plan.cells:
-            state = engine.backlog.state(cell)
-            typer.echo(f"{cell.key}  {cell.spec.method:24} {cell.spec.task:14} seed {cell.seed}  {state}")
-        left = [one for one in graph.units([(engine.backlog, engine.facts.seconds)]) if one.kind != graph.SCORE]
-        for unit in left:
-            typer.echo(f"  {unit.label:40} about {duration(unit.seconds)}")
+            state = backlog.state(cell)
+            lines.append(f"{cell.key}  {cell.spec.method:24} {cell.spec.task:14} seed {cell.seed}  {state}")
+        left = [one for one in graph.units([(backlog, engine.facts.seconds)]) if one.kind != graph.SCORE]
+        for (label, seconds), times in Counter((unit.label, unit.seconds) for unit in left).items():
+            lines.append(f"  {label:40} {f'{times} times ' if times > 1 else ''}about {duration(seconds)}")
+        typer.echo("\n".join(lines))
         memory = estimate.memory_bytes(engine.facts.parameters, engine.plan.config.model.dtype) / 2**30
         total = duration(sum(unit.seconds for unit in left))
         tokens = sum(unit.tokens for unit in left)
@@ -183,7 +185,7 @@ def show_plan(run: Run, workers: int | None = None) -> None:
         typer.echo(f"{counted}: about {tokens:,.0f} tokens, {total} and {memory:.1f} GiB on {engine.device}.")
     if workers is not None:
         typer.echo(_spread(graph.schedule(run.units(), workers)))
-    typer.echo(f"On disk: about {megabytes(run.room().total)}.")
+    typer.echo(f"On disk: about {megabytes(room(backlogs).total)}.")
 
 
 def _spread(schedule: Schedule) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from functools import cached_property
+from copy import copy
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ class Backlog:
         self.only = only
         self.settled: set[str] = set()
         self.over = folder.finished
+
+    def now(self) -> Backlog:
+        """The same at this moment: each stage and each record is looked at once, however often it is asked for."""
+        backlog = copy(self)
+        backlog.look, backlog.over = cache(self.look), cache(self.over)
+        return backlog
 
     def pending(self) -> list[Cell]:
         """Cells without a finished record."""
@@ -103,7 +110,7 @@ class Backlog:
         """Where a cell stands, in words."""
         if cell.refusal:
             return f"no: {cell.refusal}"
-        if self.folder.finished(cell.key):
+        if self.over(cell.key):
             return "finished"
         return "to do" if self.lacks_outputs(cell) else "outputs cached"
 

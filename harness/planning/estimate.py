@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.planning.plan import Cell, Plan
+from harness.planning.rendered import sample
 from harness.training.tuning import trial_scales
 from results.ground.loading import model_of
 from tasks.base import BoundTask
@@ -71,18 +72,9 @@ def evaluation_work(cell: Cell) -> Work:
 
 
 def asked_work(bound: BoundTask, seed: int) -> Work:
-    """A task's requests to a plain model: one sampled item's times the number of items, and their common prefix."""
-    docs = bound.eval_docs()
-    sample = docs[:: max(1, len(docs) // 8)][:8]
-    forward = generated = 0.0
-    for doc in sample:
-        requests = bound.requests(doc, seed)
-        forward += len(requests[0].context) / BYTES_PER_TOKEN
-        forward += sum(len(request.continuation) for request in requests) / BYTES_PER_TOKEN
-        generated += sum(request.max_new_tokens * request.samples for request in requests)
-    scale = len(docs) / max(len(sample), 1)
-    prefix = len(bound.requests(docs[0], seed)[0].prefix) / BYTES_PER_TOKEN
-    return Work(forward=forward * scale + prefix, generated=generated * scale)
+    """A task's requests to a plain model."""
+    asked = sample(bound, seed)
+    return Work(forward=asked.read / BYTES_PER_TOKEN, generated=asked.generated)
 
 
 def tokens_per_second(parameters: int, device: str) -> float:

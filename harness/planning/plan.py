@@ -12,7 +12,7 @@ from harness.planning.config import TRANSFER
 from harness.planning.controls import with_controls
 from harness.planning.plugins import bring
 from harness.planning.pool import PlannedPool
-from harness.planning.rendered import sampled
+from harness.planning.rendered import sample
 from harness.planning.sections import RunConfig
 from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
@@ -134,7 +134,7 @@ class Plan:
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
         models.buildable(self.model_config, config.model.name)
-        self._sampled: dict[tuple[str, int], str] = {}
+        self._experts: dict[tuple[str, int], ExpertPlan] = {}
         self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()
         self._pool = PlannedPool(config.experts, self.model_config, self._binder.expert_tasks)
@@ -183,6 +183,7 @@ class Plan:
         Raises:
             SourceError: one would learn from rows that cannot be used.
         """
+        seed = self.expert_seed(seed)
         return tuple(self._expert(name, seed) for name in self.config.experts.names if name in names)
 
     def pool_expert(self, name: str) -> PoolExpert:
@@ -248,8 +249,12 @@ class Plan:
         return seed if fixed is None else fixed
 
     def _expert(self, name: str, seed: int) -> ExpertPlan:
+        if (name, seed) not in self._experts:
+            self._experts[name, seed] = self._described(name, seed)
+        return self._experts[name, seed]
+
+    def _described(self, name: str, seed: int) -> ExpertPlan:
         section = self.config.experts
-        seed = self.expert_seed(seed)
         if name in section.paths:
             from harness.training.experts import outside_digest
 
@@ -277,6 +282,7 @@ class Plan:
         }
         return identity | ({"trust_remote_code": True} if section.trust_remote_code else {})
 
+    @cached_property
     def _routing_identity(self) -> str:
         return digest([_training_identity(task) for task in self.routing_tasks()])
 
@@ -287,7 +293,7 @@ class Plan:
         needs, trained = self._needs(choice, task, seed), method.trains()
         training = training_settings(config, method) if trained else {}
         settled = is_settled(choice, needs.pool)
-        section, asked = task.bound.settings, self._requests(task, seed)
+        section, asked = task.bound.settings, sample(task.bound, seed).digest
         compose_key = digest(
             {
                 "model": self._model_identity(),
@@ -332,7 +338,7 @@ class Plan:
         if choice.display in self._refused:
             return _Needs(refusal=self._refused[choice.display])
         try:
-            routing = self._routing_identity() if method.trains() else None
+            routing = self._routing_identity if method.trains() else None
             targets = self.target_tasks(task.bound.name) if method.per_task() and method.trains() else None
             if not method.serves(names, task.own):
                 return _Needs((), routing, targets, f"no expert of the pool serves {task.display}")
@@ -352,7 +358,7 @@ class Plan:
                 "model": self.config.model.name,
                 "model_revision": self.model_revision,
                 "data_fingerprint": task.bound.fingerprint,
-                "task_config": {**origin.spec.task_config, "requests": self._requests(task, seed)},
+                "task_config": {**origin.spec.task_config, "requests": sample(task.bound, seed).digest},
                 "training": {**origin.spec.training, "base": base},
             }
         )
@@ -371,16 +377,10 @@ class Plan:
                 "task": [task.bound.name, task.bound.version, section],
                 "own": task.own,
                 "data": task.bound.fingerprint,
-                "requests": self._requests(task, seed),
+                "requests": sample(task.bound, seed).digest,
                 "seed": None if section.shots == 0 and section.temperature == 0 else seed,
             }
         )
-
-    def _requests(self, task: TaskChoice, seed: int) -> str:
-        key = task.display, seed
-        if key not in self._sampled:
-            self._sampled[key] = sampled(task.bound, seed)
-        return self._sampled[key]
 
 
 def _training_identity(task: BoundTask) -> list[Any]:

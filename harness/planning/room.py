@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from harness.planning.rendered import sample
 from results.ground.damage import PlaceError
 
 if TYPE_CHECKING:
@@ -101,13 +102,5 @@ def _fit(plan: Plan, cell: Cell) -> float:
 
 def _answers(cell: Cell) -> tuple[float, float]:
     """Raw outputs of a cell, and the prompts that its items keep beside them."""
-    bound = cell.task.bound
-    docs = bound.eval_docs()
-    sample = docs[:: max(1, len(docs) // 8)][:8]
-    answers = texts = 0.0
-    for doc in sample:
-        for request in bound.requests(doc, cell.seed):
-            answers += ANSWER + LETTERS * request.max_new_tokens * request.samples
-            texts += len(request.context) + len(request.continuation)
-    share = len(docs) / max(len(sample), 1)
-    return answers * share, texts * share
+    asked = sample(cell.task.bound, cell.seed)
+    return ANSWER * asked.answers + LETTERS * asked.generated, asked.texts

