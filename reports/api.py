@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,9 @@ from reports.plots.figure import Figure
 from reports.render import FIGURE_FORMATS, FORMATS, NOTES, text
 from reports.render.options import DEFAULT, TableOptions, chosen, renamed
 from reports.scores import available, grouped
+from reports.stored import StoredItems
 from reports.tables import Table
+from results.ground.collecting import paused
 from results.ground.names import unknown
 from results.merging import together
 from results.schema import Item, Record
@@ -67,10 +69,10 @@ class Run:
         return labels
 
     @cached_property
-    def items(self) -> dict[str, list[Item]]:
+    def items(self) -> Mapping[str, Sequence[Item]]:
         """Items of the finished cells by cell."""
         homes = {planned.cell: folder for folder in (*self.others, self.folder) for planned in folder.info.cells}
-        return {r.cell: homes[r.cell].items(r.cell) for r in self.records if r.status == "done"}
+        return StoredItems([r.cell for r in self.records if r.status == "done"], lambda cell: homes[cell].items(cell))
 
 
 def render(
@@ -103,12 +105,30 @@ def render(
         ReportError: nothing is finished yet, or the options contradict each other.
         StoreError: the folder is no run, or something stored is damaged.
     """
+    check_formats(formats)
+    opened = Run.open(run)
+    return render_report(opened, build_report(opened, table, order, context, asked), table, formats, order, options)
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Raises:
+    UnknownName: one is none.
+    """
     known = [*FORMATS, HTML, lm_eval.NAME]
     strange = [name for name in formats if name not in known]
     if strange:
         raise unknown("format", strange[0], known)
-    opened = Run.open(run)
-    whole = build_report(opened, table, order, context, asked)
+
+
+def render_report(
+    opened: Run,
+    whole: Table | Figure,
+    table: str,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    order: Sequence[str] = (),
+    options: TableOptions = DEFAULT,
+) -> list[Path]:
+    """`render` of what `build_report` made of a run that is open."""
     made = chosen(whole, options)
     paths = write(made, opened.folder.reports, [name for name in formats if name in FORMATS], options)
     picture = _companion(opened, table, whole)
@@ -224,7 +244,8 @@ def build_report(
     asked: Options | None = None,
 ) -> Table | Figure:
     """One table or figure of a run as data; see `render`."""
-    return labelled(_built(run, table, order, context, asked), run.records)
+    with paused():
+        return labelled(_built(run, table, order, context, asked), run.records)
 
 
 def _built(
@@ -274,17 +295,9 @@ def _plot(run: Run, name: str, asked: Options) -> Figure:
     return drawn[name]
 
 
-def matrix_text(run: Path, options: TableOptions = DEFAULT, asked: Options | None = None) -> str:
-    """The table of experts by tasks for the terminal."""
-    return _for_terminal(chosen(cast(Table, build_report(Run.open(run), matrix.NAME, asked=asked)), options), options)
-
-
-def comparison_text(
-    run: Path, order: Sequence[str] = (), options: TableOptions = DEFAULT, asked: Options | None = None
-) -> str:
-    """The comparison for the terminal: as wide as it is, bold and underlined where it can show that."""
-    table = cast(Table, build_report(Run.open(run), "comparison", order, asked=asked))
-    return _for_terminal(chosen(table, options), options)
+def terminal_text(whole: Table, options: TableOptions = DEFAULT) -> str:
+    """A table for the terminal: as wide as it is, bold and underlined where it can show that."""
+    return _for_terminal(chosen(whole, options), options)
 
 
 def compare_text(runs: Sequence[Path], methods: Sequence[str] | None = None, asked: Options | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -246,6 +247,8 @@ def _value(item: Item, metric: str) -> Any:
 
 
 def _known(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
     return value is not None and not isinstance(value, _Lacking) and bool(np.isfinite(value).all())
 
 

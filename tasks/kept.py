@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import results.ground
 import tasks
+from results.ground.collecting import paused
 from results.ground.damage import PlaceError, StoreError
 from results.ground.digest import digest
 from results.ground.files import make_folder, write_bytes
@@ -184,7 +185,8 @@ def _loaded(place: Path, origin: str) -> LoadedRows | None:
         return None
     head, *lines = body.split(b"\n")
     header = json_value(head, halves=True)
-    docs = [KeptDoc(name, line) for name, line in zip(header["ids"], lines, strict=True)]
+    with paused():
+        docs = [KeptDoc(name, line) for name, line in zip(header["ids"], lines, strict=True)]
 
     def chosen(numbers: Sequence[int]) -> list[Doc]:
         return [docs[number] for number in numbers]

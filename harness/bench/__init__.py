@@ -19,6 +19,7 @@ BENCHMARKS: Mapping[str, str] = {
     "evaluation": "harness.bench.evaluation:evaluation",
     "generation": "harness.bench.generation:generation",
     "pipeline": "harness.bench.pipeline:pipeline",
+    "plans": "harness.bench.plans:plans",
     "routing": "harness.bench.routing:routing",
     "scaling": "harness.bench.scaling:scaling",
     "startup": "harness.bench.startup:startup",

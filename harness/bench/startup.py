@@ -19,10 +19,10 @@ def startup(options: Options) -> Iterator[Row]:
         if not options.wants(name):
             continue
         command = [sys.executable, "-m", "harness.cli", *arguments]
-        _run(command)  # files are read into memory once
+        answered(command)  # files are read into memory once
         seconds, alone = by_turns(
-            lambda command=command: _run(command),  # type: ignore[misc]
-            lambda: _run([sys.executable, "-c", "pass"]),
+            lambda command=command: answered(command),  # type: ignore[misc]
+            lambda: answered([sys.executable, "-c", "pass"]),
             options,
         )
         yield Row(
@@ -36,7 +36,12 @@ def startup(options: Options) -> Iterator[Row]:
         )
 
 
-def _run(command: Sequence[str]) -> None:
+def answered(command: Sequence[str]) -> None:
+    """Run a command to its end.
+
+    Raises:
+        HarnessError: it failed; its own sentence.
+    """
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise HarnessError(done.stderr.strip().removeprefix("harness: "))

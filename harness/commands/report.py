@@ -31,11 +31,16 @@ def rendered(
     """
     from methods import registry
     from reports import api
+    from reports.plots.figure import Figure
 
     shown = options or api.DEFAULT
-    paths = api.render(run, table, formats, registry.names(), options=shown, asked=asked)
-    text = [api.comparison_text(run, registry.names(), shown, asked)] if table == "comparison" else []
-    text += [api.matrix_text(run, shown, asked)] if table == "matrix" else []
+    api.check_formats(formats)
+    opened = api.Run.open(run)
+    whole = api.build_report(opened, table, registry.names(), asked=asked)
+    paths = api.render_report(opened, whole, table, formats, registry.names(), shown)
+    text = (
+        [] if isinstance(whole, Figure) or table not in ("comparison", "matrix") else [api.terminal_text(whole, shown)]
+    )
     return "\n".join([*text, *map(str, paths)])
 
 

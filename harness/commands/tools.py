@@ -220,7 +220,8 @@ def bench(
         str | None, typer.Option(help="Comma-separated batch sizes for the other side, which takes its fastest.")
     ] = None,
     run: Annotated[
-        str | None, typer.Option(help="A finished run; startup times its report.", autocompletion=completion("runs"))
+        str | None,
+        typer.Option(help="A finished run, whose report startup and plans time.", autocompletion=completion("runs")),
     ] = None,
     preset: Annotated[
         str | None, typer.Option(help="The run that engine times; default quick.", autocompletion=completion("presets"))

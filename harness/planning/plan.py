@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.binding import Binder, Bound
@@ -18,6 +19,7 @@ from harness.planning.training import training_settings
 from harness.planning.unread import UnreadTask
 from harness.versions import EVALUATION_VERSION, EXPERT_VERSION, TRAINER_VERSION
 from results.controls import SHUFFLED_ROUTER, identity
+from results.ground.collecting import paused
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
 from results.schema import CellSpec
@@ -170,12 +172,8 @@ class Plan:
     @cached_property
     def cells(self) -> list[Cell]:
         """Cells in table order: methods, tasks, seeds."""
-        return [
-            self._cell(method, task, seed)
-            for method in self.methods
-            for task in self.tasks
-            for seed in self.config.seeds
-        ]
+        with paused():
+            return [self._cell(*place) for place in product(self.methods, self.tasks, self.config.seeds)]
 
     def pool(self, seed: int, names: Sequence[str]) -> tuple[ExpertPlan, ...]:
         """Those experts of one seed that are named, in the configuration's order.

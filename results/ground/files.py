@@ -125,12 +125,18 @@ def read_json(path: Path, model: type[M]) -> M:
         ) from None
 
 
+class _Versioned(pydantic.BaseModel):
+    """Reads no more of a long file than it must: half the time of a report over thousands of cells went here."""
+
+    schema_version: Any = None
+
+
 def schema_of(data: bytes) -> int | None:
     """The `schema_version` of JSON data, told before anything else of it is believed: what a newer version wrote may
     hold what this one does not know. None where it has none that could be one."""
     try:
-        version = json.loads(data).get("schema_version")
-    except (ValueError, AttributeError, RecursionError):
+        version = _Versioned.model_validate_json(data).schema_version
+    except ValueError:
         return None
     return version if isinstance(version, int) else None
 

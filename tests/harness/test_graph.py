@@ -142,6 +142,29 @@ def test_units_come_after_what_they_need_and_each_stage_is_one(tiny_model: Path,
 
 
 @pytest.mark.assets
+def test_a_look_at_one_moment_asks_for_each_stage_and_record_once(tiny_model: Path, tmp_path: Path) -> None:
+    left = backlog(tiny_model, tmp_path, "base", "uniform", "mixer")
+    asked: Counter[tuple[str, ...]] = Counter()
+    look, over = left.look, left.over
+
+    def looked(*place: str) -> Path | None:
+        asked[place] += 1
+        return look(*place)
+
+    def finished(cell: str) -> bool:
+        asked[(cell,)] += 1
+        return over(cell)
+
+    left.look, left.over = looked, finished
+    now = left.now()
+    found = [(now.missing_experts(), now.groups(), list(map(now.state, now.plan.cells))) for _ in range(3)]
+    assert found[0] == found[1] == found[2]
+    assert set(asked.values()) == {1}
+    assert (left.missing_experts(), left.groups(), list(map(left.state, left.plan.cells))) == found[0]
+    assert max(asked.values()) > 2  # asked again, it looks again
+
+
+@pytest.mark.assets
 def test_what_is_stored_is_no_unit_and_is_not_waited_for(tiny_model: Path, tmp_path: Path) -> None:
     left = backlog(tiny_model, tmp_path, "uniform", "mixer")
     stages = Stages(tmp_path / "stages")

@@ -11,7 +11,7 @@ import matplotlib.colors
 import pytest
 
 from reports import matrix
-from reports.api import matrix_text, render
+from reports.api import Run, build_report, render, terminal_text
 from reports.errors import ReportError
 from reports.plots.draw import draw
 
@@ -84,7 +84,8 @@ def test_it_is_written_like_any_table_and_its_picture_with_it(
     run = stored(*grid)
     names = [path.name for path in render(run, "matrix", ["latex", "md", "csv"])]
     assert names == ["matrix.tex", "matrix.md", "matrix.csv", "matrix-map.pdf", "matrix-map.png"]
-    assert [line.split()[0] for line in matrix_text(run).splitlines() if line[:4] in ("base", "sst2", "arc ")] == [
+    shown: Any = build_report(Run.open(run), "matrix")
+    assert [line.split()[0] for line in terminal_text(shown).splitlines() if line[:4] in ("base", "sst2", "arc ")] == [
         "base", "sst2", "arc",
     ]  # fmt: skip
     assert next(path.name for path in render(run, "matrix-map", ["latex"])).startswith("matrix-map")

@@ -1,0 +1,107 @@
+"""Time of what looks at thousands of cells and computes none: a plan, and with `--run` the report of a run so large."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.bench.measure import Options, Row, by_turns
+from harness.bench.startup import answered
+from methods import registry as methods
+from results.ground.digest import digest
+from results.ground.errors import HarnessError
+from results.schema import PlannedCell, RunInfo
+from results.store import RunFolder
+from tasks import registry as tasks
+
+METHODS = 28
+SEEDS = 10
+WITHOUT = ("crossdomain",)
+"""Sets that have to be made first."""
+
+
+def plans(options: Options) -> Iterator[Row]:
+    """`harness run --plan` of 28 methods on every task that the data has, with 1, 3 and 10 seeds and twice as many;
+    with `--run`, `harness report` of a run with 5,600 cells, each of them a copy of one of that run's."""
+    chosen = _tasks(options.data)
+    with tempfile.TemporaryDirectory() as scratch:
+        for seeds in (1, 3, SEEDS, 2 * SEEDS):
+            cells = METHODS * len(chosen) * seeds
+            plan = [
+                "run", "--preset", options.preset, "--data", options.data, "--methods", ",".join(_methods()),
+                "--tasks", ",".join(chosen), "--seeds", ",".join(map(str, range(seeds))),
+                "--output", f"{scratch}/{seeds}", "--plan",
+            ]  # fmt: skip
+            target = 5.0 if seeds == SEEDS else None
+            yield from _timed(f"a plan of {cells:,} cells", plan, target, options, ("cells", cells))
+        if options.run is not None and options.wants("report"):
+            folder = _copied(Path(options.run), Path(scratch) / "report", 20)
+            cells = METHODS * 20 * SEEDS
+            yield from _timed(f"a report on {cells:,} cells", ["report", str(folder)], 10.0, options, ("", None))
+
+
+def _timed(
+    name: str, arguments: list[str], target: float | None, options: Options, at: tuple[str, int | None]
+) -> Iterator[Row]:
+    if not options.wants(name):
+        return
+    command = [sys.executable, "-m", "harness.cli", *arguments]
+    answered(command)  # files are read into memory, and rows divided, once
+    ours, alone = by_turns(lambda: answered(command), lambda: answered([sys.executable, "-c", "pass"]), options)
+    yield Row(
+        name=name,
+        setting="a new process; rows divided before",
+        peer="python -c pass",
+        seconds=ours,
+        peer_seconds=alone,
+        target=target,
+        kind="seconds",
+        axis=at[0],
+        value=at[1],
+    )
+
+
+def _methods() -> list[str]:
+    return methods.names()[:METHODS]
+
+
+def _tasks(data: str) -> list[str]:
+    from harness.planning.sources import open_source
+    from tasks.base import TaskUnavailable
+
+    source, found = open_source(data), []
+    for name in tasks.names():
+        if tasks.card(name).set in WITHOUT or name.endswith("-judged"):
+            continue
+        try:
+            tasks.create(name).check(source)
+        except TaskUnavailable:
+            continue
+        found.append(name)
+    return found
+
+
+def _copied(run: Path, folder: Path, of_each: int) -> Path:
+    """A run of 28 methods, some tasks and 10 seeds, whose cells repeat one of another run's.
+
+    Raises:
+        HarnessError: that run has no finished cell.
+    """
+    given = RunFolder.open(run)
+    record = next((one for one in given.records() if one.status == "done"), None)
+    if record is None:
+        raise HarnessError(f"Nothing in {run} is finished: name another --run.")
+    items, copies = given.items(record.cell), []
+    for method in _methods():
+        for task in (f"task-{number}" for number in range(of_each)):
+            for seed in range(SEEDS):
+                changes = {"method": method, "method_name": method, "task": task, "task_name": task, "seed": seed}
+                spec = record.spec.model_copy(update=changes)
+                copies.append(record.model_copy(update={"spec": spec, "cell": digest(spec)}))
+    cells = [PlannedCell(cell=c.cell, method=c.spec.method, task=c.spec.task, seed=c.spec.seed) for c in copies]
+    made = RunFolder.create(folder, RunInfo(name="copies", cells=cells))
+    for copy in copies:
+        made.write_cell(copy, items)
+    return folder
