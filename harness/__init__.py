@@ -12,6 +12,7 @@ What computes needs torch and loads it when it is asked to compute; importing th
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from harness._sisters import check_sisters
@@ -28,6 +29,10 @@ __version__ = "0.1.0"
 __all__ = ["judge", "load", "open", "run", "unload"]
 
 check_sisters()
+
+# Threads that wait for each other sleep. Spinning, OpenMP's own choice, keeps the core that the awaited thread needs
+# where other processes run too: several times as slow. Read when torch is loaded; a user's own choice stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> Any:
