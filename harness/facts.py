@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.bases.quantised import described, weight_bytes
 from harness.planning import estimate
 from harness.provenance import environment
 from harness.training.tuning import trial_scales
@@ -36,6 +37,12 @@ class Facts:
         return estimate.parameter_count(self.plan.model_config)
 
     @cached_property
+    def memory(self) -> int:
+        """Bytes that computing takes at most, about."""
+        section = self.plan.config.model
+        return estimate.memory_bytes(self.parameters, section.dtype, weight_bytes(self.plan.model_config, section))
+
+    @cached_property
     def pace(self) -> float:
         """Forward tokens a second, from a matrix product that is timed once."""
         from harness.models import rounding
@@ -56,7 +63,7 @@ class Facts:
         return ModelProvenance(
             name=section.name,
             revision=self.plan.model_revision,
-            label=resolve(section.name)[1],
+            label=resolve(section.name)[1] + described(self.plan.model_config),
             parameters=self.parameters,
             dtype=section.arithmetic,
             chat_template=section.chat_template,
