@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from harness.bases.quantised import described, weight_bytes
+from harness.bases.quantised import described, is_packed, weight_bytes
 from harness.planning import estimate
 from harness.provenance import environment
 from harness.training.tuning import trial_scales
@@ -39,8 +39,9 @@ class Facts:
     @cached_property
     def memory(self) -> int:
         """Bytes that computing takes at most, about."""
-        section = self.plan.config.model
-        return estimate.memory_bytes(self.parameters, section.dtype, weight_bytes(self.plan.model_config, section))
+        section, config = self.plan.config.model, self.plan.model_config
+        packed = weight_bytes(config, section) if is_packed(section, config) else None
+        return estimate.memory_bytes(self.parameters, section.dtype, packed)
 
     @cached_property
     def pace(self) -> float:
