@@ -51,7 +51,7 @@ def logits(model: Any, device: torch.device = HOST) -> Tensor:
 
 def fitted(subject: Subject, model: Any) -> Composed:
     composed = subject.install(model)
-    subject.method().fit(composed, TinySession(steps=2))
+    subject.method().fit(composed, TinySession(steps=1))
     return composed
 
 
