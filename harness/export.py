@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from harness import models
+from harness.bases.quantised import written
 from harness.engine import Engine
 from harness.planning.plan import Cell
 from harness.progress import Progress
@@ -44,9 +45,10 @@ class Exported:
         size = sum(file.stat().st_size for file in self.folder.rglob("*") if file.is_file()) / 1e6
         said = f"{self.method} (seed {self.seed}) is in {self.folder}, {size:.1f} MB."
         folder = repr(str(self.folder))
+        also = ", BitsAndBytesConfig" if "BitsAndBytesConfig" in self.base else ""
         if self.form == "peft":
             lines = [
-                f"from peft import PeftModel; from transformers import {self.base.partition('.')[0]}",
+                f"from peft import PeftModel; from transformers import {self.base.partition('.')[0]}{also}",
                 f"model = PeftModel.from_pretrained({self.base}, {folder})",
             ]
         else:
@@ -98,7 +100,7 @@ def export(
         _write_composed(engine, cells, output, refer)
     config = engine.plan.config.model
     kind = "AutoModelForSeq2SeqLM" if engine.plan.model_config.is_encoder_decoder else "AutoModelForCausalLM"
-    base = f"{kind}.from_pretrained({models.resolve(config.name)[0]!r})"
+    base = f"{kind}.from_pretrained({models.resolve(config.name)[0]!r}{written(config)})"
     per_task = cells[0].method.method.per_task()
     tasks = tuple(cell.task.bound.name for cell in cells) if per_task else ()
     return Exported(method, cells[0].seed, output, form, tasks, base)

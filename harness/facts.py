@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from harness.bases.quantised import described, is_packed, weight_bytes
 from harness.planning import estimate
 from harness.provenance import environment
 from harness.training.tuning import trial_scales
@@ -36,6 +37,13 @@ class Facts:
         return estimate.parameter_count(self.plan.model_config)
 
     @cached_property
+    def memory(self) -> int:
+        """Bytes that computing takes at most, about."""
+        section, config = self.plan.config.model, self.plan.model_config
+        packed = weight_bytes(config, section) if is_packed(section, config) else None
+        return estimate.memory_bytes(self.parameters, section.dtype, packed)
+
+    @cached_property
     def pace(self) -> float:
         """Forward tokens a second, from a matrix product that is timed once."""
         from harness.models import rounding
@@ -56,7 +64,7 @@ class Facts:
         return ModelProvenance(
             name=section.name,
             revision=self.plan.model_revision,
-            label=resolve(section.name)[1],
+            label=resolve(section.name)[1] + described(self.plan.model_config),
             parameters=self.parameters,
             dtype=section.arithmetic,
             chat_template=section.chat_template,

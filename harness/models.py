@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.assets import AssetError, cache_root
+from harness.bases import placed, quantised
+from harness.bases.placed import device_of, resolve_device
+from harness.bases.quantised import described, require_quantised, stored_quantisation
 from harness.planning.outside import check_folder, check_sizes, readable, renderer
 from harness.wheels.catalogue import BUNDLED
 from harness.wheels.keeping import bundled_model_folder
@@ -104,15 +107,17 @@ def skeleton(config: Any, name: str = "") -> Any:
         return model_of(config)
 
 
-def buildable(config: Any, name: str) -> None:
+def buildable(config: Any, section: ModelSection) -> None:
     """See that a model can be made of a configuration; what is learnt is kept, so that methods ask for nothing twice.
 
     Raises:
-        HarnessError: none can.
+        HarnessError: none can, or not quantised or spread as the section says.
     """
     from methods.shapes import config_shapes
 
-    with readable(name):
+    require_quantised(section, config)
+    placed.require_places(section, quantised=quantised.is_packed(section, config))
+    with readable(section.name):
         config_shapes(config)
 
 
@@ -195,24 +200,53 @@ def load(
     Raises:
         HarnessError: unknown name, unreadable files, code that is not allowed to run, or unknown dtype.
     """
+    from harness.planning.model import ModelSection
+
+    if dtype not in (known := ("float32", "bfloat16", "float16")):
+        raise unknown("dtype", dtype, known)
+    return load_section(
+        ModelSection.model_validate({"name": name, "revision": revision, "dtype": dtype, "trust_remote_code": trust}),
+        device,
+    )
+
+
+def load_section(section: ModelSection, device: str) -> BaseModel:
+    """The base model of a configuration in eval mode, all parameters frozen: on a device, or spread as it says.
+
+    Raises:
+        HarnessError: see `load`; or what `buildable` refuses.
+    """
     import torch
     from transformers import AutoTokenizer
 
+    from methods.routing.frozen import settle
+
+    name, revision, trust = section.name, section.revision, section.trust_remote_code
     path, label = resolve(name)
-    kind = getattr(torch, dtype, None)
-    if not isinstance(kind, torch.dtype):
-        raise unknown("dtype", dtype, ["float32", "bfloat16", "float16"])
     config = model_config(name, revision, trust)
+    require_quantised(section, config)
+    # What is quantised is quantised on its device, and moved nowhere afterwards.
+    how = quantised.loading(section, config)
+    where = placed.loading(section, device, moves_late=not how and stored_quantisation(config) is None)
     with readable(name):
         model, loading = auto_class(config).from_pretrained(
-            path, revision=revision, dtype=kind, trust_remote_code=trust, output_loading_info=True
+            path,
+            revision=revision,
+            dtype=getattr(torch, section.dtype),
+            trust_remote_code=trust,
+            output_loading_info=True,
+            **how,
+            **where,
         )
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust)
     _require_whole(name, loading)
-    model.to(device)
+    if not where:
+        model.to(device)
     model.eval()
     model.requires_grad_(False)
-    return BaseModel(name, model_revision(name, revision, trust), label, model, tokenizer)
+    quantised.retype(model, section, config)
+    settle(model)
+    return BaseModel(name, model_revision(name, revision, trust), label + described(config), model, tokenizer)
 
 
 def _require_whole(name: str, loading: Mapping[str, Any]) -> None:
@@ -247,32 +281,6 @@ def rounding(section: ModelSection) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
-DEVICES = ("cpu", "cuda", "mps", "xpu")
-"""Kinds of devices that can compute; a kind that is not here or not at hand is refused."""
-
-
-def resolve_device(name: str) -> str:
-    """`auto` is the first CUDA device where there is one, else the CPU.
-
-    Raises:
-        HarnessError: a device that torch does not see.
-    """
-    import torch
-
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        # What is written there must come back: `meta` holds nothing.
-        device = torch.device(name)
-        computes = device.type in DEVICES and torch.ones(1, device=name).item() == 1
-        computes = computes and (device.type != "cpu" or device.index in (None, 0))
-    except (RuntimeError, AssertionError, ImportError, NotImplementedError):
-        computes = False
-    if not computes:
-        raise HarnessError(f"The device '{name}' is not available here: choose --device cpu or auto.")
-    return name
-
-
 class LoadedModels:
     """The base model of a run, loaded when first needed; another one takes its place when a variant asks for it."""
 
@@ -286,16 +294,10 @@ class LoadedModels:
 
     def load(self, section: ModelSection, device: str) -> BaseModel:
         """The base model of a configuration."""
-        key = (section.name, section.revision, section.dtype, section.trust_remote_code, device)
+        key = (section.model_dump_json(exclude={"chat_template", "float32_matmul_precision"}), device)
         if self._base is None or key != self._key:
             self._base = None
-            self._base = load(
-                section.name,
-                revision=section.revision,
-                dtype=section.dtype,
-                device=device,
-                trust=section.trust_remote_code,
-            )
+            self._base = load_section(section, device)
             self._key = key
         return self._base
 
@@ -307,7 +309,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")  # read when `datasets` is imported, where it is
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    for library in ("lm_eval", "bitsandbytes", "accelerate"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -321,9 +324,11 @@ __all__ = [
     "AssetError",
     "BaseModel",
     "bundled_model_folder",
+    "device_of",
     "load",
     "model_config",
     "model_revision",
     "resolve",
+    "resolve_device",
     "with_targets",
 ]

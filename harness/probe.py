@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from methods.routing.frozen import input_device
+
 if TYPE_CHECKING:
     from harness.models import BaseModel
 
@@ -35,7 +37,7 @@ def clean_base(base: BaseModel) -> Iterator[None]:
 def probe_logits(base: BaseModel) -> Tensor:
     """Logits of eight fixed tokens."""
     model = base.model
-    ids = torch.arange(8, device=next(model.parameters()).device)[None] + 3
+    ids = torch.arange(8, device=input_device(model))[None] + 3
     extra = {"decoder_input_ids": ids} if model.config.is_encoder_decoder else {}
     logits: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, **extra).logits
     return logits.clone()

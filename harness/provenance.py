@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from pathlib import Path
 
 from results.schema import Environment
 
-PACKAGES = ("torch", "transformers", "peft", "lm-eval", "datasets", "tokenizers", "numpy", "nevergrad", "scikit-learn")
+PACKAGES = (
+    *("torch", "transformers", "peft", "bitsandbytes", "lm-eval", "datasets", "tokenizers"),
+    *("numpy", "nevergrad", "scikit-learn"),
+)
 
 
 @functools.cache
@@ -46,10 +50,19 @@ def hardware(device: str) -> str:
     if device.startswith("cuda"):
         import torch
 
-        properties = torch.cuda.get_device_properties(device)
-        return f"{properties.name}, {properties.total_memory / 2**30:.0f} GiB; host {memory}"
+        found = [torch.cuda.get_device_properties(card) for card in _cards(device)]
+        cards = Counter(f"{one.name}, {one.total_memory / 2**30:.0f} GiB" for one in found)
+        named = "; ".join(f"{count} x {card}" if count > 1 else card for card, count in cards.items())
+        return f"{named}; host {memory}"
     cores = psutil.cpu_count(logical=True)
     return f"{_processor()}, {cores} cores, {memory}"
+
+
+def _cards(device: str) -> list[str]:
+    """The GPUs that are meant: one by its number, or all of them by `cuda`, over which a base model is spread."""
+    import torch
+
+    return [device] if ":" in device else [f"cuda:{number}" for number in range(torch.cuda.device_count())]
 
 
 def _processor() -> str:
@@ -82,7 +95,7 @@ def peak_memory(device: str) -> int:
     if device.startswith("cuda"):
         import torch
 
-        return int(torch.cuda.max_memory_allocated(device))
+        return sum(int(torch.cuda.max_memory_allocated(card)) for card in _cards(device))
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
@@ -104,9 +117,10 @@ def phase_peak(device: str) -> Iterator[Peak]:
     if device.startswith("cuda"):
         import torch
 
-        torch.cuda.reset_peak_memory_stats(device)
+        for card in _cards(device):
+            torch.cuda.reset_peak_memory_stats(card)
         yield peak
-        peak.bytes = int(torch.cuda.max_memory_allocated(device))
+        peak.bytes = peak_memory(device)
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")

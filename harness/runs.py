@@ -175,7 +175,7 @@ class Run(View):
                 plan,
                 self.stages,
                 self.folder,
-                models.resolve_device(plan.config.model.device),
+                models.device_of(plan.config.model),
                 self._models,
                 self.arguments,
             )

@@ -85,7 +85,8 @@ class Overlaps:
         """See `WeightSource.weights`."""
         w = self.source.weights(x, h, products)
         if self.context.training:
-            self.latest = self.of(wide(h), w)
+            latest = self.of(wide(h), w)
+            self.latest = latest if self.context.device is None else latest.to(self.context.device)
         return w
 
     def _grams(self) -> Tensor:

@@ -30,6 +30,7 @@ from methods.routing import (
     input_groups,
     stacked_A,
     stacked_B,
+    weight_like,
     wide_parameter,
 )
 
@@ -145,7 +146,7 @@ class CatSoup(Method):
         for name in pool_sites(experts, model):
             base = model.get_submodule(name)
             assert isinstance(base, nn.Linear)
-            scalars[name] = SoupScalars(len(experts), self.config, name=name, seed=seed, like=base.weight)
+            scalars[name] = SoupScalars(len(experts), self.config, name=name, seed=seed, like=weight_like(base))
             factors = [expert.sites.get(name) for expert in experts]
             sites[name] = RoutedLinear(name, base, factors, provider=scalars[name])
         groups = [

@@ -12,7 +12,7 @@ from torch import nn
 from methods.base import Composed, Expert, Method, MethodConfig, Session, TrainingPhase
 from methods.mixture import Mixture
 from methods.pool import PoolExpert, has_no_rows
-from methods.routing import wide_parameter
+from methods.routing import model_like, wide_parameter
 from methods.routing.inject import check_architecture
 
 
@@ -59,7 +59,7 @@ class Ensemble(Method):
         """
         weights = None
         if self.trains():
-            weights = wide_parameter(torch.zeros(len(experts)), next(model.parameters()))
+            weights = wide_parameter(torch.zeros(len(experts)), model_like(model))
         return Mixture(model, experts, weights)
 
     def fit(self, composed: Composed, session: Session) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from methods.adapter_file import Adapter
 from methods.base import Expert
 from methods.patterns import AdapterError
+from methods.routing.frozen import loaded
 from methods.routing.tokens import in_towers, towers
 
 
@@ -94,7 +95,7 @@ def _parameter(expert: str, name: str, shape: tuple[int, ...], model: nn.Module)
     place, _, leaf = name.rpartition(".")
     for path, module in model.named_modules():
         if path == place and any(module is layer for layer in layers) and getattr(module, leaf, None) is not None:
-            own: Tensor = getattr(module, leaf)
+            own = loaded(module, leaf)
             if own.shape != shape:
                 raise AdapterError(
                     f"The adapter of the expert '{expert}' stores {name} of shape {shape}, which is "

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from methods.gmoe import GmoeLossConfig, GmoeLosses, gmoe_losses, with_loss_rate
 from methods.mixlora import BlockConfig, BlockMethod
-from methods.routing import MethodConfig, Provider, TrainingPhase, generator, wide_linear, wide_parameter
+from methods.routing import MethodConfig, Provider, TrainingPhase, generator, weight_like, wide_linear, wide_parameter
 
 
 class GraphConfig(MethodConfig):
@@ -118,7 +118,7 @@ class GmoeGraph(BlockMethod):
     def provider(self, name: str, linear: nn.Linear, seed: int) -> Provider:
         """See `BlockMethod.provider`."""
         return GraphRouter(
-            len(self.names()), linear.in_features, self.config.router, name=name, seed=seed, like=linear.weight
+            len(self.names()), linear.in_features, self.config.router, name=name, seed=seed, like=weight_like(linear)
         )
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:

@@ -29,6 +29,7 @@ from methods.routing import (
     TrainableFactors,
     Unsupported,
     Weighing,
+    dense_weight,
     summing_to_one,
     weighing_evenly,
     wide,
@@ -201,7 +202,7 @@ class Goat(JointMethod):
             raise Unsupported("LoRAs need a shape: set lora.rank, lora.alpha and lora.targets, or run in a comparison.")
         found: list[dict[str, SiteFactors]] = [{} for _ in names]
         for path, linear in linear_sites(model, lora.targets).items():
-            for sites, (U, S, V) in zip(found, segments(linear.weight, len(names), lora.rank), strict=True):
+            for sites, (U, S, V) in zip(found, segments(dense_weight(linear), len(names), lora.rank), strict=True):
                 scale = self.scale(linear.in_features, len(S))
                 root = (S / (scale * self.config.rho)).sqrt()
                 sites[path] = SiteFactors(root[:, None] * V, U * root, scale)

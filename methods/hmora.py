@@ -41,6 +41,7 @@ from methods.routing import (
     StatisticsConfig,
     TrainingPhase,
     Unsupported,
+    dense_weight,
     expand_at,
     losses,
     seed_from,
@@ -255,7 +256,7 @@ class Hmora(JointMethod):
         """See `JointMethod.put`."""
         config, signal = self.config, TaskSignal()
         whole: Any = model
-        embeddings: Tensor = whole.get_input_embeddings().weight
+        embeddings = dense_weight(whole.get_input_embeddings())
         width, depth = embeddings.shape[1], depths(list(fresh[0].sites), model)
         refuse_heads(width, config.encoder.heads)
         made: list[HybridRouter] = []

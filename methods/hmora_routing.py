@@ -178,7 +178,7 @@ class HybridRouter(Provider):
             seen = F.dropout(x, self.dropout, self.training)
             token = (wide_linear(seen, self.weight) + self.bias).log_softmax(-1)
         if self.has_task:
-            seen = F.dropout(self.signal.of(len(x)), self.dropout, self.training)
+            seen = F.dropout(self.signal.of(len(x)).to(x.device), self.dropout, self.training)
             task = (wide_linear(seen, self.task_weight) + self.task_bias).log_softmax(-1).unsqueeze(1)
         if self.side.training and not self.signal.at_start:
             self.token, self.task = token, task
@@ -190,7 +190,12 @@ class HybridRouter(Provider):
 
     def take(self) -> tuple[Tensor | None, Tensor | None]:
         """The latest training pass's `token` and `task`, which are then forgotten."""
-        found = self.token, self.task
+        home = self.side.device
+
+        def there(x: Tensor | None) -> Tensor | None:
+            return x if x is None or home is None else x.to(home)
+
+        found = there(self.token), there(self.task)
         self.token = self.task = None
         return found
 

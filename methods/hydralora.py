@@ -25,6 +25,7 @@ from methods.routing import (
     SiteFactors,
     added,
     starting_as_base,
+    weight_like,
 )
 
 
@@ -79,7 +80,7 @@ class HydraLinear(RoutedLinear):
     ) -> None:
         super().__init__(name, base, [factors], dropout=dropout)
         self.factors = ()  # only their shape was needed
-        self.shared = SharedFactors(factors, n_experts, base.weight)
+        self.shared = SharedFactors(factors, n_experts, weight_like(base))
         self.n_experts = n_experts
         self.masks_each = masks_each
         # Inside a tuple: the provider is registered, the router is no module.
@@ -140,8 +141,9 @@ class HydraLora(JointMethod):
         for path, factors in start.sites.items():
             base = model.get_submodule(path)
             assert isinstance(base, nn.Linear)
-            provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=base.weight)
-            provider.settled(base.weight)
+            like = weight_like(base)
+            provider = LinearRouter(len(names), base.in_features, config.router, name=path, seed=seed, like=like)
+            provider.settled(like)
             routers.append(Router([path], [provider], DENSE, context.side(path)))
             dropout = config.lora.dropout or 0.0
             sites.append(HydraLinear(path, base, factors, len(names), routers[-1], dropout, config.masks_each))

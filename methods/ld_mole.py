@@ -140,7 +140,8 @@ class SparsegenRouter(LinearRouter):
     def lam(self, x: Tensor) -> Tensor:
         """Lambda of each token, `[...]`, below 1 - eps."""
         with torch.autocast(x.device.type, enabled=False):
-            predicted: Tensor = self.network(wide(x))
+            # One network serves all sites of a width, also those on other devices.
+            predicted: Tensor = self.network(wide(x).to(next(self.network.parameters()).device)).to(x.device)
         return F.logsigmoid(predicted).squeeze(-1) + (1 - self.eps)
 
     @classmethod

@@ -26,6 +26,7 @@ from methods.routing import (
     Unsupported,
     check_architecture,
     seed_from,
+    weight_like,
 )
 
 if TYPE_CHECKING:
@@ -63,8 +64,7 @@ class Hub(Merged):
         self.weights = torch.zeros(len(experts), dtype=torch.float64)
         self._factors: dict[str, tuple[Tensor, Tensor]] = {}
         for site in sites:
-            like = model.get_submodule(site).weight
-            assert isinstance(like, Tensor)
+            like = weight_like(model.get_submodule(site))
             parts = [balanced(expert.sites[site], like) for expert in experts]
             self._factors[site] = torch.stack([A for A, _ in parts]), torch.stack([B for _, B in parts])
         super().__init__(model, [expert.name for expert in experts], sites, self._combine, fold=fold)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from results.ground.errors import HarnessError
 from results.ground.files import schema_of
@@ -41,6 +41,15 @@ class SavedBase(_Data):
     architecture: str = Field(description="Class of the model.")
     dtype: str = Field(description="Floating-point type that the composed model was fitted in.")
     shapes: dict[str, tuple[int, int]] = Field(description="(d_out, d_in) of its linear layers by module path.")
+    quantization: dict[str, Any] | None = Field(
+        default=None, description="Arguments of transformers' BitsAndBytesConfig that it was quantised with, if it was."
+    )
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a key that older versions do not know, where it says nothing."""
+        values: dict[str, Any] = handler(self)
+        return {key: value for key, value in values.items() if key != "quantization" or value is not None}
 
 
 class SavedExpert(_Data):

@@ -29,6 +29,7 @@ from methods.routing import (
     install_blocks,
     refuse_over_routers,
     starting_as_base,
+    weight_like,
 )
 
 
@@ -173,7 +174,7 @@ class MixLora(BlockMethod):
     def provider(self, name: str, linear: nn.Linear, seed: int) -> LinearRouter:
         """See `BlockMethod.provider`."""
         router, n_experts = self.config.router, len(self.names())
-        return LinearRouter(n_experts, linear.in_features, router, name=name, seed=seed, like=linear.weight)
+        return LinearRouter(n_experts, linear.in_features, router, name=name, seed=seed, like=weight_like(linear))
 
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> BlockBalance:
         """See `BlockMethod.loss`."""

@@ -129,7 +129,7 @@ class PhatgooseBank(Bank):
         columns = [scores] * self.n_experts
         for expert in sorted(set(domain.tolist())):
             gates = torch.stack([provider.gates[expert] for provider in self.providers])
-            columns[expert] = torch.where((domain == expert)[:, None, None], wide_linear(x, gates), scores)
+            columns[expert] = torch.where((domain == expert).to(x.device)[:, None, None], wide_linear(x, gates), scores)
         return torch.stack(columns, -1)
 
 

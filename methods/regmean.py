@@ -16,6 +16,7 @@ from methods.merging.lowrank import concatenated
 from methods.merging.method import MergeConfig
 from methods.merging.updates import balanced
 from methods.pool import PoolExpert, lacks_rows
+from methods.routing.frozen import weight_like
 from methods.routing.inject import check_architecture, input_groups
 from methods.routing.passes import PassHook
 from methods.routing.probe import require_visits
@@ -48,8 +49,7 @@ class Regressed(Merged):
         self._A: dict[str, Tensor] = {}
         self._B: dict[str, Tensor] = {}
         for site in sites:
-            like = model.get_submodule(site).weight
-            assert isinstance(like, Tensor)
+            like = weight_like(model.get_submodule(site))
             self.parts[site] = {e.name: balanced(e.sites[site], like) for e in experts if site in e.sites}
             A, self._B[site] = concatenated(list(self.parts[site].values()), [1.0] * len(self.parts[site]))
             self._A[site] = torch.zeros_like(A)
@@ -99,7 +99,7 @@ class Grams:
             x: Tensor = args[0]
             side = self._context.side(site)
             x = in_sequences(x, side, site)
-            x = (x.flatten(0, -2) if side.token_mask is None else x[side.token_mask]).detach().double()
+            x = (x.flatten(0, -2) if side.token_mask is None else x[side.token_mask.to(x.device)]).detach().double()
             self._sums[site] = self._sums.get(site, 0) + x.T @ x
             self._tokens[site] = self._tokens.get(site, 0) + len(x)
 

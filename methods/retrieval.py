@@ -26,6 +26,7 @@ from methods.routing import (
     Side,
     Sparsifier,
     install_routed,
+    model_like,
     reads_encoder,
     refuse_large_k,
     wide,
@@ -131,7 +132,7 @@ class Retrieval(RoutedMethod):
         assert isinstance(composed, RetrievalComposed)
         config: Any = model.config
         width = config.get_text_config().hidden_size
-        composed.remember(wide(next(model.parameters())[:0]), self.config.rows, width, self.config.tau)
+        composed.remember(wide(model_like(model)), self.config.rows, width, self.config.tau)
         composed.watch(scalings, of_encoder, fixed=True)
         return composed
 

@@ -28,6 +28,7 @@ from methods.manifest import (
     SavedModelError,
     read_manifest,
 )
+from methods.routing.frozen import settle
 from methods.shapes import config_shapes, differences, model_shapes
 from results.ground.files import make_folder
 from results.ground.loading import asks_for_its_code, auto_class, peft_task_type
@@ -173,6 +174,7 @@ def load(
             f"What was composed on {manifest.base.name} does not fit this {type(loaded).__name__}: {unequal}."
         )
     method.check(loaded.config, fit.experts)
+    settle(loaded)
     loaded.eval()
     composed = method.install(loaded, pool, seed=manifest.seed)
     try:
@@ -224,10 +226,22 @@ def _base(saved: SavedBase, model: Any, device: Any, dtype: Any) -> Any:
     revision = saved.revision if model is None and not Path(place).is_dir() else None
     try:
         config = AutoConfig.from_pretrained(place, revision=revision, trust_remote_code=False)
+        how: dict[str, Any] = {}
+        if saved.quantization is not None:
+            from transformers import BitsAndBytesConfig
+
+            quantization = BitsAndBytesConfig.from_dict(dict(saved.quantization))
+            # What is quantised is quantised on its device.
+            how = {"quantization_config": quantization, "device_map": {"": "cpu" if device is None else device}}
         loaded: Any = auto_class(config).from_pretrained(
-            place, revision=revision, dtype=_dtype(dtype or saved.dtype), trust_remote_code=False
+            place, revision=revision, dtype=_dtype(dtype or saved.dtype), trust_remote_code=False, **how
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        if saved.quantization is not None and isinstance(error, ImportError):
+            raise SavedModelError(
+                f"The base model {saved.name} was quantised by bitsandbytes: pip install bitsandbytes, or give "
+                "methods.load a model=."
+            ) from error
         if asks_for_its_code(error):
             raise SavedModelError(
                 f"The base model {saved.name} comes with code of its own, which is not run: read it, load the model "
@@ -238,7 +252,7 @@ def _base(saved: SavedBase, model: Any, device: Any, dtype: Any) -> Any:
             "folder, a hub id or a loaded model."
         ) from error
     loaded.requires_grad_(False)
-    return loaded.to("cpu" if device is None else device)
+    return loaded if how else loaded.to("cpu" if device is None else device)
 
 
 def _dtype(dtype: Any) -> torch.dtype | None:
@@ -258,7 +272,17 @@ def _describe(model: nn.Module, name: str, location: str | None, revision: str |
         architecture=type(model).__name__,
         dtype=str(next(model.parameters()).dtype).removeprefix("torch."),
         shapes=config_shapes(model.config),
+        quantization=_quantization(model),
     )
+
+
+def _quantization(model: Any) -> dict[str, Any] | None:
+    """How a model was quantised when it was loaded; None where it was not, or its own files say it."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None or quantizer.pre_quantized:
+        return None
+    said: dict[str, Any] = quantizer.quantization_config.to_diff_dict()
+    return said
 
 
 def _describe_expert(name: str, source: Source, *, refer: bool) -> SavedExpert:

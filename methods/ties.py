@@ -21,6 +21,7 @@ from methods.merging.sparse import (
     trim,
 )
 from methods.merging.updates import dense, present
+from methods.routing.frozen import weight_like
 
 
 class TiesConfig(DenseMergeConfig):
@@ -72,7 +73,7 @@ class Ties(Merge):
 
     def _threshold(self, expert: Expert, model: nn.Module) -> Tensor:
         """Smallest magnitude that is kept of all of an expert's sites."""
-        weights: dict[str, Any] = {site: model.get_submodule(site).weight for site in expert.sites}
+        weights: dict[str, Any] = {site: weight_like(model.get_submodule(site)) for site in expert.sites}
         if next(iter(weights.values())).is_meta:  # only shapes exist there
             return torch.empty((), device="meta")
         keep = self._keep(sum(weight.numel() for weight in weights.values()))

@@ -14,6 +14,7 @@ from methods.experts import pool_sites
 from methods.merging.composed import BesideLinear
 from methods.merging.updates import narrow_factors
 from methods.routing.context import RoutingContext
+from methods.routing.frozen import weight_like
 from methods.routing.inject import Injection
 
 
@@ -56,7 +57,7 @@ class InTurn(Composed):
             base = model.get_submodule(site)
             assert isinstance(base, nn.Linear)
             own = [expert.sites.get(site) for expert in experts]
-            pairs = [None if factors is None else narrow_factors(factors, base.weight) for factors in own]
+            pairs = [None if factors is None else narrow_factors(factors, weight_like(base)) for factors in own]
             layers[site] = TurnLinear(base, pairs, self._turn)
         self.sites.update(layers)
         self._injection: Injection | None = Injection(model, layers)

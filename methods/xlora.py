@@ -27,6 +27,7 @@ from methods.routing import (
     TrainingPhase,
     generator,
     install_routed,
+    model_like,
     reads_encoder,
     wide,
     wide_parameter,
@@ -143,7 +144,7 @@ class Xlora(RoutedMethod):
         assert isinstance(composed, XloraComposed)
         config: Any = model.config
         width = config.get_text_config().hidden_size
-        like = next(model.parameters())
+        like = model_like(model)
         classifier = Classifier(self.config, width, len(sites), len(experts), seed=seed, like=like)
         composed.attach(classifier)
         composed.watch(scalings, of_encoder, fixed=self.config.scope == "prompt_fixed")

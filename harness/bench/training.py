@@ -13,6 +13,7 @@ from harness.planning.sections import ExpertsSection
 from harness.planning.sources import open_source
 from harness.training.data import Encoded, draw, encode
 from harness.training.experts import pad_token, train_expert, trainable_lora
+from methods.routing.frozen import input_device
 from results.ground.errors import HarnessError
 from tasks import registry
 from tasks.base import TaskSettings
@@ -151,7 +152,7 @@ def peer(base: BaseModel, rows: Sequence[Encoded], section: ExpertsSection, size
         logging_strategy="no",
         report_to="none",
         disable_tqdm=True,
-        use_cpu=next(base.model.parameters()).device.type == "cpu",
+        use_cpu=input_device(base.model).type == "cpu",
         seed=0,
     )
     with trainable_lora(base, section, 0) as (composed, save):

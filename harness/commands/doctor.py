@@ -205,11 +205,16 @@ def _programs() -> Iterator[Finding]:
     )
     from harness.tracking.tracker import TRACKERS
 
-    for package, use in (("ray", "--executor ray"), *((name, f"--track {name}") for name in TRACKERS)):
+    extras = (
+        ("ray", "ray", "--executor ray"),
+        ("bitsandbytes", "quantised", "--set model.quantization=4bit"),
+        *((name, name, f"--track {name}") for name in TRACKERS),
+    )
+    for package, extra, use in extras:
         there = find_spec(package) is not None
         detail = f"{use}, {_version(package)}" if there else "not installed"
         yield Finding(
-            package, there, False, detail, "" if there else f"pip install '.[{package}]' in the harness's checkout"
+            package, there, False, detail, "" if there else f"pip install '.[{extra}]' in the harness's checkout"
         )
 
 

@@ -163,7 +163,7 @@ def _places(cells: Sequence[Cell]) -> str:
 
 def show_plan(run: Run, workers: int | None = None) -> None:
     """Print cells, what is cached, and what the rest will cost: altogether, and spread over some workers."""
-    from harness.planning import estimate, graph
+    from harness.planning import graph
     from harness.planning.controls import left_out
     from harness.planning.room import megabytes, room
     from harness.progress import duration
@@ -178,7 +178,7 @@ def show_plan(run: Run, workers: int | None = None) -> None:
         for (label, seconds), times in Counter((unit.label, unit.seconds) for unit in left).items():
             lines.append(f"  {label:40} {f'{times} times ' if times > 1 else ''}about {duration(seconds)}")
         typer.echo("\n".join(lines))
-        memory = estimate.memory_bytes(engine.facts.parameters, engine.plan.config.model.dtype) / 2**30
+        memory = engine.facts.memory / 2**30
         total = duration(sum(unit.seconds for unit in left))
         tokens = sum(unit.tokens for unit in left)
         counted = f"{len(engine.plan.cells)} cells, {len(left)} jobs left"

@@ -68,11 +68,11 @@ class Packing:
 
     def unpack(self, packed: Tensor) -> Tensor:
         """`[1, h, T, d]` to `[n, h, t, d]`."""
-        return packed[0][:, self.place].transpose(0, 1)
+        return packed[0][:, self.place.to(packed.device)].transpose(0, 1)
 
     def pack(self, batch: Tensor) -> Tensor:
         """`[n, h, t, ...]` to `[1, h, T, ...]`."""
-        return batch.transpose(1, 2).flatten(0, 1)[self.back].transpose(0, 1).unsqueeze(0)
+        return batch.transpose(1, 2).flatten(0, 1)[self.back.to(batch.device)].transpose(0, 1).unsqueeze(0)
 
 
 @dataclass
@@ -268,7 +268,9 @@ def _attend_own(query: Tensor, key: Tensor, value: Tensor, current: Pass, scale:
         assert current.mask is not None
         # Queries of all heads that share a key head lie side by side, so that no key is copied.
         folded = query[:, :, trunk:].reshape(rows, kv_heads, -1, width)
-        out, lse = attend(folded, key, value, current.mask.repeat(1, 1, groups, 1), scale=scale)
+        # A model that is spread has layers on other devices than its inputs.
+        mask = current.mask.to(query.device).repeat(1, 1, groups, 1)
+        out, lse = attend(folded, key, value, mask, scale=scale)
         parts.append((out.reshape(rows, heads, length - trunk, -1), lse.reshape(rows, heads, -1)))
     if len(parts) == 1:
         return parts[0]

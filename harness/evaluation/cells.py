@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.bases.placed import computed_on
 from harness.failures import in_less_memory
 from harness.planning.rendered import rendered
 from harness.provenance import peak_memory
@@ -119,7 +120,7 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         "path": lm.path,
         "path_reason": lm.reason or lm.generation_reason,
         "notes": [*cell.method.method.notes(composed), *_without_mass(routing, cell.task.own, composed)],
-        "peak_memory_bytes": peak_memory(str(next(composed.model.parameters()).device)),
+        "peak_memory_bytes": peak_memory(computed_on(composed.model)),
     }
 
 

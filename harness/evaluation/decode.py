@@ -54,9 +54,10 @@ class _Slots:
     def update(self, layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write this step's keys, `[n, h, 1, d]`, at each row's place; see `Own`."""
         own_keys, own_values = self.layers[layer]
-        rows = torch.arange(len(self.at), device=self.at.device)
-        own_keys[rows, :, self.at] = keys[:, :, 0]
-        own_values[rows, :, self.at] = values[:, :, 0]
+        at = self.at.to(keys.device)
+        rows = torch.arange(len(at), device=at.device)
+        own_keys[rows, :, at] = keys[:, :, 0]
+        own_values[rows, :, at] = values[:, :, 0]
         return own_keys[: len(rows), :, : self.seen], own_values[: len(rows), :, : self.seen]
 
     def admit(self, prompts: Pass, first: int) -> None:

@@ -21,6 +21,7 @@ from harness.evaluation.encode import Encoder, Scored
 from harness.evaluation.likelihood import Likelihood
 from harness.evaluation.runner import Limits, Path, Progress, Runner
 from harness.evaluation.sampling import Sampling
+from methods.routing.frozen import input_device
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 
@@ -87,7 +88,7 @@ class EvaluationLM(TemplateLM):
         self.max_length = max_length or resolve_max_length(config, tokenizer)
         self.encoder = Encoder(tokenizer, backend=self.backend, max_length=self.max_length, add_bos=add_bos)
         self.truncated = 0
-        self._device = next(model.parameters()).device
+        self._device = input_device(model)
         self._max_new_tokens = max_new_tokens
         self._seed = seed
         self._input_tokens = self._generated = 0

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from harness.evaluation.attention import Fresh, KeysValues, Packing, Pass, PassCache, shared_attention
 from harness.evaluation.tree import Row
 from harness.training.forward import logits_at
+from methods.routing.frozen import input_device
 
 
 class SharedPasses:
@@ -28,7 +29,7 @@ class SharedPasses:
     def __init__(self, model: nn.Module, passes: int = 1) -> None:
         self.model = model
         self.passes = passes
-        self.device = next(model.parameters()).device
+        self.device = input_device(model)
         self.dtype = next(model.parameters()).dtype
         self.tokens = 0
         found = (getattr(module, "config", None) for module in model.modules())

@@ -17,6 +17,7 @@ from harness.evaluation.likelihood import Likelihood, Sums
 from harness.evaluation.sampling import likeliest, next_tokens
 from harness.evaluation.stopping import Stops
 from harness.training.forward import logits_at
+from methods.routing.frozen import input_device
 from methods.routing.mamba import is_state_space
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class PlainRunner:
         self.kv_cache = kv_cache
         self.passes = passes
         self.context = context
-        self.device = next(model.parameters()).device
+        self.device = input_device(model)
         self.seq2seq = bool(model.config.is_encoder_decoder)  # type: ignore[union-attr]
         # State-space models hide padding before a projection, whose bias their convolution then sees.
         self.pads_show = is_state_space(model.config) and bool(model.config.use_bias)  # type: ignore[union-attr]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness.executors.units import see
 from harness.executors.worker import greet, sources, token_file
-from harness.planning import estimate
 from results.ground.damage import said_of
 from results.ground.errors import HarnessError
 
@@ -72,7 +71,7 @@ class Share:
 
     def said(self) -> str:
         """In words."""
-        gpu = "one GPU, " if self.gpus else ""
+        gpu = "" if not self.gpus else "one GPU, " if self.gpus == 1 else f"{self.gpus} GPUs, "
         return f"{gpu}{self.cpus} CPU and {self.memory / 2**30:.1f} GiB"
 
 
@@ -90,19 +89,22 @@ def alive(found: Iterable[Mapping[str, Any]]) -> list[Node]:
 def share(engines: Sequence[Engine], nodes: Sequence[Node], threads: int) -> Share:
     """What a worker of a run takes, its memory what `--plan` prints for the largest base model.
 
-    A GPU each where the run may use one and the cluster has any, with an equal part of its node's cores; else as many
-    cores as this process has threads, so that sums are taken in the same order as here.
+    A GPU each where the run may use one and the cluster has any, with an equal part of its node's cores, and all GPUs
+    of a node where a base model is spread over them; else as many cores as this process has threads, so that sums are
+    taken in the same order as here.
 
     Raises:
         HarnessError: the run asks for GPUs, and the cluster has none.
     """
     asked = {engine.plan.config.model.device for engine in engines}
-    memory = max(estimate.memory_bytes(one.facts.parameters, one.plan.config.model.dtype) for one in engines)
+    memory = max(one.facts.memory for one in engines)
     on_gpus = [node for node in nodes if node.gpus >= 1] if asked != {"cpu"} else []
     if not on_gpus and (device := next((one for one in asked if one not in ("auto", "cpu")), None)):
         raise HarnessError(f"No node of the cluster has a GPU for the device '{device}': choose --device auto or cpu.")
     if on_gpus:
-        return Share(max(1, min(int(node.cpus // node.gpus) for node in on_gpus)), 1, memory)
+        spread = any(engine.plan.config.model.device_map is not None for engine in engines)
+        gpus = int(min(node.gpus for node in on_gpus)) if spread else 1
+        return Share(max(1, min(int(node.cpus * gpus // node.gpus) for node in on_gpus)), gpus, memory)
     most = max((int(node.cpus) for node in nodes), default=1)
     return Share(max(1, min(threads, most)), 0, memory)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.executors.local import SHARED
-from harness.planning import estimate
 from harness.planning.graph import check_workers
 from results.ground.errors import HarnessError
 from results.ground.files import make_folder, write_bytes
@@ -96,8 +95,7 @@ def script(run: Run, workers: int, options: str = "") -> str:
 
 def _memory(run: Run) -> int:
     """GiB that a process needs: what `--plan` prints, rounded up, of the largest base model."""
-    needed = (estimate.memory_bytes(one.facts.parameters, one.plan.config.model.dtype) for one in run.engines)
-    return math.ceil(max(needed) / 2**30)
+    return math.ceil(max(one.facts.memory for one in run.engines) / 2**30)
 
 
 def _options(text: str) -> list[str]:

@@ -139,7 +139,7 @@ class Worker:
         stages, folder = stage_store(self.work.stages), RunFolder.open(Path(self.work.folder))
         stages.require()
         loaded, arguments = models.LoadedModels(), self.work.arguments
-        devices = [models.resolve_device(config.model.device) for config in self.work.configs]
+        devices = [models.device_of(config.model) for config in self.work.configs]
         engines = [
             Engine(plan, stages, folder, device, loaded, arguments) for plan, device in zip(plans, devices, strict=True)
         ]

@@ -135,7 +135,7 @@ class Plan:
         where = (config.model.name, config.model.revision, config.model.trust_remote_code)
         self.model_revision = models.model_revision(*where)
         self.model_config = models.model_config(*where)
-        models.buildable(self.model_config, config.model.name)
+        models.buildable(self.model_config, config.model)
         self._experts: dict[tuple[str, int], ExpertPlan] = {}
         self._binder = Binder(config, source, {} if bound is None else bound)
         self.tasks = self._choose_tasks()

@@ -11,9 +11,9 @@ from pydantic import (
     ValidationInfo,
     field_validator,
     model_serializer,
-    model_validator,
 )
 
+from harness.planning.model import ModelSection
 from results.ground.settings import Settings
 
 T = TypeVar("T")
@@ -51,44 +51,6 @@ def _given(values: tuple[T, ...]) -> tuple[T, ...]:
 
 WIDEST = 2**16
 """Of a LoRA: no layer of a language model is so narrow that a higher rank would leave it of low rank."""
-
-
-class ModelSection(Settings):
-    """The base model: `name` is a bundled name, a hub id or a folder."""
-
-    name: str
-    revision: str | None = None
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    float32_matmul_precision: Literal["highest", "high", "medium"] = Field(
-        default="highest",
-        description="What products of float32 may round their factors to, as `torch.set_float32_matmul_precision` has "
-        "it: nothing; TF32 or two bfloat16; bfloat16. Sums stay float32. A device without such units rounds nothing.",
-    )
-    chat_template: bool = False
-    device: str = "auto"
-    trust_remote_code: bool = Field(default=False, description="Whether code that comes with this model may run.")
-
-    @model_serializer(mode="wrap")
-    def _silent_by_default(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a key that is at its default, so that what is named by a configuration keeps its name."""
-        values: dict[str, Any] = handler(self)
-        if not self.trust_remote_code:
-            values.pop("trust_remote_code", None)
-        if self.float32_matmul_precision == "highest":
-            values.pop("float32_matmul_precision", None)
-        return values
-
-    @model_validator(mode="after")
-    def _rounds_float32(self) -> ModelSection:
-        if self.float32_matmul_precision != "highest" and self.dtype != "float32":
-            raise ValueError(f"float32_matmul_precision is about products of float32, and dtype is {self.dtype}")
-        return self
-
-    @property
-    def arithmetic(self) -> str:
-        """Type of the weights, and what products of them are rounded to: what decides numbers beside the weights."""
-        precise = self.float32_matmul_precision == "highest"
-        return self.dtype if precise else f"{self.dtype}, {self.float32_matmul_precision} matmul precision"
 
 
 class OptimisationSection(Settings):

@@ -89,7 +89,7 @@ class Grower:
         make_folder(folder)
         if pool is None and any(entry.name != FAILURES for entry in folder.iterdir()):
             raise HarnessError(f"{folder} holds something that is no pool: choose another --output.")
-        device = models.resolve_device(config.model.device)
+        device = models.device_of(config.model)
         grower = cls(
             models.with_targets(config), folder, dev_rows, gain, arguments, stages, models.LoadedModels(), device, pool
         )

@@ -151,6 +151,7 @@ def _wrapped(base: BaseModel, section: ExpertsSection, seed: int) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from methods.routing.frozen import with_stand_ins
     from methods.routing.probe import refuse_bypassed
     from methods.routing.tokens import in_towers, towers
 
@@ -167,7 +168,7 @@ def _wrapped(base: BaseModel, section: ExpertsSection, seed: int) -> Any:
         bias="none",
         task_type=peft_task_type(base.model.config),
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), with_stand_ins(base.model):
         # peft 0.21 reads a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
         torch.manual_seed(seed)

@@ -29,7 +29,7 @@ def logits_at(model: nn.Module, rows: Tensor, **inputs: Any) -> tuple[Tensor, An
     handle = None
     # Routers look tokens up by their places, so a routed head is given them all.
     if isinstance(head, nn.Module) and not getattr(head, "whole", False):
-        handle = head.register_forward_pre_hook(lambda _module, args: (args[0][rows], *args[1:]))
+        handle = head.register_forward_pre_hook(lambda _module, args: (args[0][rows.to(args[0].device)], *args[1:]))
     try:
         output = model(**inputs)
     finally:
@@ -37,7 +37,7 @@ def logits_at(model: nn.Module, rows: Tensor, **inputs: Any) -> tuple[Tensor, An
             handle.remove()
     logits: Tensor = output.logits
     # A head that is routed, or applied functionally and never fires the hook: the full logits came back.
-    return (logits if logits.dim() == 2 else logits[rows]), output
+    return (logits if logits.dim() == 2 else logits[rows.to(logits.device)]), output
 
 
 def is_seq2seq(model: nn.Module) -> bool:

@@ -19,12 +19,14 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
+from harness.bases.quantised import with_adapters
 from harness.training.data import Encoded, collate, micro_batches, windows
 from harness.training.forward import is_seq2seq, target_count, target_counts, target_cross_entropy, target_logits
 from harness.training.health import Health
 from harness.training.packing import packed_backward, packed_batches
 from harness.training.reach import Reach
 from harness.training.weighing import Weigh, Weighing
+from methods.routing.frozen import input_device
 
 if TYPE_CHECKING:
     from harness.evaluation.passes import SharedPasses
@@ -123,7 +125,7 @@ def train(
     )
     rates = {recipe.rates.get(name, f"the learning rate of {name}"): recipe.lr[name] for name in groups}
     health = Health(rates, len(plan))
-    device = next(model.parameters()).device
+    device = input_device(model)
     arguments = TrainingArguments(
         # Nothing is written there, and a killed process would leave a folder of its own behind.
         output_dir=os.curdir,
@@ -141,18 +143,19 @@ def train(
         remove_unused_columns=False,
         dataloader_pin_memory=device.type != "cpu",
     )
-    trainer = _Trainer(
-        composed=composed,
-        log=log,
-        on_step=on_step,
-        packing=packing,
-        reach=Reach.of(available, groups) if reach else None,
-        health=health,
-        model=model,
-        args=arguments,
-        train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
-        optimizers=(_optimizer(chosen, recipe), None),
-    )
+    with with_adapters(model):
+        trainer = _Trainer(
+            composed=composed,
+            log=log,
+            on_step=on_step,
+            packing=packing,
+            reach=Reach.of(available, groups) if reach else None,
+            health=health,
+            model=model,
+            args=arguments,
+            train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
+            optimizers=(_optimizer(chosen, recipe), None),
+        )
     trainer.pop_callback(PrinterCallback)
     try:
         trainer.train()

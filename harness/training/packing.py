@@ -19,6 +19,7 @@ from harness.evaluation.paths import deviation, longest_shared, obstacle
 from harness.evaluation.tree import Row
 from harness.training.data import Encoded
 from harness.training.forward import target_cross_entropy
+from methods.routing.frozen import input_device
 
 if TYPE_CHECKING:
     from harness.models import BaseModel
@@ -33,7 +34,7 @@ def packing_passes(base: BaseModel, rows: Sequence[Encoded]) -> SharedPasses | N
     None on accelerators too, where the attention used here keeps all scores for the backward pass.
     """
     model: Any = base.model
-    if next(model.parameters()).device.type != "cpu" or obstacle(model) is not None or _drops_attention(model):
+    if input_device(model).type != "cpu" or obstacle(model) is not None or _drops_attention(model):
         return None
     longest = longest_shared(model)
     if longest is not None and max(map(len, rows)) > longest:

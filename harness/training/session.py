@@ -14,6 +14,7 @@ from harness.training.data import Encoded, Pending, collate, draw, encode
 from harness.training.experts import pad_token
 from harness.training.forward import is_seq2seq, target_counts, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train
+from methods.routing.frozen import input_device
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 from tasks.base import Part
@@ -242,7 +243,7 @@ class EngineSession:
     def _row_losses(self, composed: Composed, rows: Sequence[Encoded]) -> list[tuple[str, float, int]]:
         """Task, summed cross-entropy and number of scored tokens of each row."""
         found = []
-        device = next(composed.model.parameters()).device
+        device = input_device(composed.model)
         size = self.sequences
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]

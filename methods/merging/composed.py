@@ -12,6 +12,7 @@ from methods.base import Composed, Expert, SiteFactors
 from methods.merging.lowrank import truncate_dense
 from methods.merging.updates import dense, narrow_factors, wide_type
 from methods.routing.context import RoutingContext
+from methods.routing.frozen import dense_bias, dense_weight, kept_elsewhere, stored_as, weight_like
 from methods.routing.inject import Injection
 
 Update = SiteFactors | Tensor
@@ -32,8 +33,8 @@ class BesideLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight, for code that looks at its type or shape."""
-        return self.base.weight
+        """For code that looks at the frozen weight's type, shape or device, see `weight_like`."""
+        return weight_like(self.base)
 
     @property
     def bias(self) -> Tensor | None:
@@ -56,35 +57,44 @@ class MergedLinear(BesideLinear):
 
     Attributes:
         fold: whether the update is added to a copy of the weight, which costs nothing per token and rounds once to the
-            weight's type; else it stays beside the weight, and costs two products of its rank.
+            weight's type; else it stays beside the weight, and costs two products of its rank. Beside a quantised
+            weight it stays in any case: a copy would have the size of what quantising saved, and would not round
+            inputs as the layer does. Then a dense update costs a product of the weight's size.
     """
 
     def __init__(self, base: nn.Linear, fold: bool) -> None:
         super().__init__(base)
         self.fold = fold
         self._folded: Tensor | None = None
-        self._factors: tuple[Tensor, Tensor] | None = None
+        self._bias: Tensor | None = None
+        self._factors: tuple[Tensor, ...] | None = None
 
     @torch.no_grad()
     def set(self, update: Update) -> None:
         """Replace the update; computed in float32 at least."""
-        weight = self.base.weight
-        if self.fold:
+        like = self.weight
+        if self.fold and stored_as(self.base) is None:
+            weight = dense_weight(self.base)
             delta = dense(update, weight) if isinstance(update, SiteFactors) else update
-            self._folded = (weight.to(wide_type(weight.dtype)) + delta).to(weight.dtype)
-            return
-        assert isinstance(update, SiteFactors)
-        self._factors = narrow_factors(update, weight)
+            folded = (weight.to(wide_type(weight.dtype)) + delta).to(weight.dtype)
+            # What was too large for the device as it was is too large with the update in it.
+            self._folded = folded.cpu() if kept_elsewhere(self.base) else folded
+            self._bias = dense_bias(self.base)
+        elif isinstance(update, SiteFactors):
+            self._factors = narrow_factors(update, like)
+        else:
+            self._factors = (update.to(like.device, like.dtype),)
 
     def forward(self, x: Tensor) -> Tensor:
         """Output of the updated layer."""
         if self._folded is not None:
-            return F.linear(x, self._folded, self.base.bias)
+            return F.linear(x, self._folded.to(x.device), self._bias)
         if self._factors is None:
             raise RuntimeError("a merged layer was called before its update was set")
-        A, B = self._factors
         y: Tensor = self.base(x)
-        return y + F.linear(F.linear(x, A), B)
+        for factor in self._factors:
+            x = F.linear(x, factor)
+        return y + x
 
 
 class Merged(Composed):

@@ -20,7 +20,8 @@ class MergeConfig(MethodConfig):
 
     fold: bool = Field(
         default=True,
-        description="Add the update to a copy of the weights (the base's speed), or keep it beside them as factors.",
+        description="Add the update to a copy of the weights (the base's speed), or keep it beside them as factors; "
+        "beside quantised weights it stays in any case.",
     )
 
 

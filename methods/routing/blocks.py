@@ -13,6 +13,7 @@ from methods.routing.build import MakeLoss
 from methods.routing.composed import RoutedComposed
 from methods.routing.context import RoutingContext
 from methods.routing.ffn import RoutedBlock, check_form, feedforward_blocks, form_of
+from methods.routing.frozen import input_device, weight_like
 from methods.routing.groups import TrainedSite
 from methods.routing.linear import RoutedLinear
 from methods.routing.providers import Provider
@@ -106,7 +107,7 @@ def install_blocks(
         assert form is not None
         gate = base.get_submodule(form.inner[0])
         assert isinstance(gate, nn.Linear)
-        made = provider(path, gate).settled(gate.weight)
+        made = provider(path, gate).settled(weight_like(gate))
         routers.append(Router([path], [made], sparsifier, context, jitter=jitter))
         factors = {part: [expert.sites[f"{path}.{part}"] for expert in experts] for part in form.parts}
         block = RoutedBlock(
@@ -127,5 +128,6 @@ def install_blocks(
         linear = model.get_submodule(path)
         assert isinstance(linear, nn.Linear)
         beside.append(RoutedLinear(path, linear, [single], train=True, dropout=dropout))
-    term = None if loss is None else loss(len(routers), len(experts), blocks[0].weight)
+    like = blocks[0].weight.new_empty(0, device=input_device(model))
+    term = None if loss is None else loss(len(routers), len(experts), like)
     return BlockComposed(model, context, [expert.name for expert in experts], blocks, beside, routers, term)

@@ -14,6 +14,7 @@ from methods.routing.composed import RoutedComposed
 from methods.routing.config import Scope
 from methods.routing.context import RoutingContext
 from methods.routing.factors import MakeFactors
+from methods.routing.frozen import input_device
 from methods.routing.groups import InputGroup, RoutedGroup, StaticGroup, TrainedSite
 from methods.routing.inject import input_groups, layer_of
 from methods.routing.linear import RoutedLinear
@@ -99,7 +100,8 @@ def install_routed(
             if routing.watch is not None:
                 made.source = routing.watch(group, source)
             groups.append(made)
-    like = next(iter(sites.values())).weight
+    # Losses are taken where the model is given its inputs, whichever devices its layers are on.
+    like = next(iter(sites.values())).weight.new_empty(0, device=input_device(model))
     n_routers = sum(len(router.names) for router in routers)
     loss = None if routing.loss is None else routing.loss(n_routers, len(experts), like)
     names = [expert.name for expert in experts]

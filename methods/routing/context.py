@@ -39,6 +39,7 @@ class RoutingContext:
         shape: `[b, t]` of this pass.
         entered: whether this pass has told what its tokens are; False between the head's call and that.
         with_graph: whether this pass began with gradients enabled.
+        device: where the model was given this pass's tokens; layers may be on others.
         encoder: the encoder's tokens of an encoder-decoder model; the context's own tokens are the decoder's then. None
             in other models.
         window: counted tokens of the accumulation window on the encoder's and on the decoder's side, for losses of
@@ -62,6 +63,7 @@ class RoutingContext:
     shape: torch.Size | None = None
     entered: bool = True
     with_graph: bool = False
+    device: torch.device | None = None
     encoder: EncoderSide | None = None
     window: tuple[int, int] | None = None
     listeners: list[object] = field(default_factory=list)
@@ -115,12 +117,12 @@ class RoutingContext:
             mask = (self.position_ids.to(device) == 0).expand(shape)
         elif self.prompt_mask is not None:
             mask = torch.zeros(shape, dtype=torch.bool, device=device)
-            mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask
+            mask[:, : self.prompt_mask.shape[1]] = self.prompt_mask.to(device)
         elif self.training and self.label_mask is not None:
-            mask = ~self.label_mask
+            mask = ~self.label_mask.to(device)
         else:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
-        return mask if self.token_mask is None else mask & self.token_mask
+        return mask if self.token_mask is None else mask & self.token_mask.to(device)
 
 
 Side = RoutingContext | EncoderSide

@@ -94,7 +94,11 @@ class Collector:
             (seen.logits, seen.w.expand(seen.logits.shape), seen.logits if seen.start is None else seen.start)
             for seen in observations
         ]
-        logits, w, start = (torch.cat(column, -2).flatten(0, 1) for column in zip(*parts, strict=True))
+        # Routers of one chunk may have been on several devices.
+        home = self.context.device or parts[0][0].device
+        logits, w, start = (
+            torch.cat([one.to(home) for one in column], -2).flatten(0, 1) for column in zip(*parts, strict=True)
+        )
         side = self.context.encoder if observations[0].encoder else self.context
         mask = None if side is None else side.token_mask
         if mask is not None and mask.shape == observations[0].logits.shape[:2]:

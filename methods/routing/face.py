@@ -39,6 +39,7 @@ from methods.routing.context import CountedTokens, RoutingContext, Side
 from methods.routing.factors import Kept, MakeFactors, TrainableFactors, stacked_A, stacked_B
 from methods.routing.ffn import BLOCK_PARTS, FORMS, PARTS, computes_its_form, feedforward_blocks, form_of
 from methods.routing.first_pass import FirstPassComposed, Scalings, ScalingsReader
+from methods.routing.frozen import dense_weight, model_like, weight_like
 from methods.routing.groups import InputGroup
 from methods.routing.inject import check_architecture, input_groups, layer_of
 from methods.routing.linear import RoutedLinear, added

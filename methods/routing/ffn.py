@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from methods.base import SiteFactors, Unsupported
 from methods.routing.factors import TrainableFactors, shrunk
+from methods.routing.frozen import dense_bias, weight_like
 from methods.routing.probe import evaluating, summing_to_one
 from methods.routing.providers import Provider
 from methods.routing.router import Router
@@ -177,7 +178,7 @@ class RoutedBlock(nn.Module):
         self.masks_each = masks_each
         self.update_only = update_only
         self.parts = nn.ModuleDict(
-            {part: TrainableFactors(experts[part], getattr(base, part).weight) for part in form.parts}
+            {part: TrainableFactors(experts[part], weight_like(getattr(base, part))) for part in form.parts}
         )
         self.n_experts = len(experts[form.outer])
         # Inside a tuple: not a module, and shared with the handle.
@@ -186,9 +187,8 @@ class RoutedBlock(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """A frozen weight, for code that looks at its type or device."""
-        weight: Tensor = getattr(self.base, self.form.inner[0]).weight
-        return weight
+        """For code that looks at a frozen weight's type, shape or device, see `weight_like`."""
+        return weight_like(getattr(self.base, self.form.inner[0]))
 
     @property
     def router(self) -> Router:
@@ -232,8 +232,8 @@ class RoutedBlock(nn.Module):
         mass = None if self.update_only or router.sparsifier.renorm == "sum" else kept.sum(-2)
         outer = getattr(base, form.outer)
         y: Tensor = outer(share + (plain if mass is None else plain * mass))
-        if mass is not None and outer.bias is not None:
-            y = y + (mass - 1) * outer.bias
+        if mass is not None and (bias := dense_bias(outer)) is not None:
+            y = y + (mass - 1) * bias
         A, B = self._stacked(form.outer, x.dtype)
         h = F.linear(self._dropped(z * kept), A).unflatten(-1, (self.n_experts, -1))
         return y + F.linear((h * chosen).sum(-3).flatten(-2), B)

@@ -62,7 +62,7 @@ class ScalingsBank(Bank):
         """See `Bank.logits`; only the shape of `x` is looked at."""
         sites = [provider.index for provider in self.providers]
         scalings: Scalings = self.providers[0].scalings
-        return scalings.of(sites, x.shape[:2], initial)
+        return scalings.of(sites, x.shape[:2], initial).to(x.device)
 
 
 class FirstPassComposed(RoutedComposed):
@@ -144,7 +144,7 @@ class FirstPassComposed(RoutedComposed):
         """Last hidden states `[b, t, d]` of a stack without experts."""
         with self.bypassed(), torch.no_grad():
             hidden: Tensor = stack.forward(*args, **kwargs).last_hidden_state
-        return hidden
+        return hidden if self.context.device is None else hidden.to(self.context.device)
 
     @staticmethod
     def last_of_prompt(hidden: Tensor, side: Side) -> Tensor:

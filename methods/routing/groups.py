@@ -103,7 +103,8 @@ class RoutedGroup(InputGroup):
         if self._router is not None:
             bank = self._router.bank
             trained = [bank.rows(initial=True)] if bank.providers[0].trainable else []
-            blocks += [bank.rows().detach(), *trained]
+            # A global router has its rows on one device, and sites on all.
+            blocks += [rows.to(like.device) for rows in (bank.rows().detach(), *trained)]
         self._A = torch.cat(blocks)
         self._used = self._A if self._router is None else self._A[: self._n_factors + self._router.bank.n_rows]
         self._version: tuple[int, ...] = ()

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from methods.base import SiteFactors
 from methods.routing.context import Side
 from methods.routing.factors import MakeFactors, TrainableFactors
+from methods.routing.frozen import weight_like
 from methods.routing.tokens import in_sequences
 
 
@@ -64,7 +65,7 @@ class RoutedLinear(nn.Module):
         self.factors = tuple(factors)
         self.rank = max(factor.A.shape[0] for factor in factors if factor is not None)
         make = TrainableFactors if train is True else train
-        self.trainable = make(factors, base.weight) if make else None
+        self.trainable = make(factors, weight_like(base)) if make else None
         self.dropout = dropout
         self.bypassed = False
         self.provider = provider
@@ -79,8 +80,8 @@ class RoutedLinear(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """The frozen weight, for code that looks at its type or shape."""
-        return self.base.weight
+        """For code that looks at the frozen weight's type, shape or device, see `weight_like`."""
+        return weight_like(self.base)
 
     @property
     def bias(self) -> Tensor | None:

@@ -90,7 +90,9 @@ def load_divergence(shape: Tensor, load: Tensor) -> Tensor:
 
 def preserve(parameters: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """Sum of squared distances of parameters from their reference values (LoRA-Mixer Eq. 11, without beta)."""
-    return torch.stack([(now - reference).square().sum() for now, reference in parameters]).sum()
+    # Parameters of one model may be on several devices.
+    each = [(now - reference).square().sum() for now, reference in parameters]
+    return torch.stack([one.to(each[0].device) for one in each]).sum()
 
 
 def ramp(progress: float, warmup_frac: float, shape: str = "linear") -> float:

@@ -76,6 +76,7 @@ class PassHook:
         tokens: Tensor = ids if ids is not None else kwargs["inputs_embeds"]
         length = tokens.shape[1]
         context.entered, context.with_graph, context.shape = True, torch.is_grad_enabled(), tokens.shape[:2]
+        context.device = tokens.device
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         if not isinstance(mask, Tensor) or mask.dim() != 2:
             mask = None
@@ -101,6 +102,7 @@ class PassHook:
         assert side is not None
         side.input_ids, _, mask = _tokens(args, kwargs)
         self.context.with_graph, side.shape = torch.is_grad_enabled(), mask.shape
+        self.context.device = mask.device
         side.token_mask = mask.bool()
         side.position_ids = (mask.long().cumsum(-1) - 1).clamp(min=0)
 

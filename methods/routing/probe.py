@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.base import Composed, Unsupported
+from methods.routing.frozen import input_device
 from methods.routing.sparsify import Sparsifier
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def text_logits(model: nn.Module) -> Tensor | None:
     None on the meta device, and of a module that is no language model (it has no token embeddings).
     """
     whole: Any = model
-    if not hasattr(model, "get_input_embeddings") or next(model.parameters()).is_meta:
+    if not hasattr(model, "get_input_embeddings") or input_device(model).type == "meta":
         return None
-    ids = torch.tensor([[3, 4, 5], [6, 5, 4]], device=whole.get_input_embeddings().weight.device)
+    ids = torch.tensor([[3, 4, 5], [6, 5, 4]], device=input_device(model))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if whole.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids

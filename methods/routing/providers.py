@@ -176,15 +176,15 @@ class LinearBank(Bank):
     def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
         """See `Bank.logits`; `h` is not looked at."""
         if products is None:
-            products = wide_linear(x, self.rows(initial))
+            products = wide_linear(x, self.rows(initial).to(x.device))
         logits = products.view(*products.shape[:-1], len(self.providers), -1)
         if self.config.input_norm == "rms":
             scale = wide(x).square().mean(-1, keepdim=True).add(_RMS_EPS).rsqrt()
             logits = logits * scale.unsqueeze(-1)
         if self.config.bias:
-            logits = logits + self._stacked("bias", initial)
+            logits = logits + self._stacked("bias", initial).to(x.device)
         if self.config.tau_learn:
-            return logits / self._stacked("log_tau", initial).exp().unsqueeze(-1)
+            return logits / self._stacked("log_tau", initial).to(x.device).exp().unsqueeze(-1)
         return logits if self.config.tau == 1.0 else logits / self.config.tau
 
     def _stacked(self, name: str, initial: bool) -> Tensor:
@@ -213,9 +213,9 @@ class RandomRouter(Provider):
         positions, ids = self.context.position_ids, self.context.input_ids
         if positions is None:
             positions = torch.arange(lead[-1], device=x.device)
-        counter = _mix(positions.expand(lead) ^ self.key)
+        counter = _mix(positions.to(x.device).expand(lead) ^ self.key)
         if ids is not None:
-            counter = _mix(counter ^ ids.expand(lead))
+            counter = _mix(counter ^ ids.to(x.device).expand(lead))
         experts = torch.arange(1, self.n_experts + 1, device=x.device) * 0x9E3779B1
         bits = _mix(counter.unsqueeze(-1) ^ (experts & _WORD))
         uniform = (bits.double() + 0.5) / (_WORD + 1)

@@ -45,7 +45,8 @@ class Arrangement(Protocol):
 class Record:
     """One training pass of K routers: `logits` and applied weights `w`, both `[b, t, K, N]`, with graph.
 
-    `encoder` says whether the tokens are those of an encoder-decoder model's encoder; `aside` is what the bank left.
+    All are where the model is given its inputs, whichever device a layer computes on. `encoder` says whether the tokens
+    are those of an encoder-decoder model's encoder; `aside` is what the bank left.
     """
 
     logits: Tensor
@@ -114,7 +115,9 @@ class Router:
         w = self._arranged(self.bank.weights(logits, seen, self.sparsifier, context.training))
         aside, self.bank.aside = self.bank.aside, None
         if context.training:
-            self.record = Record(logits, w, self.encoder, aside)
+            home = context.device or logits.device
+            aside = None if aside is None else aside.to(home)
+            self.record = Record(logits.to(home), w.to(home), self.encoder, aside)
         if context.collect:
             with torch.no_grad():
                 start = self.bank.initial_logits(x, h, None if products is None else products[..., n_rows:])
@@ -138,7 +141,7 @@ class Follower:
         """See `WeightSource.weights`."""
         if self.leader.latest is None:
             raise RuntimeError(f"the router {self.leader.names[0]} has not run before a site that follows it.")
-        return self.leader.latest
+        return self.leader.latest.to(x.device)
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,8 @@ class Places:
             RuntimeError: a pass continues a cache that no prompt pass has filled.
         """
         if self._index is None:
-            self._index = self._read(shape, device).to(device)
-        return self._index
+            self._index = self._read(shape, device)
+        return self._index.to(device)
 
     def _read(self, shape: torch.Size, device: torch.device) -> Tensor:
         side, (b, t) = self.side, shape

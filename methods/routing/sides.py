@@ -30,6 +30,7 @@ class Owner(Protocol):
     domain: Tensor | None
     entered: bool
     with_graph: bool
+    device: torch.device | None
 
 
 class EncoderSide:
@@ -63,6 +64,11 @@ class EncoderSide:
         return self.owner.with_graph
 
     @property
+    def device(self) -> torch.device | None:
+        """The owner's."""
+        return self.owner.device
+
+    @property
     def training(self) -> bool:
         """The owner's."""
         return self.owner.training
@@ -80,7 +86,7 @@ class EncoderSide:
     def prompt(self, shape: torch.Size, device: torch.device) -> Tensor:
         """`[b, t]` booleans: the encoder is given the prompt and nothing else."""
         mask = torch.ones(shape, dtype=torch.bool, device=device)
-        return mask if self.token_mask is None else mask & self.token_mask
+        return mask if self.token_mask is None else mask & self.token_mask.to(device)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from methods.adapter_file import SiteShape
 from methods.base import Comparison, Expert, SiteFactors
 from methods.experts import linear_sites
 from methods.pool import PoolExpert
+from methods.routing.frozen import weight_like
 from methods.seeding import generator, seed_from
 from methods.tiny.models import ATTENTION, architecture_of
 
@@ -46,7 +47,7 @@ def tiny_experts(
             draw = generator("tiny", "expert", seed, name, path)
             A = torch.randn(rank, linear.in_features, generator=draw) * linear.in_features**-0.5
             B = torch.randn(linear.out_features, rank, generator=draw) * rank**-0.5 * 0.2
-            dtype = linear.weight.dtype
+            dtype = weight_like(linear).dtype
             factors[path] = SiteFactors(A.to(dtype), B.to(dtype), scale)
         experts.append(Expert(name, factors, digest=f"{seed_from(name, seed):016x}"))
     return experts

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from methods.base import Composed, TrainingPhase
+from methods.routing.frozen import input_device
 from methods.seeding import generator, seed_from
 from methods.tiny.models import VOCABULARY, model_logits
 
@@ -26,6 +27,10 @@ class TinyBatch:
     def __getitem__(self, rows: slice) -> TinyBatch:
         """Some of the sequences."""
         return TinyBatch(self.input_ids[rows], self.attention_mask[rows], self.labels[rows], self.domain[rows])
+
+    def to(self, device: torch.device) -> TinyBatch:
+        """The same on a device."""
+        return TinyBatch(*(getattr(self, one.name).to(device) for one in fields(self)))
 
 
 def tiny_batch(n: int = 8, length: int = 12, domains: int = 4, seed: int = 0) -> TinyBatch:
@@ -128,7 +133,7 @@ class TinySession:
         composed.model.train()
         for step in range(steps):
             composed.context.progress = step / steps
-            batch = self._batch(composed, phase.data, step)
+            batch = self._batch(composed, phase.data, step).to(input_device(composed.model))
             window = [batch[start : start + self.micro] for start in range(0, 8, self.micro)]
             self.log.append(window_gradient(composed, window))
             optimizer.step()
@@ -148,7 +153,7 @@ class TinySession:
 
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """See `Session.loss`."""
-        batch = self._batch(composed, data, 0)[:n]
+        batch = self._batch(composed, data, 0)[:n].to(input_device(composed.model))
         composed.context.prompt_mask = batch.attention_mask.bool() & (batch.labels == -100)
         with torch.no_grad():
             logits = model_logits(composed.model, batch.input_ids, batch.attention_mask)[:, :-1].flatten(0, 1)
