@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness.bases.quantised import described, is_packed, weight_bytes
 from harness.planning import estimate
+from harness.planning.memory import peak_bytes
 from harness.provenance import environment
 from harness.training.tuning import trial_scales
 from results.schema import Budget, Environment, ModelProvenance
@@ -41,7 +42,7 @@ class Facts:
         """Bytes that computing takes at most, about."""
         section, config = self.plan.config.model, self.plan.model_config
         packed = weight_bytes(config, section) if is_packed(section, config) else None
-        return estimate.memory_bytes(self.parameters, section.dtype, packed)
+        return peak_bytes(self.plan, self.parameters, packed)
 
     @cached_property
     def pace(self) -> float:

@@ -28,6 +28,11 @@ class PoolExpert:
         """Shapes by module path, in the model's order."""
         return self.find_sites()
 
+    @property
+    def numbers(self) -> int:
+        """Of one LoRA: A `[rank, d_in]` and B `[d_out, rank]` at every site."""
+        return sum(one.rank * (one.d_in + one.d_out) for one in self.sites.values())
+
     @cached_property
     def parts(self) -> frozenset[str]:
         """Which kinds of rows there are of its own tasks: `expert-train`, `router-train`, `dev`. An expert that was

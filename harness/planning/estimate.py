@@ -100,18 +100,6 @@ def parameter_count(config: object) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def memory_bytes(parameters: int, dtype: str, weights: int | None = None) -> int:
-    """Rough peak: weights, plus half of what they take in `dtype` for activations, caches and adapters.
-
-    Args:
-        parameters: of the base model.
-        dtype: that it computes in.
-        weights: bytes of its weights, where they are not stored in that type.
-    """
-    whole = (4 if dtype == "float32" else 2) * parameters
-    return int((whole if weights is None else weights) + whole / 2 + 1e9)
-
-
 def _text_tokens(task: BoundTask, part: str) -> float:
     docs = task.parts[part]  # type: ignore[index]
     sample = docs[:: max(1, len(docs) // 16)][:16]

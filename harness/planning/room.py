@@ -87,8 +87,7 @@ def _existing(place: Path) -> Path:
 
 
 def _expert(plan: Plan, name: str) -> float:
-    """One LoRA: A `[rank, d_in]` and B `[d_out, rank]` at every site."""
-    return WIDTH * sum(one.rank * (one.d_in + one.d_out) for one in plan.pool_expert(name).sites.values())
+    return WIDTH * plan.pool_expert(name).numbers
 
 
 def _fit(plan: Plan, cell: Cell) -> float:
