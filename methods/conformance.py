@@ -245,6 +245,19 @@ def survives_a_checkpoint(subject: Subject) -> None:
     raise AssertionError(f"{subject}: load_state accepts a name that it does not know.")
 
 
+def trains_on_from_its_state(subject: Subject) -> None:
+    """What is trained on elsewhere, from `state` alone, ends where it would have: a fit that is cut off goes on so."""
+    states, pair = [], (subject.install(), subject.install())
+    subject.method().fit(pair[0], TinySession(steps=1))
+    pair[1].load_state(pair[0].state())
+    for composed in pair:
+        torch.manual_seed(0)
+        subject.method().fit(composed, TinySession(steps=1))
+        states.append(composed.state())
+    lost = [name for name, value in states[0].items() if not torch.equal(value, states[1][name])]
+    assert not lost, f"{subject}: state() lacks something that {lost[0]} is trained by."
+
+
 def leaves_no_trace(subject: Subject) -> None:
     """Uninstalled, the base's logits, modules and gradient flags are as before, to the bit."""
     model = subject.model()
@@ -339,6 +352,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     parameters_have_their_own_memory,
     trains_what_it_declares,
     survives_a_checkpoint,
+    trains_on_from_its_state,
     leaves_no_trace,
     text_does_not_depend_on_the_cache,
     batching_changes_nothing,
@@ -381,12 +395,6 @@ def left_padded() -> tuple[Tensor, Tensor]:
 
 def generate(model: Any, ids: Tensor, mask: Tensor, *, use_cache: bool) -> Tensor:
     """Six tokens, greedily."""
-    out: Tensor = model.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=6,
-        min_new_tokens=6,
-        do_sample=False,
-        use_cache=use_cache,
-    )
+    six = {"max_new_tokens": 6, "min_new_tokens": 6}
+    out: Tensor = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **six)
     return out

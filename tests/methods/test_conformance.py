@@ -115,6 +115,17 @@ def save_nothing(composed: RoutedComposed) -> None:
     composed.load_state = lambda state: None  # type: ignore[method-assign]
 
 
+def count_steps_in_secret(composed: RoutedComposed) -> None:
+    steps: list[int] = []
+
+    def end() -> None:
+        steps.append(len(steps))
+        with torch.no_grad():
+            next(iter(composed.groups()["routers"].values())).mul_(1 + len(steps))
+
+    composed.on_window_end = end  # type: ignore[method-assign]
+
+
 def train_nothing(composed: RoutedComposed) -> None:
     for parameter in composed.groups()["routers"].values():
         parameter.register_hook(torch.zeros_like)
@@ -136,6 +147,7 @@ def report_oddly(composed: RoutedComposed) -> None:
         (look_ahead, conformance.text_does_not_depend_on_the_cache, "texts with and without a cache differ"),
         (look_ahead, conformance.batching_changes_nothing, "depend on the batch"),
         (save_nothing, conformance.survives_a_checkpoint, "logits differ after saving"),
+        (count_steps_in_secret, conformance.trains_on_from_its_state, r"state\(\) lacks something"),
         (train_nothing, conformance.trains_what_it_declares, r"trained and did not move"),
         (report_oddly, conformance.diagnostics_have_the_fields, "diagnostics lack or add"),
     ],
