@@ -10,15 +10,16 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoints import Checkpoint, checkpoint
 from harness.evaluation import controls
 from harness.facts import Facts
-from harness.failures import TRIED, SharedFailures, in_less_memory, reason
+from harness.failures import TRIED, SharedFailures, reason
 from harness.models import rounding
 from harness.planning import estimate
 from harness.planning.backlog import Backlog, folder_of
 from harness.planning.graph import SCORE
 from harness.planning.plan import Cell, ExpertPlan, Plan
-from harness.progress import Progress
+from harness.progress import Job, Progress
 from harness.provenance import phase_peak
 from harness.records import failed_record, scored_record
 from harness.tracking.observer import Observer
@@ -30,7 +31,6 @@ from results.store import RunFolder
 if TYPE_CHECKING:
     from harness.evaluation.cells import Evaluator
     from harness.models import BaseModel, LoadedModels
-    from harness.training.loop import TrainingLog
     from harness.training.session import TrainingData
     from methods.base import Composed, Expert
 
@@ -142,41 +142,25 @@ class Engine:
             time.sleep(1.0)
 
     def _train_expert(self, expert: ExpertPlan, progress: Progress) -> None:
-        from harness.training.cutting import draws
-        from harness.training.experts import train_expert
+        from harness.training.experts import trained_expert
 
         weight = self.facts.seconds(estimate.expert_work(self.plan, self.plan.expert_tasks(expert.name)))
-        with progress.job(f"expert {expert.name} (seed {expert.seed})", weight) as on_step:
+        name = f"expert {expert.name} (seed {expert.seed})"
+        with progress.job(name, weight) as on_step, self._kept(EXPERT, expert.key, name, on_step) as kept:
             rows = self.data.expert_rows(expert.name, expert.seed)
-            started = time.perf_counter()
+            kept.begin()
             meta: dict[str, Any] = {"expert": expert.name, "tasks": expert.tasks, "seed": expert.seed}
             section = self.plan.config.experts
-            asked = section.micro_batch_size
+            own: dict[str, Any] = {"name": expert.name, "seed": expert.seed, "on_step": on_step}
             with rounding(self.plan.config.model), self.stages.create(EXPERT, expert.key) as folder:
-
-                def trained(size: int) -> TrainingLog:
-                    smaller = section.model_copy(update={"micro_batch_size": size})
-                    return train_expert(
-                        self.base,
-                        rows,
-                        smaller,
-                        name=expert.name,
-                        seed=expert.seed,
-                        folder=folder,
-                        on_step=on_step,
-                    )
-
-                # Dropout draws one mask a micro-batch: smaller ones would give another expert.
-                log, size = in_less_memory(
-                    trained, asked, may=lambda: not (section.lora_dropout or draws(self.base.model))
-                )
-                if size < asked:
-                    meta["notes"] = [
-                        f"The expert {expert.name} was trained in micro-batches of {size}: memory was short."
-                    ]
-                meta |= {"seconds": time.perf_counter() - started, "tokens": log.tokens, "log": log.steps}
+                trained = trained_expert(self.base, rows, section, kept=kept, folder=folder, **own)
+                meta |= {"seconds": kept.seconds, **trained}
                 (folder / "meta.json").write_text(json.dumps(meta, allow_nan=False))
         self.observer.expert(meta)
+
+    def _kept(self, kind: str, key: str, what: str, job: Job) -> AbstractContextManager[Checkpoint]:
+        """What a stage that is about to be computed has come to, and will."""
+        return checkpoint(self.stages, kind, key, what, self.facts.made, job.say)
 
     def fit_origin(self, cell: Cell, progress: Progress) -> Wait | None:
         """Fit what no stage holds, on the base model that a cell takes its fit from; a failure is kept for the cell."""
@@ -347,11 +331,12 @@ class Engine:
         from harness.training.fitting import fitted
 
         weight = self.facts.seconds(estimate.fit_work(self.plan, cell.method.method))
-        with progress.job(f"fit {cell.spec.method} (seed {cell.seed})", weight) as on_step:
-            started = time.perf_counter()
+        name = f"fit {cell.spec.method} (seed {cell.seed})"
+        with progress.job(name, weight) as on_step, self._kept(COMPOSED, cell.compose_key, name, on_step) as kept:
             with phase_peak(self.device) as peak:
-                composed, meta = fitted(self.plan, self.data, self.base, cell, experts, on_step)
-            meta |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes, "method": cell.spec.method}
+                kept.peak = peak.so_far
+                composed, meta = fitted(self.plan, self.data, self.base, cell, experts, on_step, kept)
+            meta |= {"seconds": kept.seconds, "peak_memory": kept.most, "method": cell.spec.method}
             try:
                 with self.stages.create(COMPOSED, cell.compose_key) as folder:
                     composed.save(folder)
@@ -367,11 +352,12 @@ class Engine:
         from harness.evaluation.cells import evaluated
 
         weight = self.facts.seconds(estimate.evaluation_work(cell))
-        with progress.job(f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})", weight) as on_done:
-            started = time.perf_counter()
+        name = f"{cell.spec.method} on {cell.spec.task} (seed {cell.seed})"
+        with progress.job(name, weight) as on_done, self._kept(OUTPUTS, cell.outputs_key, name, on_done) as kept:
             with phase_peak(self.device) as peak:
-                outputs = evaluated(evaluator, cell, on_done)
-            outputs |= {"seconds": time.perf_counter() - started, "peak_memory": peak.bytes}
+                kept.peak = peak.so_far
+                outputs = evaluated(evaluator, cell, on_done, kept)
+            outputs |= {"seconds": kept.seconds, "peak_memory": kept.most}
             with self.stages.create(OUTPUTS, cell.outputs_key) as folder:
                 (folder / "outputs.json").write_text(json.dumps(outputs, allow_nan=False))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.bases.quantised import described, is_packed, weight_bytes
 from harness.planning import estimate
 from harness.planning.memory import peak_bytes
-from harness.provenance import environment
+from harness.provenance import environment, release
 from harness.training.tuning import trial_scales
 from results.schema import Budget, Environment, ModelProvenance
 
@@ -75,6 +75,16 @@ class Facts:
     def environment(self) -> Environment:
         """Packages, hardware, commit."""
         return environment(self.device)
+
+    @property
+    def made(self) -> dict[str, str]:
+        """What equal settings give equal numbers with: versions and hardware."""
+        found = self.environment
+        names = ("torch", "transformers", "peft", "bitsandbytes", "numpy")
+        packages = {name: found.packages.get(name, "") for name in names}
+        cards = found.hardware.partition(";")[0]
+        device = cards.rpartition(", ")[0] or cards  # but for memory
+        return packages | {"harness": f"{release()} {found.git_commit or ''}".strip(), "device": device}
 
     def budget(self, cell: Cell) -> Budget:
         """What the cell's method may spend."""

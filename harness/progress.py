@@ -166,6 +166,16 @@ class Job:
             self._last = now
             print(f"{self.label}: {fraction:.0%} ({progress.left(extra)})", file=progress.stream, flush=True)
 
+    def say(self, text: str) -> None:
+        """A line of its own: something that whoever watches should know once."""
+        progress = self.progress
+        if progress._line is not None:
+            progress._line.keep(f"{self.label}: {text}")
+        elif progress._bar is not None:
+            progress._bar.console.print(f"{self.label}: {text}", markup=False, highlight=False)
+        else:
+            print(f"{self.label}: {text}", file=progress.stream, flush=True)
+
     def close(self, how: str) -> None:
         """Finish the job's line: done, failed or interrupted."""
         text = f"{self.label}: {how} {'in' if how == 'done' else 'after'} {duration(time.monotonic() - self.started)}"

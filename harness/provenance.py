@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -40,6 +40,14 @@ def environment(device: str) -> Environment:
         git_commit=commit,
         git_dirty=dirty,
     )
+
+
+def release() -> str:
+    """The installed harness's version; empty in a checkout that is not installed."""
+    try:
+        return metadata.version("lora-harness")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def hardware(device: str) -> str:
@@ -102,8 +110,10 @@ def peak_memory(device: str) -> int:
 
 @dataclass
 class Peak:
-    """Most memory of a phase in bytes, once it is over; None where the system cannot tell it from what went before."""
+    """Most memory of a phase in bytes so far, and once it is over; None where the system cannot tell it from what went
+    before."""
 
+    so_far: Callable[[], int | None] = lambda: None
     bytes: int | None = None
 
 
@@ -119,16 +129,18 @@ def phase_peak(device: str) -> Iterator[Peak]:
 
         for card in _cards(device):
             torch.cuda.reset_peak_memory_stats(card)
+        peak.so_far = lambda: peak_memory(device)
         yield peak
-        peak.bytes = peak_memory(device)
+        peak.bytes = peak.so_far()
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         yield peak
         return
+    peak.so_far = _resident_mark
     yield peak
-    peak.bytes = _resident_mark()
+    peak.bytes = peak.so_far()
 
 
 def _resident_mark() -> int:

@@ -283,6 +283,13 @@ class Composed:
         """Routing diagnostics of the tokens since `task` was entered, with the fields of a record; None if static."""
         return None
 
+    def tally(self) -> dict[str, Tensor]:
+        """Running sums behind `diagnostics`. Evaluations of a class that has the one and not the other start anew."""
+        return {}
+
+    def load_tally(self, tally: Mapping[str, Tensor]) -> None:
+        """Inverse of `tally`; what was counted since is forgotten."""
+
     def merged(self, name: str) -> Expert:
         """The whole composition as one ordinary LoRA, where its update is the same for every token.
 

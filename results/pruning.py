@@ -11,6 +11,7 @@ from pathlib import Path
 
 from results.ground.errors import HarnessError
 from results.ground.files import MARKER
+from results.partial import PARTIAL
 from results.stages import Stages
 from results.store import RunFolder
 
@@ -30,8 +31,13 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """Kind of stage."""
+        """Kind of stage; `partial` of what one that is not finished has come to."""
         return self.name.split("/")[0]
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage that it is, or that it is a part of."""
+        return self.name.removeprefix(f"{PARTIAL}/").replace("-", "/", 1) if self.kind == PARTIAL else self.name
 
 
 def entries(stages: Stages) -> list[Entry]:
@@ -67,14 +73,14 @@ def chosen(
         found: what the store holds, oldest first.
         older_than: seconds since the last change.
         max_bytes: what may stay together; the oldest go first until the rest fits.
-        of: names that may go; None for all.
-        keep: names that stay whatever else is said.
+        of: names of stages that may go; None for all.
+        keep: names of stages that stay whatever else is said.
         now: seconds since the epoch.
     """
     at = time.time() if now is None else now
     # What is not finished may be under way: it goes once nobody has touched it for a day.
     free = [one for one in found if one.finished or at - one.modified > _AGE["d"]]
-    free = [one for one in free if one.name not in keep and (of is None or one.name in of)]
+    free = [one for one in free if one.stage not in keep and (of is None or one.stage in of)]
     if older_than is not None:
         free = [one for one in free if at - one.modified > older_than]
     if max_bytes is None:

@@ -25,6 +25,7 @@ from results.ground.files import (
 from results.ground.locks import claimed, forget, holder
 from results.ground.network import Network
 from results.ground.reading import file_bytes, json_value
+from results.partial import PARTIAL, Partial
 from results.remote import Remote
 
 META = "meta.json"
@@ -201,10 +202,23 @@ class Stages:
         if self.remote:
             self.remote.push(kind, key, self.path(kind, key))
 
+    def partial(self, kind: str, key: str) -> Partial:
+        """What an unfinished stage has come to; on this machine alone, whatever stands behind the folder."""
+        self.path(kind, key)
+        lock = self.root / LOCKS / f"{PARTIAL}-{kind}-{key}.lock"
+        return Partial(self.root / PARTIAL / f"{kind}-{key}", lock)
+
     def sweep(self) -> None:
-        """Remove what killed processes left half-written."""
+        """Remove what killed processes left half-written, and parts of stages that are finished by now."""
         for kind in (EXPERT, COMPOSED, OUTPUTS):
             sweep(self.root / kind)
+        for folder in (self.root / PARTIAL).glob("*-*"):
+            sweep(folder)
+            kind, _, key = folder.name.partition("-")
+            if is_finished(self.path(kind, key)):
+                parts = self.partial(kind, key)
+                parts.clear()
+                parts.release()
         forget(self.root / LOCKS)
 
     def meta(self, kind: str, key: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ def clean_command(
     """
     from harness.planning.stores import stage_store
     from results import pruning
+    from results.partial import PARTIAL
 
     stages = stage_store()
     found = pruning.entries(stages)
@@ -46,7 +47,8 @@ def clean_command(
         typer.echo(f"This is {stages.root}; what {stages.address} behind it holds goes by rules of the bucket's own.")
     kinds: dict[str, list[Entry]] = {}
     for entry in found:
-        kinds.setdefault(entry.kind if entry.finished else f"{entry.kind}, cut off", []).append(entry)
+        whole = entry.finished or entry.kind == PARTIAL
+        kinds.setdefault(entry.kind if whole else f"{entry.kind}, cut off", []).append(entry)
     for kind, own in kinds.items():
         typer.echo(f"{kind:20} {len(own):6}  {_megabytes(own)}")
     typer.echo(f"{'all':20} {len(found):6}  {_megabytes(found)}")

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.bases.placed import computed_on
-from harness.failures import in_less_memory
+from harness.checkpoints import Checkpoint, Data
 from harness.planning.rendered import rendered
 from harness.provenance import peak_memory
 from results.ground.errors import NotFinite
 
 if TYPE_CHECKING:
+    from harness.evaluation.lm import EvaluationLM
     from harness.models import BaseModel
     from harness.planning.plan import Cell
     from methods.base import Composed
@@ -42,19 +43,21 @@ class Evaluator:
         )
 
 
-def evaluated(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None]) -> dict[str, Any]:
+def evaluated(
+    evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None], kept: Checkpoint
+) -> dict[str, Any]:
     """`evaluate`; where memory does not suffice, in forward passes of half as many tokens, and so on.
 
-    The evaluator keeps to what sufficed, and a note says so.
+    The evaluator keeps to what sufficed, and a note says so. What `kept` holds of an earlier process is not computed
+    again.
     """
-    asked = evaluator.lm.batch_tokens
 
     def tried(size: int) -> dict[str, Any]:
         if size != evaluator.lm.batch_tokens:
             evaluator.limit(size)
-        return evaluate(evaluator, cell, on_done)
+        return evaluate(evaluator, cell, on_done, kept)
 
-    outputs, size = in_less_memory(tried, asked, least=LEAST_TOKENS)
+    outputs, size, asked = kept.in_less_memory(tried, evaluator.lm.batch_tokens, least=LEAST_TOKENS)
     if size < asked:
         note = f"{cell.spec.method} on {cell.spec.task}: evaluated in passes of {size} tokens, memory was short."
         outputs["notes"] = [*outputs["notes"], note]
@@ -65,13 +68,16 @@ LEAST_TOKENS = 16
 """Of a forward pass that is worth a try."""
 
 
-def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None]) -> dict[str, Any]:
+def evaluate(
+    evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], None], kept: Checkpoint | None = None
+) -> dict[str, Any]:
     """Raw outputs of every item of a cell, with what the model did on the way.
 
     Args:
         evaluator: the composed model's evaluation model.
         cell: names the task, its items and the seed.
         on_done: called with (requests done, requests in all).
+        kept: of the evaluation, to go on from.
 
     Returns:
         JSON data: `items` (id, outputs, gold log-likelihood), `requests` (their digest), `routing`, `parameters`,
@@ -89,18 +95,21 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
     gold = [bound.gold_request(doc, cell.seed) for doc in docs]
     asked = [request for request in gold if request is not None]
     n_requests = sum(map(len, requests))
-    evaluator.on_done = lambda done, of: on_done(done, of + len(asked))
+    kept = kept or Checkpoint()
+    counts = _Counts(composed, lm, on_done, n_requests + len(asked))
+    evaluator.on_done = lambda done, of: counts.on_done(done)
     with composed.task(bound.name, cell.task.own):
         if composed.survey is not None:
             with composed.survey.looking():
                 lm.pass_prompts([*(request for own in requests for request in own), *asked])
-        outputs = iter(lm.score([request for own in requests for request in own]))
+        counts.go_on(kept)
+        outputs = iter(lm.score([request for own in requests for request in own], kept))
         grouped = [_of_one_item(own, [next(outputs) for _ in own]) for own in requests]
         scored = [own for own, asked_for in zip(grouped, requests, strict=True) if asked_for[0].kind == "loglikelihood"]
         _require_finite([[value for value, _ in own] for own in scored])
-        routing = composed.diagnostics()
-        evaluator.on_done = lambda done, of: on_done(n_requests + done, n_requests + of)
-        likelihoods = iter(lm.score(asked)) if asked else iter(())
+        routing = kept.run("routing", lambda _: composed.diagnostics())
+        evaluator.on_done = lambda done, of: counts.on_done(n_requests + done)
+        likelihoods = iter(lm.score(asked, kept)) if asked else iter(())
         golds = [None if request is None else float(next(likelihoods)[0]) for request in gold]
         _require_finite([[value] for value in golds if value is not None])
     return {
@@ -122,6 +131,47 @@ def evaluate(evaluator: Evaluator, cell: Cell, on_done: Callable[[int, int], Non
         "notes": [*cell.method.method.notes(composed), *_without_mass(routing, cell.task.own, composed)],
         "peak_memory_bytes": peak_memory(computed_on(composed.model)),
     }
+
+
+class _Counts:
+    """What an evaluation counts on the way, whichever of its requests it is at.
+
+    Args:
+        composed: counts routing.
+        lm: counts tokens.
+        on_done: called with (requests done, requests in all).
+        of: requests in all.
+    """
+
+    def __init__(self, composed: Composed, lm: EvaluationLM, on_done: Callable[[int, int], None], of: int) -> None:
+        self._composed, self._lm, self._on_done, self._of = composed, lm, on_done, of
+        self._start = dict(lm.computed)
+        self._done = 0
+
+    def on_done(self, done: int) -> None:
+        """So many requests are done."""
+        self._done = done
+        self._on_done(done, self._of)
+
+    def go_on(self, kept: Checkpoint) -> None:
+        """Have them kept, and count on from where an earlier process was."""
+        kept.ambient = self._state
+        if kept.around is not None:
+            self._composed.load_tally(kept.around["tally"])
+            self._lm.computed = {path: self._start[path] + n for path, n in kept.around["computed"].items()}
+            kept.say(f"goes on after {kept.around['done']} of {self._of} requests")
+
+    def _state(self) -> Data | None:
+        if not _tallies(type(self._composed)):
+            return None
+        computed = {path: n - self._start[path] for path, n in self._lm.computed.items()}
+        return {"tally": self._composed.tally(), "computed": computed, "done": self._done}
+
+
+def _tallies(kind: type[Composed]) -> bool:
+    """Whether a class says what its diagnostics count: `tally` comes with `diagnostics`, or from below it."""
+    first, second = (next(one for one in kind.__mro__ if name in vars(one)) for name in ("tally", "diagnostics"))
+    return issubclass(first, second)
 
 
 def _without_mass(routing: Mapping[str, Any] | None, own: str | None, composed: Composed) -> list[str]:

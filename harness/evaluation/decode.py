@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.checkpoints import NOTHING, Data, Piece
 from harness.evaluation.attention import Fresh, KeysValues, Pass
 from harness.evaluation.likelihood import pieces
 from harness.evaluation.passes import SharedPasses, additive
 from harness.evaluation.sampling import Sampling, next_tokens
 from harness.evaluation.stopping import Stops
-from harness.evaluation.tree import Row, build, decoding_groups
+from harness.evaluation.tree import Row, SharedPrefix, build, decoding_groups
 
 
 @dataclass
@@ -74,11 +77,53 @@ class _Slots:
     def _room(self, like: Tensor) -> Tensor:
         return like.new_zeros(self.slots, like.shape[1], self.longest, like.shape[3])
 
+    def state(self, live: Sequence[_Live]) -> Data:
+        """What the slots of live rows hold, on the CPU, and where each layer's lie."""
+        longest = max((row.length for row in live), default=0)
+        layers = [[part[: len(live), :, :longest].cpu().clone() for part in pair] for pair in self.layers]
+        return {"layers": layers, "devices": [str(keys.device) for keys, _ in self.layers]}
+
+    def load_state(self, state: Data) -> None:
+        """Inverse of `state`."""
+        for pair, device in zip(state["layers"], state["devices"], strict=True):
+            keys, values = (part.to(device) for part in pair)
+            rooms = self._room(keys), self._room(values)
+            for room, kept in zip(rooms, (keys, values), strict=True):
+                room[: kept.shape[0], :, : kept.shape[2]] = kept
+            self.layers.append(rooms)
+
     def move(self, source: int, target: int, length: int) -> None:
         """Copy one row's first `length` entries."""
         for keys, values in self.layers:
             keys[target, :, :length] = keys[source, :, :length]
             values[target, :, :length] = values[source, :, :length]
+
+
+class _Rows(NamedTuple):
+    """Rows of one group: jobs that wait, the next one last; those being decoded; and their slots."""
+
+    waiting: list[int]
+    live: list[_Live]
+    slots: _Slots
+
+    def state(self) -> Data:
+        return {
+            "waiting": len(self.waiting),
+            "live": [[row.job for row in self.live], [row.length for row in self.live]],
+            "rows": ragged([row.made for row in self.live]),
+            "slots": self.slots.state(self.live),
+        }
+
+
+def ragged(rows: Sequence[Sequence[int]]) -> Data:
+    """Lists of token ids as two tensors."""
+    ids = torch.tensor([token for row in rows for token in row], dtype=torch.int32)
+    return {"ids": ids, "lengths": torch.tensor([len(row) for row in rows], dtype=torch.int32)}
+
+
+def rows_of(found: Data) -> list[list[int]]:
+    """Inverse of `ragged`."""
+    return [part.tolist() for part in found["ids"].split(found["lengths"].tolist())]
 
 
 class Decoder:
@@ -101,35 +146,64 @@ class Decoder:
         self.generated = 0
 
     def generate(
-        self, jobs: Sequence[Generation], on_done: Callable[[int], None] = lambda done: None
+        self,
+        jobs: Sequence[Generation],
+        on_done: Callable[[int], None] = lambda done: None,
+        piece: Piece = NOTHING,
     ) -> list[list[int]]:
-        """Generated token ids of every job, the end token included. `on_done` is told how many more are ready."""
+        """Generated token ids of every job, the end token included. `on_done` is told how many more are ready.
+
+        What is kept of rows that are being decoded are their own keys and values as well: made anew beside other rows
+        they would differ in their last bits, and so might a token.
+        """
         if not jobs:
             return []
-        made: list[list[int]] = [[] for _ in jobs]
+        found: Data = piece.state or {"group": -1}
+        made: list[list[int]] = rows_of(found["made"]) if piece.state else [[] for _ in jobs]
+        on_done(sum(map(bool, made)))
         tree = build([job.prompt for job in jobs], [0] * len(jobs))
-        for group in decoding_groups(tree, smallest=min(16, self.rows)):
-            shared = jobs[group.members[0]].prompt[: group.length]
-            prefix: KeysValues = []
-            for piece in pieces(Row(shared, list(range(len(shared)))), self.batch_tokens):
-                _, prefix = self.passes.extend(prefix, piece)
-            self._decode(jobs, group.members, prefix, group.length, made, on_done)
+        for number, group in enumerate(decoding_groups(tree, smallest=min(16, self.rows))):
+            if number < found["group"]:
+                continue
+            goes_on = number == found["group"]
+            with self.passes.aside() if goes_on else nullcontext():
+                prefix = self._prefix(jobs[group.members[0]].prompt[: group.length])
+            rows = self._begun(jobs, group, found if goes_on else None)
+            self._decode(jobs, rows, prefix, group.length, made, on_done, piece, number)
         self.generated += sum(len(row) for row in made)
         return made
+
+    def _prefix(self, shared: list[int]) -> KeysValues:
+        prefix: KeysValues = []
+        for part in pieces(Row(shared, list(range(len(shared)))), self.batch_tokens):
+            _, prefix = self.passes.extend(prefix, part)
+        return prefix
+
+    def _begun(self, jobs: Sequence[Generation], group: SharedPrefix, found: Data | None) -> _Rows:
+        """The rows of a group: all waiting, or as an earlier process has left them."""
+        waiting = sorted(group.members, key=lambda job: len(jobs[job].prompt))
+        longest = max(len(jobs[job].prompt) - group.length + jobs[job].max_new_tokens for job in group.members)
+        slots = _Slots(self._slots(longest, len(group.members)), longest)
+        if found is None:
+            return _Rows(waiting, [], slots)
+        slots.load_state(found["slots"])
+        live = [
+            _Live(job, length, row) for job, length, row in zip(*found["live"], rows_of(found["rows"]), strict=True)
+        ]
+        return _Rows(waiting[: found["waiting"]], live, slots)
 
     def _decode(
         self,
         jobs: Sequence[Generation],
-        members: Sequence[int],
+        rows: _Rows,
         prefix: KeysValues,
         shared: int,
         made: list[list[int]],
         on_done: Callable[[int], None],
+        piece: Piece,
+        number: int,
     ) -> None:
-        waiting = sorted(members, key=lambda job: len(jobs[job].prompt))
-        longest = max(len(jobs[job].prompt) - shared + jobs[job].max_new_tokens for job in members)
-        slots = _Slots(self._slots(longest, len(members)), longest)
-        live: list[_Live] = []
+        waiting, live, slots = rows
         while waiting or live:
             free = slots.slots - len(live)
             if waiting and free >= min(len(waiting), max(1, slots.slots // 8)):
@@ -139,6 +213,7 @@ class Decoder:
             before = len(live)
             self._leave(jobs, live, slots, made)
             on_done(before - len(live))
+            piece.offer(lambda: {"group": number, "made": ragged(made), **rows.state()})
 
     def _slots(self, longest: int, members: int) -> int:
         config = self.passes.model.config.get_text_config(decoder=True)  # type: ignore[union-attr, operator]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from harness.checkpoints import NOTHING, Data, Piece
 from harness.evaluation.attention import KeysValues
 from harness.evaluation.batching import batches
 from harness.evaluation.encode import Scored
@@ -50,10 +51,53 @@ class Sums:
             done += not self._left[seq]
         self._on_done(done)
 
+    def state(self) -> Data:
+        """What has come so far."""
+        return {
+            "left": torch.tensor(self._left, dtype=torch.int32),
+            "sums": torch.tensor(self._sums, dtype=torch.float64),
+            "greedy": torch.tensor(self._greedy),
+        }
+
+    def load_state(self, state: Data) -> None:
+        """Inverse of `state`; what is ready is ready again."""
+        self._left, self._sums, self._greedy = (state[name].tolist() for name in ("left", "sums", "greedy"))
+        self._on_done(self._left.count(0))
+
     def results(self) -> list[Likelihood]:
         """One per continuation, when all their tokens came."""
         assert not any(self._left)
         return [Likelihood(*pair) for pair in zip(self._sums, self._greedy, strict=True)]
+
+
+class Turns:
+    """Forward passes in an order that is always the same, of which an earlier process may have made the first ones.
+
+    Args:
+        piece: of a computation; its state has the number of them as `passes`.
+    """
+
+    def __init__(self, piece: Piece) -> None:
+        self._before = 0 if piece.state is None else int(piece.state["passes"])
+        self.passes = 0
+
+    def next(self) -> bool:
+        """Whether the next one is still to be made."""
+        self.passes += 1
+        return self.passes > self._before
+
+
+class _Prefix:
+    """Keys and values of a prefix, made when they are first asked for."""
+
+    def __init__(self, make: Callable[[], KeysValues]) -> None:
+        self._make: Callable[[], KeysValues] | None = make
+        self._made: KeysValues = []
+
+    def get(self) -> KeysValues:
+        if self._make is not None:
+            self._made, self._make = self._make(), None
+        return self._made
 
 
 class TreeScorer:
@@ -70,28 +114,55 @@ class TreeScorer:
         self.batch_tokens = batch_tokens
         self.overhead = overhead
 
-    def score(self, items: Sequence[Scored], on_done: Callable[[int], None] = lambda done: None) -> list[Likelihood]:
-        """One `Likelihood` per item. `on_done` is told how many more are ready."""
+    def score(
+        self,
+        items: Sequence[Scored],
+        on_done: Callable[[int], None] = lambda done: None,
+        piece: Piece = NOTHING,
+    ) -> list[Likelihood]:
+        """One `Likelihood` per item. `on_done` is told how many more are ready.
+
+        Of what `piece` holds of an earlier process, prefixes alone are passed again.
+        """
         if not items:
             return []
         sums = Sums([item.targets for item in items], on_done)
+        if piece.state is not None:
+            sums.load_state(piece.state["sums"])
+        turns = Turns(piece)
         tree = build([item.inputs for item in items], [len(item.targets) for item in items])
         top = plan(tree, overhead=self.overhead, longest_row=min(512, self.batch_tokens))
-        todo: list[tuple[Group, KeysValues]] = [(top, [])]
+        todo: list[tuple[Group, _Prefix]] = [(top, _Prefix(list))]
         while todo:
             group, above = todo.pop()
-            prefix = self._prefix(group.prefix, above, sums)
+            prefix = self._prefix(group.prefix, above, sums, turns)
             for batch in batches(group.rows, lambda row: len(row.tokens), self.batch_tokens, padded=False):
-                logits, _ = self.passes.rows(batch, prefix)
-                sums.add(logits, wanted(batch))
+                if turns.next():
+                    logits, _ = self.passes.rows(batch, prefix.get())
+                    sums.add(logits, wanted(batch))
+                    piece.offer(lambda: {"passes": turns.passes, "sums": sums.state()})
             todo.extend((inner, prefix) for inner in reversed(group.groups))
         return sums.results()
 
-    def _prefix(self, row: Row, prefix: KeysValues, sums: Sums) -> KeysValues:
-        for piece in pieces(row, self.batch_tokens):
-            logits, prefix = self.passes.extend(prefix, piece)
-            sums.add(logits, wanted([piece]))
-        return prefix
+    def _prefix(self, row: Row, above: _Prefix, sums: Sums, turns: Turns) -> _Prefix:
+        """A prefix below another, scored; one that an earlier process has scored is passed when a row needs it."""
+
+        def made(scored: Callable[[Tensor, Row], None]) -> KeysValues:
+            prefix = above.get()
+            for one in pieces(row, self.batch_tokens):
+                logits, prefix = self.passes.extend(prefix, one)
+                scored(logits, one)
+            return prefix
+
+        def again() -> KeysValues:
+            above.get()
+            with self.passes.aside():
+                return made(lambda logits, one: None)
+
+        if not turns.next():
+            return _Prefix(again)
+        prefix = made(lambda logits, one: sums.add(logits, wanted([one])))
+        return _Prefix(lambda: prefix)
 
 
 def wanted(rows: Sequence[Row]) -> list[tuple[int, int, int]]:

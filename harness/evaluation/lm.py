@@ -8,7 +8,9 @@ shared, and methods whose weights depend on the whole sequence, take it. `path` 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lm_eval import utils
@@ -19,6 +21,7 @@ from torch import nn
 from harness.evaluation.decode import Generation
 from harness.evaluation.encode import Encoder, Scored
 from harness.evaluation.likelihood import Likelihood
+from harness.evaluation.passes import uncounted
 from harness.evaluation.runner import Limits, Path, Progress, Runner
 from harness.evaluation.sampling import Sampling
 from methods.routing.frozen import input_device
@@ -26,6 +29,7 @@ from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
+    from harness.checkpoints import Checkpoint
     from methods.base import Composed
     from methods.routing.context import RoutingContext
     from tasks.base import Request
@@ -50,6 +54,7 @@ class EvaluationLM(TemplateLM):
         max_new_tokens: default of lm-eval requests that do not say.
         cache_bytes: most memory for keys and values while decoding, besides the shared prefix.
         seed: of sampled generations.
+        around: see `SharedPasses`.
 
     Attributes:
         path: the path taken; decided when it is first needed.
@@ -79,6 +84,7 @@ class EvaluationLM(TemplateLM):
         max_new_tokens: int = 256,
         cache_bytes: int = 4 << 30,
         seed: int = 0,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         super().__init__()
         config: Any = model.config
@@ -104,6 +110,7 @@ class EvaluationLM(TemplateLM):
             asked=path,
             context=context,
             progress=self._progress,
+            around=around,
         )
 
     @classmethod
@@ -116,6 +123,7 @@ class EvaluationLM(TemplateLM):
             whole_prompts=composed.whole_prompts,
             passes=composed.passes,
             context=composed.context,
+            around=partial(uncounted, composed),
             **options,
         )
 
@@ -126,8 +134,12 @@ class EvaluationLM(TemplateLM):
 
     # ---- the tasks' requests
 
-    def score(self, requests: Sequence[Request]) -> list[Any]:
+    def score(self, requests: Sequence[Request], kept: Checkpoint | None = None) -> list[Any]:
         """Raw outputs in the order of the requests: a `Likelihood`, or the list of a generation's texts.
+
+        Args:
+            requests: in any order.
+            kept: of the evaluation, to go on from.
 
         Raises:
             HarnessError: a request does not fit the model.
@@ -137,7 +149,7 @@ class EvaluationLM(TemplateLM):
         self._progress.begin(len(requests))
         outputs: list[Any] = [None] * len(requests)
         pairs = [(requests[i].prefix + requests[i].context, requests[i].continuation) for i in scored]
-        for i, likelihood in zip(scored, self._score(self.encoder.pairs(pairs)), strict=True):
+        for i, likelihood in zip(scored, self._score(self.encoder.pairs(pairs), kept), strict=True):
             outputs[i] = likelihood
         jobs: list[Generation] = []
         owners: list[int] = []
@@ -153,7 +165,7 @@ class EvaluationLM(TemplateLM):
                 jobs.append(Generation(prompt, request.max_new_tokens, stops, sampling))
                 owners.append(i)
         self._progress.weigh(len(open_ended), len(jobs))
-        for i, text in zip(owners, self._generate(jobs), strict=True):
+        for i, text in zip(owners, self._generate(jobs, kept), strict=True):
             outputs[i] = [*(outputs[i] or []), text]
         for i in open_ended:
             outputs[i] *= requests[i].samples // len(outputs[i])
@@ -293,14 +305,23 @@ class EvaluationLM(TemplateLM):
             "evaluation_generated": self._generated,
         }
 
-    def _score(self, items: Sequence[Scored]) -> list[Likelihood]:
+    @property
+    def computed(self) -> dict[str, int]:
+        """Tokens of forward passes so far, by path; settable, since an earlier process may have made some."""
+        return {"shared": self._runner.passes.tokens, "plain": self._runner.plain.tokens}
+
+    @computed.setter
+    def computed(self, tokens: Mapping[str, int]) -> None:
+        self._runner.passes.tokens, self._runner.plain.tokens = tokens["shared"], tokens["plain"]
+
+    def _score(self, items: Sequence[Scored], kept: Checkpoint | None = None) -> list[Likelihood]:
         self.truncated += sum(item.truncated > 0 for item in items)
         self._input_tokens += sum(len(item.inputs) for item in items)
-        return self._runner.score(items)
+        return self._runner.score(items, kept)
 
-    def _generate(self, jobs: Sequence[Generation]) -> list[str]:
+    def _generate(self, jobs: Sequence[Generation], kept: Checkpoint | None = None) -> list[str]:
         self._input_tokens += sum(len(job.prompt) for job in jobs)
-        made = self._runner.generate(jobs)
+        made = self._runner.generate(jobs, kept)
         self._generated += sum(len(row) for row in made)
         return [self._runner.stops.text(row, job.stops) for row, job in zip(made, jobs, strict=True)]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from harness.evaluation.tree import Row
 from harness.training.forward import logits_at
 from methods.routing.frozen import input_device
 
+if TYPE_CHECKING:
+    from methods.base import Composed
+
 
 class SharedPasses:
     """Runs a model's own forward with shared-prefix attention.
@@ -21,19 +25,34 @@ class SharedPasses:
     Args:
         model: a transformers causal model, possibly with routed layers.
         passes: of the base model behind each of the model's, each with keys and values of its own.
+        around: surrounds passes that are made once more, and that nobody is to count.
 
     Attributes:
         tokens: tokens computed so far, in all passes; there is no padding.
     """
 
-    def __init__(self, model: nn.Module, passes: int = 1) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        passes: int = 1,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.model = model
+        self._around = around
         self.passes = passes
         self.device = input_device(model)
         self.dtype = next(model.parameters()).dtype
         self.tokens = 0
         found = (getattr(module, "config", None) for module in model.modules())
         self._configs = list({id(c): c for c in found if hasattr(c, "_attn_implementation")}.values())
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Inside the block, passes are such that an earlier process has made and counted."""
+        tokens = self.tokens
+        with self._around():
+            yield
+        self.tokens = tokens
 
     def run(self, ids: Tensor, positions: Tensor, real: Tensor, keep: Tensor, current: Pass) -> Tensor:
         """One forward pass.
@@ -120,6 +139,16 @@ class SharedPasses:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+@contextmanager
+def uncounted(composed: Composed) -> Iterator[None]:
+    """Inside the block passes leave no trace in diagnostics; they compute what they would outside."""
+    tally = composed.tally()
+    try:
+        yield
+    finally:
+        composed.load_tally(tally)
 
 
 def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:

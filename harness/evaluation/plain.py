@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
+from harness.checkpoints import NOTHING, Piece
 from harness.evaluation.batching import batches
-from harness.evaluation.decode import Generation
+from harness.evaluation.decode import Generation, ragged, rows_of
 from harness.evaluation.encode import Scored
-from harness.evaluation.likelihood import Likelihood, Sums
+from harness.evaluation.likelihood import Likelihood, Sums, Turns
 from harness.evaluation.sampling import likeliest, next_tokens
 from harness.evaluation.stopping import Stops
 from harness.training.forward import logits_at
@@ -64,14 +65,24 @@ class PlainRunner:
         self.pads_show = is_state_space(model.config) and bool(model.config.use_bias)  # type: ignore[union-attr]
         self.tokens = 0
 
-    def score(self, items: Sequence[Scored], on_done: Callable[[int], None] = lambda done: None) -> list[Likelihood]:
+    def score(
+        self,
+        items: Sequence[Scored],
+        on_done: Callable[[int], None] = lambda done: None,
+        piece: Piece = NOTHING,
+    ) -> list[Likelihood]:
         """One `Likelihood` per item; items with the same input are computed once."""
         same: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i, item in enumerate(items):
             fed = (*item.context, *item.targets) if self.seq2seq else tuple(item.inputs)
             same.setdefault((fed, len(item.context)), []).append(i)
         sums = Sums([item.targets for item in items], on_done)
+        if piece.state is not None:
+            sums.load_state(piece.state["sums"])
+        turns = Turns(piece)
         for members in batches(same.values(), lambda members: len(items[members[0]].inputs), self.batch_tokens):
+            if not turns.next():
+                continue
             firsts = [items[alike[0]] for alike in members]
             logits = self._encoder_decoder(firsts) if self.seq2seq else self._causal(firsts)
             wanted, before = [], 0
@@ -80,6 +91,7 @@ class PlainRunner:
                 wanted += [(before + j, i, j) for i in alike for j in range(count)]
                 before += count
             sums.add(logits, wanted)
+            piece.offer(lambda: {"passes": turns.passes, "sums": sums.state()})
         return sums.results()
 
     def _causal(self, items: Sequence[Scored]) -> Tensor:
@@ -111,19 +123,27 @@ class PlainRunner:
         return logits
 
     def generate(
-        self, jobs: Sequence[Generation], on_done: Callable[[int], None] = lambda done: None
+        self,
+        jobs: Sequence[Generation],
+        on_done: Callable[[int], None] = lambda done: None,
+        piece: Piece = NOTHING,
     ) -> list[list[int]]:
         """Generated token ids of every job, the end token included."""
-        made: list[list[int]] = [[] for _ in jobs]
+        made: list[list[int]] = [[] for _ in jobs] if piece.state is None else rows_of(piece.state["made"])
+        turns = Turns(piece)
         order = sorted(range(len(jobs)), key=lambda i: (jobs[i].max_new_tokens, len(jobs[i].prompt)), reverse=True)
         while order:
             longest = len(jobs[order[0]].prompt) + jobs[order[0]].max_new_tokens
             count = max(1, min(self.rows, self.batch_tokens // longest))
             batch = [i for i in order[:count] if self._together(jobs[i], jobs[order[0]])]
             order = order[len(batch) :]
+            if not turns.next():
+                on_done(len(batch))
+                continue
             for i, row in zip(batch, self._continue([jobs[i] for i in batch]), strict=True):
                 made[i] = row
             on_done(len(batch))
+            piece.offer(lambda: {"passes": turns.passes, "made": ragged(made)})
         return made
 
     def _together(self, job: Generation, other: Generation) -> bool:

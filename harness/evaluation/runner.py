@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
+from harness.checkpoints import Checkpoint, Data, Piece
 from harness.evaluation.attention import CannotShare
-from harness.evaluation.decode import Decoder, Generation
+from harness.evaluation.decode import Decoder, Generation, ragged, rows_of
 from harness.evaluation.encode import Scored
 from harness.evaluation.likelihood import Likelihood, TreeScorer
 from harness.evaluation.passes import SharedPasses
@@ -68,6 +70,7 @@ class Runner:
         asked: `shared` and `plain` force a path; `auto` decides.
         context: see `EvaluationLM`.
         progress: told of finished items.
+        around: see `SharedPasses`.
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class Runner:
         asked: Literal["auto", "shared", "plain"],
         context: RoutingContext | None,
         progress: Progress,
+        around: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -93,7 +97,7 @@ class Runner:
         self.context = context
         self.progress = progress
         self.stops = Stops(tokenizer, _end_tokens(model))
-        self.passes = SharedPasses(model, passes)
+        self.passes = SharedPasses(model, passes, around)
         self.plain = PlainRunner(
             model,
             pad_token,
@@ -151,16 +155,27 @@ class Runner:
 
     # Not inference mode: routed layers may keep tensors of a pass, and training must be able to use them.
     @torch.no_grad()
-    def score(self, items: Sequence[Scored]) -> list[Likelihood]:
-        """One `Likelihood` per item."""
+    def score(self, items: Sequence[Scored], kept: Checkpoint | None = None) -> list[Likelihood]:
+        """One `Likelihood` per item; what `kept` holds of an earlier process is not computed again."""
         limits = self.limits
         shared = self._sharable([len(item.inputs) for item in items])
         tree = TreeScorer(self.passes, batch_tokens=limits.batch_tokens, overhead=limits.overhead)
-        return _by_path(items, shared, tree.score, self.plain.score, self.progress.add)
+
+        def by(path: Path, own: list[Scored]) -> list[Likelihood]:
+            score = tree.score if path == "shared" else self.plain.score
+
+            def result(piece: Piece) -> Data:
+                found = score(own, self.progress.add, piece)
+                return {"sums": [one.loglikelihood for one in found], "greedy": [one.is_greedy for one in found]}
+
+            found = self._piece(kept, f"likelihoods, {path}", len(own), result)
+            return [Likelihood(*pair) for pair in zip(found["sums"], found["greedy"], strict=True)]
+
+        return _by_path(items, shared, by)
 
     @torch.no_grad()
-    def generate(self, jobs: Sequence[Generation]) -> list[list[int]]:
-        """Generated token ids of every job."""
+    def generate(self, jobs: Sequence[Generation], kept: Checkpoint | None = None) -> list[list[int]]:
+        """Generated token ids of every job; see `score`."""
         limits = self.limits
         shared = self._sharable([len(job.prompt) + job.max_new_tokens for job in jobs])
         if any(shared) and self.generation_reason():
@@ -173,7 +188,24 @@ class Runner:
             batch_tokens=limits.batch_tokens,
             cache_bytes=limits.cache_bytes,
         )
-        return _by_path(jobs, shared, decoder.generate, self.plain.generate, self.progress.add)
+
+        def by(path: Path, own: list[Generation]) -> list[list[int]]:
+            generate = decoder.generate if path == "shared" else self.plain.generate
+
+            def result(piece: Piece) -> Data:
+                return ragged(generate(own, self.progress.add, piece))
+
+            return rows_of(self._piece(kept, f"texts, {path}", len(own), result))
+
+        return _by_path(jobs, shared, by)
+
+    def _piece(self, kept: Checkpoint | None, name: str, size: int, result: Callable[[Piece], Data]) -> Data:
+        """The result for `size` items, computed here or by an earlier process."""
+        kept = kept or Checkpoint()
+        found = kept.run(name, result)
+        if kept.replayed:
+            self.progress.add(size)
+        return found
 
     @torch.no_grad()
     def pass_prompts(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -186,11 +218,12 @@ class Runner:
         return [self.longest_shared is None or length <= self.longest_shared for length in lengths]
 
 
-def _by_path(items: Sequence[Any], shared: Sequence[bool], together: Any, alone: Any, on_done: Any) -> list[Any]:
-    parts = {
-        True: iter(together([item for item, own in zip(items, shared, strict=True) if own], on_done)),
-        False: iter(alone([item for item, own in zip(items, shared, strict=True) if not own], on_done)),
-    }
+def _by_path(items: Sequence[Any], shared: Sequence[bool], by: Callable[[Path, Any], list[Any]]) -> list[Any]:
+    parts = {}
+    paths: dict[bool, Path] = {True: "shared", False: "plain"}
+    for shares, path in paths.items():
+        own = [item for item, its in zip(items, shared, strict=True) if its is shares]
+        parts[shares] = iter(by(path, own) if own else [])
     return [next(parts[own]) for own in shared]
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoints import Checkpoint
 from harness.planning.sections import ExpertsSection
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
@@ -75,6 +76,7 @@ def train_expert(
     seed: int,
     folder: Path,
     on_step: Callable[[int, int], None] | None = None,
+    kept: Checkpoint | None = None,
 ) -> TrainingLog:
     """Train one LoRA on its own rows and save it with PEFT.
 
@@ -86,20 +88,54 @@ def train_expert(
         seed: seed of the run.
         folder: receives `adapter_config.json` and `adapter_model.safetensors`.
         on_step: called with (steps done, steps in all).
+        kept: of the training, to go on from.
     """
     from harness.training.loop import Recipe, train
     from harness.training.packing import packing_passes
+    from harness.training.phases import phase
 
     # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
     packing = None if section.lora_dropout else packing_passes(base, rows)
     with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
         order = seed_from("expert", name, "order", seed)
         recipe = Recipe.of(section, {"experts": section.lr}, order, rates={"experts": "experts.lr"})
-        log = train(
-            composed, rows, ["experts"], recipe, pad_id=pad_token(base.tokenizer), on_step=on_step, packing=packing
+        given: dict[str, Any] = {"pad_id": pad_token(base.tokenizer), "on_step": on_step, "packing": packing}
+        log = phase(
+            kept or Checkpoint(),
+            "training",
+            composed,
+            lambda piece: train(composed, rows, ["experts"], recipe, **given, piece=piece),
         )
         save(folder)
     return log
+
+
+def trained_expert(
+    base: BaseModel,
+    rows: Sequence[Encoded],
+    section: ExpertsSection,
+    *,
+    kept: Checkpoint,
+    name: str,
+    **given: Any,
+) -> dict[str, Any]:
+    """`train_expert`; where memory does not suffice, in micro-batches of half as many rows, and so on, as long as that
+    leaves every gradient the same.
+
+    Returns:
+        What the training was: `tokens`, `log`, and `notes` where memory was short.
+    """
+    from harness.training.cutting import draws
+
+    def trained(size: int) -> TrainingLog:
+        smaller = section.model_copy(update={"micro_batch_size": size})
+        return train_expert(base, rows, smaller, name=name, **given, kept=kept)
+
+    # Dropout draws one mask a micro-batch: smaller ones would give another expert.
+    may = not (section.lora_dropout or draws(base.model))
+    log, size, asked = kept.in_less_memory(trained, section.micro_batch_size, may=lambda: may)
+    short = f"The expert {name} was trained in micro-batches of {size}: memory was short."
+    return {"tokens": log.tokens, "log": log.steps} | ({"notes": [short]} if size < asked else {})
 
 
 @contextmanager

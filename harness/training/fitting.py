@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from harness.failures import in_less_memory
+from harness.checkpoints import Checkpoint
 from harness.training.cutting import cuttable
 from harness.training.session import EngineSession, TrainingData
 from harness.training.tuning import trial_scales, tuned_fit
@@ -23,9 +23,11 @@ def fitted(
     cell: Cell,
     experts: Sequence[Expert],
     on_step: Callable[[int, int], None],
+    kept: Checkpoint,
 ) -> tuple[Composed, dict[str, Any]]:
     """Install a cell's method on its pool and fit it; where memory does not suffice, in micro-batches of half as many
-    rows, and so on, as long as that leaves every gradient the same.
+    rows, and so on, as long as that leaves every gradient the same. What `kept` holds of an earlier process is not done
+    again.
 
     Returns:
         The composed model, installed, and what the fit was: `trials`, `tokens`, `log`, `phases`, `notes`.
@@ -40,12 +42,12 @@ def fitted(
         composed = method.install(base.model, experts, seed=cell.seed)
         same = cuttable(composed)
         try:
-            return composed, _fit(plan, data, base, cell, composed, on_step, most)
+            return composed, _fit(plan, data, base, cell, composed, on_step, most, kept)
         except BaseException:
             composed.uninstall()
             raise
 
-    (composed, meta), size = in_less_memory(tried, asked, may=lambda: same)
+    (composed, meta), size, asked = kept.in_less_memory(tried, asked, may=lambda: same)
     short = f"{cell.spec.method}: fitted in micro-batches of at most {size}, memory was short."
     return composed, meta | {"notes": [short] if size < asked else []}
 
@@ -58,13 +60,16 @@ def _fit(
     composed: Composed,
     on_step: Callable[[int, int], None],
     most: int,
+    kept: Checkpoint,
 ) -> dict[str, Any]:
     """Fit an installed method in micro-batches of at most `most` rows."""
     method = cell.method.method
     task = cell.task.bound.name if method.per_task() else None
 
     def fresh(scale: float) -> EngineSession:
-        return EngineSession(plan, data, base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task, most=most)
+        return EngineSession(
+            plan, data, base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task, most=most, kept=kept
+        )
 
     trials: list[dict[str, Any]] = []
     if scales := trial_scales(plan.config, method):

@@ -20,11 +20,13 @@ from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.bases.quantised import with_adapters
+from harness.checkpoints import NOTHING, Piece
 from harness.training.data import Encoded, collate, micro_batches, windows
 from harness.training.forward import is_seq2seq, target_count, target_counts, target_cross_entropy, target_logits
 from harness.training.health import Health
 from harness.training.packing import packed_backward, packed_batches
 from harness.training.reach import Reach
+from harness.training.resuming import Keeper
 from harness.training.weighing import Weigh, Weighing
 from methods.routing.frozen import input_device
 
@@ -81,6 +83,7 @@ def train(
     on_step: Callable[[int, int], None] | None = None,
     packing: SharedPasses | None = None,
     reach: bool = False,
+    piece: Piece = NOTHING,
 ) -> TrainingLog:
     """Train the named groups of a composed model on encoded rows; everything else stays frozen.
 
@@ -94,6 +97,7 @@ def train(
         packing: from `packing_passes`, lays rows end to end; for models without auxiliary losses or anything else that
             reads the context of a pass.
         reach: whether the task loss must have a gradient at some router.
+        piece: takes the state after a step now and then, and may hold one to go on from.
 
     Raises:
         KeyError: a group that the method does not have.
@@ -125,6 +129,7 @@ def train(
     )
     rates = {recipe.rates.get(name, f"the learning rate of {name}"): recipe.lr[name] for name in groups}
     health = Health(rates, len(plan))
+    keeper = Keeper(piece, composed, log.steps, health)
     device = input_device(model)
     arguments = TrainingArguments(
         # Nothing is written there, and a killed process would leave a folder of its own behind.
@@ -143,6 +148,7 @@ def train(
         remove_unused_columns=False,
         dataloader_pin_memory=device.type != "cpu",
     )
+    left = plan[keeper.step :]
     with with_adapters(model):
         trainer = _Trainer(
             composed=composed,
@@ -153,12 +159,17 @@ def train(
             health=health,
             model=model,
             args=arguments,
-            train_dataset=_Windows(plan, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
+            train_dataset=_Windows(left, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
             optimizers=(_optimizer(chosen, recipe), None),
+            callbacks=[keeper],
+            keeper=keeper,
         )
     trainer.pop_callback(PrinterCallback)
     try:
-        trainer.train()
+        if keeper.step < len(plan):
+            trainer.train()
+        else:
+            keeper.before_step()
         health.parameters(parameter for group in chosen.values() for parameter in group.values())
     finally:
         composed.context.training = False
@@ -217,6 +228,7 @@ class _Trainer(Trainer):
         packing: SharedPasses | None,
         reach: Reach | None,
         health: Health,
+        keeper: Keeper,
         **kwargs: Any,
     ) -> None:
         super().__init__(data_collator=_only, **kwargs)
@@ -226,6 +238,7 @@ class _Trainer(Trainer):
         self.packing = packing
         self.reach = reach
         self.health = health
+        self.keeper = keeper
         self.loss_is_scaled_for_ga = True
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
@@ -236,6 +249,7 @@ class _Trainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         if not model.training:  # walking over all modules takes a while
             model.train()
+        self.keeper.before_step()
         # The Trainer clears the model's own gradients only, and a loss may have parameters outside it.
         if self.optimizer is not None:
             self.optimizer.zero_grad()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from harness.checkpoints import Checkpoint
 from harness.planning.sections import OptimisationSection
 from harness.training.data import Encoded, Pending, collate, draw, encode
 from harness.training.experts import pad_token
 from harness.training.forward import is_seq2seq, target_counts, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train
+from harness.training.phases import phase as kept_phase
 from methods.routing.frozen import input_device
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
@@ -95,6 +97,7 @@ class EngineSession:
         lr_scale: float = 1.0,
         task: str | None = None,
         most: int | None = None,
+        kept: Checkpoint | None = None,
     ) -> None:
         """Args:
         plan: names the budgets and the tasks.
@@ -105,6 +108,7 @@ class EngineSession:
         lr_scale: factor on every learning rate.
         task: that the fit is for, where a method is fitted for each.
         most: sequences in a micro-batch, where memory is short.
+        kept: of the fit, to go on from.
         """
         self.plan = plan
         self.data = data
@@ -114,6 +118,7 @@ class EngineSession:
         self.lr_scale = lr_scale
         self.task = task
         self.most = most
+        self.kept = kept or Checkpoint()
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
         self.phases: list[dict[str, Any]] = []
@@ -151,7 +156,13 @@ class EngineSession:
             rates=named,
         )
         pad = pad_token(self.base.tokenizer)
-        log = train(composed, rows, phase.groups, recipe, pad_id=pad, on_step=self.on_step, reach=phase.reach)
+        given: dict[str, Any] = {"pad_id": pad, "on_step": self.on_step, "reach": phase.reach}
+        log = kept_phase(
+            self.kept,
+            phase.name,
+            composed,
+            lambda piece: train(composed, rows, phase.groups, recipe, **given, piece=piece),
+        )
         self.log += [{"phase": phase.name, **step} for step in log.steps]
         self.tokens += log.tokens
         self.phases.append(

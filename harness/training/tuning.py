@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from results.ground.errors import NotFinite
@@ -28,6 +29,10 @@ def trial_scales(config: RunConfig, method: Method) -> tuple[float, ...]:
     if not config.tune or not method.trains():
         return ()
     return config.routers.tuning_scales if method.has_learning_rate() else (1.0,)
+
+
+def _dev_loss(session: EngineSession, composed: Composed, _: object) -> float:
+    return session.dev_loss(composed, DEV_ROWS)
 
 
 def tuned_fit(
@@ -56,7 +61,7 @@ def tuned_fit(
         current = session(scale)
         try:
             method.fit(composed, current)
-            loss = current.dev_loss(composed, DEV_ROWS)
+            loss = current.kept.run("dev loss", partial(_dev_loss, current, composed))
             if not math.isfinite(loss):
                 raise NotFinite("The dev loss is not finite: lower the learning rates.")
         except NotFinite as error:

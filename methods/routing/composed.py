@@ -201,6 +201,14 @@ class RoutedComposed(Composed):
         """See `Composed.diagnostics`."""
         return self._collector.summary(self.experts, self._own) if self.routers else None
 
+    def tally(self) -> dict[str, Tensor]:
+        """See `Composed.tally`."""
+        return self._collector.state()
+
+    def load_tally(self, tally: Mapping[str, Tensor]) -> None:
+        """See `Composed.load_tally`."""
+        self._collector.load_state(tally)
+
     def expert(self, name: str) -> Expert:
         """An expert as it is now: a copy of its trained factors, or the frozen ones it came with."""
         index = self.experts.index(name)

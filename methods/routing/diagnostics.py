@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +62,19 @@ class Collector:
             router.observed = None
         self._sums: Tensor | None = None
         self._tokens = torch.zeros(len(self.names), 1, dtype=torch.float64)
+
+    def state(self) -> dict[str, Tensor]:
+        """Sums and numbers of tokens so far, on the CPU."""
+        self.clear()
+        sums = {} if self._sums is None else {"sums": self._sums.cpu().clone()}
+        return sums | {"tokens": self._tokens.clone()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        self.reset()
+        self._tokens = state["tokens"].clone()
+        if "sums" in state:
+            self._sums = state["sums"].clone()
 
     def clear(self) -> None:
         """Take in the previous pass."""
@@ -122,6 +135,7 @@ class Collector:
         totals = torch.stack([values[name].sum(0, dtype=torch.float64) for name in _SUMS])
         if self._sums is None:
             self._sums = totals.new_zeros(len(_SUMS), len(self.names), totals.shape[-1])
+        self._sums = self._sums.to(totals.device)  # what an earlier process has summed comes from a file
         rows = slice(first, first + totals.shape[1])
         self._sums[:, rows] += totals
         self._tokens[rows] += len(logits)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness.checkpoints import Checkpoint
 from harness.models import with_targets
 from harness.planning.choices import choose_methods
 from harness.planning.config import resolve
@@ -37,6 +38,7 @@ class Scaled(TinySession):
         super().__init__(lr=1e-2 * scale)
         self.scale = scale
         self.tokens = 100
+        self.kept = Checkpoint()
 
     def dev_loss(self, composed: Composed, n: int) -> float:
         return self.loss(composed, "dev", n)

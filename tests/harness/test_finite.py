@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from harness.checkpoints import Checkpoint
 from harness.evaluation.sampling import likeliest
 from harness.training.health import Health
 from harness.training.tuning import tuned_fit
@@ -71,7 +72,7 @@ class _Session:
     tokens = 7
 
     def __init__(self, scale: float, losses: dict[float, float]) -> None:
-        self.scale, self.losses = scale, losses
+        self.scale, self.losses, self.kept = scale, losses, Checkpoint()
 
     def dev_loss(self, composed: Any, n: int) -> float:
         return self.losses[self.scale]

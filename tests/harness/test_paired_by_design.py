@@ -13,6 +13,8 @@ from harness.training import session as sessions
 from harness.training.data import windows
 from harness.training.loop import Recipe, TrainingLog
 from methods import registry
+from methods.base import Composed
+from methods.routing.context import RoutingContext
 from methods.routing.method import LinearlyRouted
 from methods.tiny import tiny_experts, tiny_llama
 
@@ -59,7 +61,7 @@ def test_rows_order_and_batches_are_those_of_the_seed(tiny_model: Path, monkeypa
     values = {"methods": list(LINEAR), "tasks": ["sst2"], "model": {"name": str(tiny_model)}}
     plan = Plan(resolve("smoke", values), open_source("bundled"))
     base = load(str(tiny_model))
-    data = sessions.TrainingData(plan, base)
+    data, composed = sessions.TrainingData(plan, base), Composed(base.model, RoutingContext(), [])
     seen: list[list[list[str]]] = []
 
     def watched(composed: Any, rows: Any, groups: Any, recipe: Recipe, **options: Any) -> TrainingLog:
@@ -71,7 +73,7 @@ def test_rows_order_and_batches_are_those_of_the_seed(tiny_model: Path, monkeypa
     for seed in (0, 1):
         for name in LINEAR:
             phase = registry.create(name).phase()  # type: ignore[attr-defined]
-            sessions.EngineSession(plan, data, base, seed=seed).train(None, phase)  # type: ignore[arg-type]
+            sessions.EngineSession(plan, data, base, seed=seed).train(composed, phase)
     first, second = seen[: len(LINEAR)], seen[len(LINEAR) :]
     assert first[0]
     assert all(batches == first[0] for batches in first)

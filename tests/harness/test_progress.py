@@ -68,6 +68,16 @@ def test_a_failure_stays_in_the_line(kernel: FakeDisplay) -> None:
     assert "fit mixer" not in last
 
 
+def test_what_a_job_says_once_stays(kernel: FakeDisplay) -> None:
+    stream = io.StringIO()
+    for shown in (Progress(1.0), Progress(1.0, stream)):
+        with shown.shown(), shown.job("fit mixer (seed 0)", 1.0) as job:
+            job.say("goes on at step 40 of 83")
+            job.show(1.0, force=True)
+    assert "fit mixer (seed 0): goes on at step 40 of 83<br>" in kernel.states[0][-1]
+    assert "fit mixer (seed 0): goes on at step 40 of 83\n" in stream.getvalue()
+
+
 def test_an_interrupt_never_reads_as_finished(kernel: FakeDisplay) -> None:
     with pytest.raises(KeyboardInterrupt), Progress(2.0).shown() as shown, shown.job("fit mole", 1.0):
         raise KeyboardInterrupt

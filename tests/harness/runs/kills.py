@@ -2,8 +2,9 @@
 
 A process that has imported everything forks one child for each run, so that a run costs about a second. A child is
 ended by SIGKILL just before its n-th change of the file system (seen by an audit hook) or after a random time, by
-SIGINT or SIGTERM after a random time, or its disk is full from its n-th change on. The same command is given again
-afterwards, and then all must be as if nothing had happened: see `Trials.after`.
+SIGINT or SIGTERM after a random time, or its disk is full from its n-th change on; or it keeps a checkpoint after every
+step and is ended at a change of those. The same command is given again afterwards, and then all must be as if nothing
+had happened: see `Trials.after`.
 """
 
 from __future__ import annotations
@@ -128,13 +129,16 @@ def make_inputs(folder: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def forked(arguments: list[str], home: Path, act: Act | None = None, modules: Path | None = None) -> int:
+def forked(
+    arguments: list[str], home: Path, act: Act | None = None, modules: Path | None = None, *, stepwise: bool = False
+) -> int:
     """Start the command line in a child whose files lie below `home`; the child's number.
 
     Args:
         arguments: of the command.
         home: holds `stages`, `run`, `tmp`, and takes `log`.
         act: see `watch`.
+        stepwise: whether there is a checkpoint after every step, whose changes alone `act` sees.
         modules: file that takes the names of all that the child has imported.
     """
     (home / "tmp").mkdir(parents=True, exist_ok=True)
@@ -150,8 +154,9 @@ def forked(arguments: list[str], home: Path, act: Act | None = None, modules: Pa
         os.dup2(log, 1)
         os.dup2(log, 2)
         sys.argv = ["harness", *arguments, "--output", str(home / "run")]
+        os.environ["HARNESS_CHECKPOINT_SECONDS"] = "0" if stepwise else "30"
         if act is not None:
-            watch(str(home), act)
+            watch(str(home / "stages" / "partial" if stepwise else home), act)
         from harness.cli import main
 
         try:
@@ -203,7 +208,13 @@ def leftovers(home: Path) -> list[str]:
     """What no finished command leaves behind."""
     hidden = [path for path in home.rglob(".*") if path.name != ".lock"]
     notes = (home / "stages" / "locks").glob("*.owner")
-    return [str(path.relative_to(home)) for path in [*hidden, *notes, *(home / "tmp").iterdir()]]
+    parts = (home / "stages" / "partial").glob("*")
+    return [str(path.relative_to(home)) for path in [*hidden, *notes, *parts, *(home / "tmp").iterdir()]]
+
+
+def ended_parts(home: Path) -> list[str]:
+    """What a command that was told to end leaves behind, but for what its next run goes on from."""
+    return [name for name in leftovers(home) if not name.startswith("stages/partial/")]
 
 
 class Trials:
@@ -238,12 +249,14 @@ class Trials:
         self.seconds = time.monotonic() - started
         assert results_of(warm / "run") == self.results
 
-    def trial(self, kind: str, act: Act | None, end: Callable[[int], None], codes: tuple[int, ...]) -> None:
+    def trial(
+        self, kind: str, act: Act | None, end: Callable[[int], None], codes: tuple[int, ...], *, stepwise: bool = False
+    ) -> None:
         """One run that is ended, and one that goes on from there."""
         home = self.root / "trial"
         shutil.rmtree(home, ignore_errors=True)
         started = time.monotonic()
-        child = forked(self.arguments, home, act)
+        child = forked(self.arguments, home, act, stepwise=stepwise)
         end(child)
         code = ended(child)
         if code == 0:  # it came to its end: so long does a run take by now
@@ -260,7 +273,7 @@ class Trials:
             yield f"it ended with {code}: {said[-600:]}"
         if "Traceback" in said:
             yield f"it said {said[-600:]}"
-        if code != -signal.SIGKILL and (left := leftovers(home)):
+        if code != -signal.SIGKILL and (left := ended_parts(home)):
             yield f"it left {left}"
         if kind == "full" and code == 2:
             last = said.strip().splitlines()[-1]
@@ -285,8 +298,9 @@ class Trials:
         made = said.count(": done in")
         if made != missing and cells < len(self.results):
             yield f"{made} units were computed and {missing} stages were missing"
-        if "is damaged" in said:
-            yield f"something was damaged: {said[-300:]}"
+        self.counts["went on inside a stage"] += said.count(": goes on ")
+        if lines := [line for line in said.splitlines() if "is damaged" in line or "the checkpoint of" in line]:
+            yield f"something was damaged: {lines}"
         if left := leftovers(home):
             yield f"left behind: {left}"
 
@@ -294,6 +308,18 @@ class Trials:
         """SIGKILL at changes of the file system, spread evenly and at random within each part."""
         for point in self._points(n):
             self.trial("change", kill_at(point), lambda _child: None, (-signal.SIGKILL,))
+
+    def in_stages(self, n: int) -> None:
+        """SIGKILL at changes of checkpoints, of which there is one after every step of a training or evaluation."""
+        if not n:
+            return
+        count, home = self.root / "steps", self.root / "stepwise"
+        if (code := ended(forked(self.arguments, home, count_into(count), stepwise=True))) != 0:
+            raise RuntimeError(f"with checkpoints the run ends with {code}: {(home / 'log').read_text()}")
+        assert results_of(home / "run") == self.results
+        assert leftovers(home) == []
+        for point in self._points(n, int(count.read_text())):
+            self.trial("step", kill_at(point), lambda _child: None, (-signal.SIGKILL,), stepwise=True)
 
     def full(self, n: int) -> None:
         """No space from a change on."""
@@ -311,8 +337,8 @@ class Trials:
             number = (signal.SIGINT, signal.SIGTERM)[index % 2]
             self.trial("signal", None, self._later(number, 0.25), (128 + number,))
 
-    def _points(self, n: int) -> list[int]:
-        part = self.changes / max(n, 1)
+    def _points(self, n: int, changes: int | None = None) -> list[int]:
+        part = (changes or self.changes) / max(n, 1)
         return [1 + int(part * (index + self.random.random())) for index in range(n)]
 
     def _later(self, number: int, least: float = 0.0) -> Callable[[int], None]:
@@ -330,7 +356,7 @@ class Trials:
 def main() -> None:
     """Print what was done as JSON; exit code 1 when something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for kind in ("changes", "times", "signals", "full"):
+    for kind in ("changes", "times", "signals", "full", "steps"):
         parser.add_argument(f"--{kind}", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -346,6 +372,7 @@ def main() -> None:
         trials.at_times(asked.times)
         trials.signals(asked.signals)
         trials.full(asked.full)
+        trials.in_stages(asked.steps)
         made = {
             "changes of the file system in one run": trials.changes,
             "seconds of one run": round(trials.seconds, 2),
