@@ -145,8 +145,8 @@ def test_each_planned_cell_counts_once(tmp_path: Path) -> None:
     run.write_cell(failed, [])
     assert run.failed() == 1
     assert [record.cell for record in run.records()] == [failed.cell]
-    (tmp_path / "cells" / failed.cell / "record.json").write_text("{" * 700)
-    assert run.failed() == 0
+    run.write_cell(failed.model_copy(update={"schema_version": 99}), [])
+    assert run.failed() == 0  # whatever it says cannot be read
 
 
 def test_items_that_cannot_be_read_say_where(tmp_path: Path) -> None:

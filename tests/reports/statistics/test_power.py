@@ -52,6 +52,7 @@ def test_no_difference_is_detectable_that_cannot_exist(n: int, discordant: float
 def test_a_mean_is_detectable_from_two_items_on() -> None:
     known = stats.norm.ppf(0.995) + stats.norm.ppf(0.9)
     assert detectable_mean(2, 0.5, alpha=0.01, power=0.9) == pytest.approx(known * 0.5 / math.sqrt(2))
+    assert detectable_mean(9, 0.5) == detectable_mean(9, 0.5, alpha=0.05, power=0.8)
     assert math.isnan(detectable_mean(1, 0.5))
     assert math.isnan(detectable_mean(9, 0.0))
     assert math.isnan(detectable_mean(9, float("nan")))

@@ -36,6 +36,7 @@ def test_a_long_name_has_its_middle_left_out() -> None:
     said = str(damage(OSError(errno.ENAMETOOLONG, "x", "a" * 150 + "b" * 150)))
     assert said == f"{'a' * 90}…{'b' * 60} cannot be used: the name is too long: choose a shorter one."
     assert str(damage(OSError(errno.ENAMETOOLONG, "x", "a" * 200))).startswith("a" * 200 + " cannot")
+    assert str(damage(OSError(errno.ENAMETOOLONG, "x", "a" * 201))).startswith("a" * 90 + "…" + "a" * 60 + " cannot")
 
 
 def test_what_libraries_say_of_a_full_disk_is_known_whatever_its_case() -> None:

@@ -303,6 +303,12 @@ def test_a_damaged_folder_is_set_aside_and_said(whole: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == said
     assert set_aside(whole, place) is None
     assert capsys.readouterr().err == ""
+    assert sorted(path.name for path in whole.parent.parent.iterdir()) == ["far", "kind", "locks"]
+    with atomic_folder(whole) as folder:
+        (folder / "a").write_text("again")
+    (whole / "a").write_text("")
+    assert set_aside(whole, place) is not None
+    assert len(list(place.iterdir())) == 2
 
 
 def test_one_damaged_file_is_named_alone(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:

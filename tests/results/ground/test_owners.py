@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from results.ground import owners
+from results.ground.damage import PlaceError
 from results.ground.locks import claimed, forget, holder, joined, locked
 from results.ground.owners import Owner, boot, myself, parse
 
@@ -108,3 +109,9 @@ def test_notes_of_ended_processes_are_forgotten(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     forget(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == notes.keys() - {"dead.lock.owner"}
+
+
+def test_where_no_folder_can_be_there_is_no_lock() -> None:
+    with pytest.raises(PlaceError) as caught, claimed(Path("/proc/nothing/a.lock")):
+        pass
+    assert str(caught.value) == "The folder /proc/nothing cannot be made: choose another place."

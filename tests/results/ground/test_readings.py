@@ -71,6 +71,8 @@ def test_texts_are_utf_8_with_unix_newlines() -> None:
         ('{\n"a" 1}', "is not valid JSON (expecting ':' delimiter at line 2, column 5)"),
         ('{"b": 1, "a": 1, "a": 2}', "has the key 'a' twice"),
         ('{"' + 100 * "k" + '": 1, "' + 100 * "k" + '": 1}', f"has the key '{56 * 'k'}... twice"),
+        ('{"' + 58 * "k" + '": 1, "' + 58 * "k" + '": 1}', f"has the key '{58 * 'k'}' twice"),
+        ('{"' + 59 * "k" + '": 1, "' + 59 * "k" + '": 1}', f"has the key '{56 * 'k'}... twice"),
         ("1" * (LONGEST_NUMBER + 1), f"holds a number of {LONGEST_NUMBER + 1} digits"),
         ("0." + "1" * LONGEST_NUMBER, f"holds a number of {LONGEST_NUMBER + 2} digits"),
         ('["\\uDc00"]', "holds half a character (\\udc00)"),
