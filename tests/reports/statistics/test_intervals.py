@@ -206,3 +206,10 @@ def test_groups_of_each_task_widen_the_mean() -> None:
 def test_tasks_of_other_seeds_are_refused() -> None:
     with pytest.raises(ValueError, match=r"^tasks must have the same seeds$"):
         task_mean([RIGHT, PARTIAL[:2]])
+
+
+def test_shared_seeds_without_any_variance_widen_nothing() -> None:
+    balanced = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    alone = mean_interval(balanced)
+    joined = task_mean([balanced, balanced])
+    assert joined.high - 0.5 == pytest.approx((alone.high - 0.5) / np.sqrt(2))
