@@ -165,6 +165,7 @@ def test_items_that_cannot_be_read_say_where(tmp_path: Path) -> None:
 
 def test_items_are_lines_of_json_as_they_are(tmp_path: Path) -> None:
     items = [make_items()[0].model_copy(update={"prompt": "é\u2028 and\nlines"})]
+    assert dump_items(items)[3:8] == bytes(5)  # neither a name nor a time stands in the header
     lines = gzip.decompress(dump_items(items)).decode()
     assert lines.count("\n") == 1
     assert lines.endswith("}\n")
@@ -231,12 +232,14 @@ def test_what_is_missing_cut_off_or_unreadable_is_named_for_each_cell(tmp_path: 
     folders = [run.cell_folder(record.cell) for record in records]
     (folders[2] / "items.jsonl.gz").unlink()
     write_json(folders[3] / "record.json", {})
+    run.write_cell(records[1].model_copy(update={"schema_version": 99}), [])
     names = [f"{record.cell} (mixer on sst2)" for record in records]
     found = run.verify()
+    (newer,) = [one for one in found if one.startswith(names[1])]
+    assert newer.startswith(f"{names[1]}: {folders[1] / 'record.json'} has schema 99, ")
     assert found[0] == f"{names[0]} is not finished."
     assert f"{names[2]}: items.jsonl.gz is not the file that was written." in found
     assert f"{names[3]}: record.json is not the file that was written." in found
-    assert not [one for one in found if one.startswith(names[1])]
     assert len([one for one in found if one.startswith(names[0])]) == 1
 
 

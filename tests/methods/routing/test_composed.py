@@ -183,3 +183,23 @@ def test_a_first_pass_over_the_prompt_alone_costs_none_of_the_text(scope: str, p
     composed = Subject("xlora", {"scope": scope}).install()
     assert composed.passes == passes
     assert composed.kv_cache is composed.whole_prompts is (scope == "prompt_fixed")
+
+
+def test_parameters_are_named_by_what_they_belong_to() -> None:
+    model = tiny_llama(dtype=torch.float64)
+    with installed(install_hard(model, tiny_experts(model, NAMES))) as composed:
+        assert {"experts.a.model.layers.0.self_attn.q_proj.A", "experts.c.model.layers.1.self_attn.v_proj.B"} <= set(
+            composed.groups()["experts"]
+        )
+    blocks = Subject("mixlora").install()
+    named = {leaf for group in blocks.groups().values() for leaf in group}
+    assert {name.rpartition(".")[2] for name in named if name.startswith(("experts.", "attention."))} == {"A", "B"}
+    first = blocks.experts[0]
+    assert f"experts.{first}.model.layers.0.mlp.gate_proj.B" in named
+
+
+def test_settings_of_routers_are_settings_of_their_training() -> None:
+    plain = registry.create("mixer").phase()
+    assert (plain.lr, plain.weight_decay, plain.groups) == ({}, 0.0, ("routers",))
+    own = registry.create("mixer", {"router.lr": 0.3, "router.weight_decay": 0.1}).phase()
+    assert (own.lr, own.weight_decay) == ({"routers": 0.3}, 0.1)

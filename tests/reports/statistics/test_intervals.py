@@ -100,8 +100,8 @@ def test_proportions_of_several_seeds_have_an_effective_number_of_items(level: f
 
 def test_seeds_that_cancel_count_as_no_more_than_their_answers() -> None:
     balanced = np.array([[1.0, 0.0, 1.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
-    interval = mean_interval(balanced)  # no variance is left: items are all equal, seeds too
-    assert (interval.low, interval.high) == pytest.approx(wilson(2, 4))
+    interval = mean_interval(balanced, 0.8)  # no variance is left: items are all equal, seeds too
+    assert (interval.low, interval.high) == pytest.approx(wilson(2, 4, 0.8))
     assert interval.method == "Wilson over items and seeds"
 
 

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from reports.statistics import mcnemar, sign_flip
 
@@ -81,3 +82,19 @@ def test_mcnemar_is_two_sided_and_at_most_one() -> None:
     assert mcnemar(3, 3) == mcnemar(0, 0) == 1.0
     assert mcnemar(0, 5) == mcnemar(5, 0) == pytest.approx(2 / 32)
     assert mcnemar(1, 6) == pytest.approx(2 * 8 / 128)
+
+
+@pytest.mark.parametrize("shift", [0.3, 0.5])
+def test_the_approximation_is_within_three_hundredths_of_common_p_values(shift: float) -> None:
+    values = shift + np.random.default_rng(2).normal(0, 1, 18)
+    exact = sign_flip(values, flips=2**18)
+    assert exact > 0.01
+    assert sign_flip(values, flips=1) == pytest.approx(exact, rel=0.03)
+
+
+def test_very_near_nought_it_is_the_normal_distributions() -> None:
+    values = np.concatenate([RNG.uniform(0.5, 1.5, 30), -RNG.uniform(0.5, 1.5, 30)])
+    values[0] += 1e-4 - values.sum()
+    expected = 2 * stats.norm.sf(1e-4 / np.sqrt((values**2).sum()))
+    assert sign_flip(values, flips=1) == pytest.approx(expected, abs=1e-9)
+    assert sign_flip(values, flips=1) < 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -39,6 +40,10 @@ from results.ground.files import (
 class Point(pydantic.BaseModel):
     x: int
     name: str = "é"
+
+
+class Line(pydantic.BaseModel):
+    points: list[Point]
 
 
 @pytest.fixture
@@ -83,6 +88,12 @@ def test_what_is_not_of_its_model_is_a_sentence(text: str, says: str, tmp_path: 
         read_json(tmp_path / "a.json", Point)
     assert str(caught.value).startswith(f"{tmp_path / 'a.json'} {says}")
     assert str(caught.value).endswith("); remove its folder and run again.")
+
+
+def test_what_is_wrong_inside_is_said_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"points": [{"x": 1}, {"x": "one"}]}')
+    with pytest.raises(StoreError, match=r"is not a valid Line \(points\.1\.x: Input should be a valid integer"):
+        read_json(tmp_path / "a.json", Line)
 
 
 def test_what_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
@@ -248,6 +259,27 @@ def test_two_who_replace_one_at_once_are_told(tmp_path: Path, monkeypatch: pytes
         f"{tmp_path / 'k'} is being replaced by several processes; stop all but one and run again."
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rival_that_finished_while_one_was_replaced_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def rivalled(staging: Path, target: Path) -> bool:
+        shutil.copytree(staging, target)
+        return False
+
+    monkeypatch.setattr(files, "_renamed", rivalled)
+    with atomic_folder(tmp_path / "kept"):
+        pass  # the rival's is whole, and as good as this one
+    assert is_finished(tmp_path / "kept")
+    with pytest.raises(StoreError, match="replaced by several processes"), atomic_folder(tmp_path / "k", replace=True):
+        pass
+
+
+def test_who_replaces_holds_a_lock_already(tmp_path: Path) -> None:
+    for text in ("first", "second"):
+        with atomic_folder(tmp_path / "runs" / "k", replace=True) as folder:
+            (folder / "a").write_text(text)
+    assert (tmp_path / "runs" / "k" / "a").read_text() == "second"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
 def test_what_is_taken_away_while_it_is_written_is_not_finished(tmp_path: Path) -> None:
