@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: install fetch demo test quick lint docs clean
+.PHONY: install fetch demo test quick coverage mutation lint docs clean
 
 install: $(VENV)/installed
 
@@ -34,6 +34,19 @@ QUICK := tests/test_arrows.py tests/test_documents.py tests/results tests/report
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile \
 		-m "not model and not assets and not system" --ignore tests/reports/test_families.py $(QUICK)
+
+# Lines that the suite runs, over all processes it starts: a table of the files with lines left over, and the total.
+coverage: fetch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[strength]'
+	$(BIN)/coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest --quiet
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --show-missing
+
+# Mutants that the suite kills, of a sample of 400 in each of three areas; `python -m tests.mutation` alone tries all.
+mutation: install
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[strength]'
+	$(BIN)/python -m tests.mutation --sample 400 --workers 2
 
 lint: install
 	$(BIN)/ruff check

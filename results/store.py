@@ -345,5 +345,5 @@ def load_items(data: bytes) -> list[Item]:
         ValueError: lines that are no items.
     """
     if not data:
-        raise EOFError("cut off before its first byte")
+        raise EOFError
     return [Item.model_validate_json(line) for line in gzip.decompress(data).splitlines()]

@@ -10,7 +10,7 @@ import numpy as np
 
 from reports.statistics.clusters import Groups, clustered
 from reports.statistics.combined import Part, half_width, quantile
-from reports.statistics.variance import Scores, as_scores, is_binary, spread
+from reports.statistics.variance import Scores, Spread, as_scores, is_binary, spread
 
 LEVEL = 0.95
 
@@ -127,7 +127,8 @@ def mean_interval(
         low, high, method, note = drawn.low, drawn.high, f"bootstrap over {over}", drawn.note or note
         method = drawn.method if drawn.method == "none" else method
     else:
-        low, high = _student(array.mean(), [values], level)
+        half = _spread([values]).half(level)
+        low, high = value - half, value + half
         method = f"t over {over} and seeds"
     return Interval(value, low, high, n, method, seeds, std, level, note)
 
@@ -184,12 +185,9 @@ def task_mean(
 
 def _shared_seeds(tasks: Sequence[Scores], level: float) -> float:
     """How much wider Student's interval of the mean over tasks is than with seeds of each task's own; at least 1."""
-    known, alone = spread(tasks), [spread([task]) for task in tasks]
-    if known is None or any(one is None for one in alone):
-        return 1.0
-    parts = [Part(part.variance / len(tasks) ** 2, part.df) for one in alone if one is not None for part in one.parts]
+    parts = [Part(part.variance / len(tasks) ** 2, part.df) for task in tasks for part in _spread([task]).parts]
     apart = half_width(parts, 0.5 - level / 2)
-    return max(1.0, known.half(level) / apart) if apart > 0 else 1.0
+    return max(1.0, _spread(tasks).half(level) / apart) if apart > 0 else 1.0
 
 
 def _wilson_of_scores(array: Scores, values: Scores, level: float, over: str) -> tuple[float, float, str]:
@@ -210,9 +208,8 @@ def _wilson_of_scores(array: Scores, values: Scores, level: float, over: str) ->
     return low, high, method
 
 
-def _student(mean: float, arrays: Sequence[Scores], level: float) -> tuple[float, float]:
-    known = spread(arrays)
-    if known is None:
-        return float("nan"), float("nan")
-    half = known.half(level)
-    return float(mean) - half, float(mean) + half
+def _spread(tasks: Sequence[Scores]) -> Spread:
+    """Of several seeds, which always have one."""
+    known = spread(tasks)
+    assert known is not None
+    return known

@@ -19,6 +19,8 @@ from reports.statistics.variance import Scores, as_scores, is_binary, seed_parts
 MIN_SEEDS = 3
 """Fewer seeds of anything random decide nothing: two give one degree of freedom a method, one gives none."""
 
+ALPHA = 0.05  # 1 - LEVEL is a little more, in floats
+
 Outcome = Literal["better", "worse", "equivalent", "undecided"]
 
 
@@ -63,12 +65,12 @@ class PairedTest:
     def significant(self) -> bool:
         """Whether the corrected p-value is below 5 %, and there are enough seeds to say so."""
         p = self.p if self.p_holm is None else self.p_holm
-        return self.decisive and bool(p < 1 - LEVEL)
+        return self.decisive and bool(p < ALPHA)
 
     @property
     def equivalent(self) -> bool:
         """Whether the difference is smaller than the margin, at 5 % corrected, with enough seeds to say so."""
-        return self.decisive and bool(self.p_equivalent < 1 - LEVEL)
+        return self.decisive and bool(self.p_equivalent < ALPHA)
 
     @property
     def outcome(self) -> Outcome:

@@ -23,7 +23,8 @@ def sign_flip(differences: Sequence[float] | NDArray[np.float64], flips: int = F
 
     All 2^n patterns are counted where there are no more than `flips`. Whole multiples of one number (right or wrong,
     averaged over seeds) have an exact distribution by convolution; elsewhere the tail is the saddlepoint approximation
-    of Lugannani & Rice (1980), within a fifth of the p-value at 17 items and closer with more.
+    of Lugannani & Rice (1980): at 17 items within a fifth of p-values above 0.001 and half of smaller ones, closer with
+    more.
     """
     array = np.asarray(differences, dtype=np.float64)
     sizes = np.abs(array[array != 0])

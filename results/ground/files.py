@@ -254,6 +254,7 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
 
     Raises:
         PlaceError: the disk is full, or the place cannot be written to.
+        StoreError: somebody took the folder away, or several processes replace it.
     """
     with said_of(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -262,6 +263,8 @@ def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
         staging.mkdir()
         try:
             yield staging
+            if not staging.is_dir():  # the marker's writer would make it again, empty, and call it whole
+                raise StoreError(f"{staging} was removed while it was written; run again.")
             _mark(staging)
             _settle(staging, target, replace)
         finally:

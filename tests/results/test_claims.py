@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -149,3 +150,54 @@ def test_a_heartbeat_that_is_late_stops_nothing(memory: Memory) -> None:
         memory.trouble = first(1, hangs)
         time.sleep(0.3)
     assert memory.held() == []
+
+
+def test_claims_are_numbered_and_one_that_is_taken_over_goes(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    with claims(memory).claimed("stage"):
+        assert memory.held() == ["claims/stage/000001"]
+    killed = silent(memory, 0.0, monkeypatch)
+    time.sleep(0.01)
+    with claims(memory).claimed("stage") as mine:
+        assert mine
+        assert memory.held() == ["claims/stage/000002"]
+    killed.close()
+
+
+def test_who_comes_too_late_writes_nothing(memory: Memory) -> None:
+    with claims(memory).claimed("stage"):
+        written: list[str] = []
+        memory.trouble = lambda operation, path: written.append(path) if operation == "write" else None  # type: ignore[func-returns-value]
+        with claims(memory).claimed("stage") as mine:
+            assert not mine
+    assert not [path for path in written if "/claims/" in path]
+
+
+def test_who_sees_another_claim_after_its_own_withdraws_it(memory: Memory) -> None:
+    """Two numbers at once: a claim that another machine wrote between the first look and the second."""
+    late = claims(memory)
+    look = late._living
+    looks = iter([{}])
+    late._living = lambda name, numbers=None: next(looks, None) or look(name, numbers)  # type: ignore[method-assign]
+    with claims(memory).claimed("stage") as first_one, late.claimed("stage") as mine:
+        assert (first_one, mine) == (True, False)
+        assert memory.held() == ["claims/stage/000001"]
+
+
+def test_a_heartbeat_writes_over_no_claim_of_another(memory: Memory) -> None:
+    with claims(memory, 0.12).claimed("stage"):
+        memory.pipe_file("/bucket/stages/claims/stage/000001", b"another's")
+        time.sleep(0.1)
+        assert memory.cat_file("/bucket/stages/claims/stage/000001") == b"another's"
+        beating = [thread.daemon for thread in threading.enumerate() if thread.name == "harness-claims"]
+        assert beating
+        assert all(beating)  # a claim keeps no process alive
+    assert memory.held() == ["claims/stage/000001"]
+
+
+def test_what_is_no_claim_holds_nothing(memory: Memory) -> None:
+    memory.pipe_file("/bucket/stages/claims/stage/000007", b"{}")
+    memory.pipe_file("/bucket/stages/claims/stage/notes", b"{}")
+    assert claims(memory).holder("stage") is None
+    with claims(memory).claimed("stage") as mine:
+        assert mine
+        assert memory.held() == ["claims/stage/000008", "claims/stage/notes"]

@@ -209,3 +209,28 @@ def test_an_address_opens_the_store_again(tmp_path: Path) -> None:
     assert (remote.address, remote.root) == ("s3://bucket/prefix", tmp_path)
     for plain in (Stages.at(tmp_path / "stages", tmp_path), Stages.at(f"file://{tmp_path}/stages", tmp_path)):
         assert (plain.address, plain.remote) == (str(tmp_path / "stages"), None)
+
+
+def test_what_is_set_aside_is_the_marker_and_can_be_looked_at(one: Stages, other: Stages, memory: Memory) -> None:
+    make(one)
+    marker = memory.cat_file("/bucket/stages/DONE/expert/k")
+    memory.pipe_file(file_of(memory), b"weightz")
+    assert other.remote is not None
+    assert other.remote.fetch("expert", "k", other.path("expert", "k")) is False
+    (kept,) = [name for name in memory.held() if name.startswith("damaged/")]
+    assert kept.startswith("damaged/expert-k-")
+    assert memory.cat_file(f"/bucket/stages/{kept}") == marker
+    assert other.remote.fetch("expert", "k", other.path("expert", "k")) is False
+
+
+def test_a_list_is_believed_for_some_seconds(one: Stages, other: Stages, memory: Memory) -> None:
+    lists: list[str] = []
+    memory.trouble = lambda operation, path: lists.append(path) if operation == "list" else None  # type: ignore[func-returns-value]
+    for key in ("a", "b", "k"):
+        assert other.find("expert", key) is None
+    assert len(lists) == 1
+    make(one)
+    assert other.find("expert", "k") is None
+    assert other.remote is not None
+    other.remote._lists.clear()
+    assert other.find("expert", "k") is not None

@@ -219,3 +219,37 @@ def test_terms_without_coefficient_are_left_out() -> None:
     assert loss_of({})(batch, 1.0).keys() == {"aux", "entropy"}
     assert loss_of({"entropy": {"sign": 0}})(batch, 1.0).keys() == {"aux"}
     assert loss_of({"aux": {"coef": 0.0}, "entropy": {"coef": 0.0}})(batch, 1.0) == {}
+
+
+def test_shapes_of_gmoe_fall_and_sum_to_one_for_each_router() -> None:
+    """Shares rate^i / i! and exp(-(i - n/2)^2 / 2 width^2) over i = 1..n, by hand; routers are rows."""
+    rates = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    for shape, share in (
+        (losses.poisson_shape, lambda rate, i: rate**i / math.factorial(i)),
+        (losses.normal_shape, lambda width, i: math.exp(-((i - N / 2) ** 2) / (2 * width**2))),
+    ):
+        for row, rate in zip(shape(rates, N), rates.tolist(), strict=True):
+            shares = sorted((share(rate, i) for i in range(1, N + 1)), reverse=True)
+            assert row.tolist() == pytest.approx([one / sum(shares) for one in shares])
+
+
+def test_divergences_from_a_shape_do_not_know_which_expert_is_which() -> None:
+    rates = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    shape = losses.poisson_shape(rates, N)
+    order = torch.randperm(N, generator=torch.Generator().manual_seed(0))
+    loads = random_logits(2).softmax(-1)
+    kl = (shape * (shape.log() - loads.sort(-1, descending=True).values.log())).sum(-1)
+    for q in (loads, loads[:, order]):
+        assert (losses.shape_divergence(shape, q.log()) - kl).abs().max() < TIGHT
+        assert (losses.load_divergence(shape, q) - kl).abs().max() < TIGHT
+    assert losses.shape_divergence(shape, shape[:, order].log()).abs().max() < TIGHT
+
+
+def test_experts_of_equal_load_share_their_targets() -> None:
+    shape = torch.tensor([[0.5, 0.3, 0.2], [0.6, 0.3, 0.1]], dtype=torch.float64)
+    load = torch.tensor([[0.25, 0.5, 0.25], [0.0, 0.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    value = losses.load_divergence(shape, load)
+    (gradient,) = torch.autograd.grad(value.sum(), load)
+    assert gradient[0].tolist() == pytest.approx([-0.25 / 0.25, -0.5 / 0.5, -0.25 / 0.25])
+    expected = (shape[1] * shape[1].log()).sum() - 0.4 * math.log(1e-6)
+    assert value[1].item() == pytest.approx(expected.item())
