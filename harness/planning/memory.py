@@ -11,7 +11,6 @@ import random
 from typing import TYPE_CHECKING
 
 from harness.planning.estimate import BYTES_PER_TOKEN
-from methods.shapes import config_shapes
 from results.ground.digest import seed_from
 
 if TYPE_CHECKING:
@@ -78,6 +77,8 @@ def _fits(plan: Plan, width: int, held: int, pool: dict[str, int]) -> Iterable[f
 
 def _per_token(plan: Plan, more: float) -> float:
     """Numbers that a step keeps for each token, the head's apart."""
+    from methods.shapes import config_shapes
+
     sites = {path for name in plan.config.experts.names for path in plan.pool_expert(name).sites}
     shapes = config_shapes(plan.model_config)
     kept = [(KEPT + (more if path in sites else 0.0)) * outputs for path, (outputs, _) in shapes.items()]
