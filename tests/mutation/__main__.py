@@ -48,6 +48,7 @@ def verdicts() -> dict[str, int | None]:
 
 def mutmut(*names: str, workers: int) -> None:
     """Runs mutants in a folder of their own, a copy of the code; processes that tests start import it too."""
+    MUTANTS.mkdir(exist_ok=True)  # Python remembers of a folder that is not there when it starts that there is none
     environment = os.environ | {"PYTHONPATH": str(MUTANTS), "OMP_NUM_THREADS": "1"}
     command = [str(Path(sys.executable).parent / "mutmut"), "run", "--max-children", str(workers), *names]
     subprocess.run(command, cwd=ROOT, env=environment, check=True)
