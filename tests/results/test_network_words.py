@@ -113,7 +113,7 @@ def test_large_files_are_given_longer(tmp_path: Path, monkeypatch: pytest.Monkey
     store, file = network(Memory(), deadline=10.0), tmp_path / "file"
     file.write_bytes(b"x" * 3_000_000)
     store.upload(file, "a", text_sha256("x" * 3_000_000))
-    store.download("a", tmp_path / "new" / "copy", 3_000_000)
+    store.download("a", tmp_path / "new" / "er" / "copy", 3_000_000)
     assert store.sha256("a", 3_000_000) == text_sha256("x" * 3_000_000)
     store.download("a", file, None)
     store.read("a")

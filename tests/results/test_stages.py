@@ -172,3 +172,22 @@ def test_a_remote_marker_says_where_its_files_are_and_leads_nowhere_else() -> No
     assert _parsed(b"{", "p") is None
     with pytest.raises(StoreError, match=r"^p has version 9, newer than 2"):
         _parsed(json.dumps(whole | {"version": 9}).encode(), "p")
+
+
+def test_what_was_read_once_is_not_read_again(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    from results import stages as module
+
+    folder, read, look = make(stages), [], module.changed_files
+    monkeypatch.setattr(module, "changed_files", lambda path: read.append(path) or look(path))
+    for _ in range(3):
+        assert stages.load("expert", "k") == folder
+    assert read == [folder]
+
+
+def test_a_remote_store_is_tried_once_before_it_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages, tried = machine(Memory(), tmp_path), []
+    assert stages.remote is not None
+    monkeypatch.setattr(stages.remote.network, "require_conditional", lambda: tried.append(1))
+    stages.require()
+    stages.require()
+    assert tried == [1]

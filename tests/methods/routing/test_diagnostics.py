@@ -157,3 +157,19 @@ def test_an_impossible_expert_has_no_entropy_and_one_expert_none_at_all() -> Non
     alone = single.summary("x", 0)
     assert alone is not None
     assert (alone["entropy"], alone["own_expert_mass"], alone["load"]) == (0.0, 1.0, [1.0])
+
+
+def test_sums_go_on_where_they_were_kept() -> None:
+    routers, context = [Seen("a"), Seen("a")], RoutingContext()
+    whole, later = Collector(routers[:1], context), Collector(routers[1:], context)
+    z = logits(4, 2)
+    routers[0].observed = Observation(z[:2], top(z[:2]), None)
+    whole.clear()
+    kept = {name: value.clone() for name, value in whole.state().items()}
+    later.load_state(kept)
+    for router in routers:
+        router.observed = Observation(z[2:], top(z[2:]), None)
+    assert whole.summary("xyz", 0) == later.summary("xyz", 0) is not None
+    whole.reset()
+    later.load_state(whole.state())
+    assert later.summary("xyz", 0) is None

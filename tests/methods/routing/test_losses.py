@@ -253,3 +253,34 @@ def test_experts_of_equal_load_share_their_targets() -> None:
     assert gradient[0].tolist() == pytest.approx([-0.25 / 0.25, -0.5 / 0.5, -0.25 / 0.25])
     expected = (shape[1] * shape[1].log()).sum() - 0.4 * math.log(1e-6)
     assert value[1].item() == pytest.approx(expected.item())
+
+
+def test_warm_up_by_numbers() -> None:
+    assert losses.ramp(0.1, 0.4) == pytest.approx(0.25)
+    assert losses.ramp(0.1, 0.4, "cosine") == pytest.approx((1 - math.cos(math.pi / 4)) / 2)
+    assert losses.ramp(0.4, 0.4) == losses.ramp(0.0, 0.0) == 1.0
+
+
+@pytest.mark.parametrize("mode", ["topk_score", "top1_freq", "topk_freq", "mean_prob"])
+def test_running_loads_are_those_that_the_loss_asks_for(mode: str) -> None:
+    loss = loss_of({"aux": {"f_mode": mode}, "ema_decay": 0.9}, scope="ema")
+    batch = batch_of(random_logits(3, 5), sparsifier=Sparsifier(2, 2))
+    loss(batch, 1.0)
+    loss.end_window()
+    pbar, fbar = loss.statistics.point()
+    assert pbar is not None
+    assert fbar is not None
+    assert (pbar - batch.pbar).abs().max() < TIGHT
+    assert (fbar - batch.fbar(mode)).abs().max() < TIGHT
+
+
+def test_statistics_are_kept_in_the_type_of_routing() -> None:
+    for like, dtype in ((torch.zeros(()).half(), torch.float32), (torch.zeros(()).double(), torch.float64)):
+        loss = RouterLosses(1, N, LossConfig(), like)
+        assert loss.state()["statistics.means"].dtype == dtype
+
+
+def test_terms_have_the_names_of_their_sections() -> None:
+    sections = ("aux", "entropy", "mi", "cv2", "z")
+    loss = loss_of({name: {"coef": 1.0} for name in sections})
+    assert tuple(loss(batch_of(random_logits(2, 3)), 1.0)) == sections

@@ -64,6 +64,7 @@ def test_a_mistake_is_in_its_own_words_and_damage_in_those_for_it() -> None:
         ("Is it?", "Is it?"),
         ("It is!", "It is!"),
         ("two  lines\nare one", "two lines are one."),
+        ("é — 3 µs", "é — 3 µs."),
         ("a\x1b[31mred\u200b.", "a\\x1b[31mred\\u200b."),
     ],
 )

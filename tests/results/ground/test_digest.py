@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
+import pydantic
 import pytest
 
 from methods import seeding
@@ -56,3 +58,17 @@ def test_what_has_no_canonical_form_is_refused_but_in_a_row() -> None:
     with pytest.raises(TypeError, match="no canonical form for date"):
         canonical([day])
     assert canonical_row([day]) == '["2020-01-02"]'
+
+
+def test_what_json_cannot_say_has_no_name() -> None:
+    for value in (float("nan"), float("inf"), {"a": [float("-inf")]}):
+        with pytest.raises(ValueError, match="JSON"):
+            canonical(value)
+
+
+def test_models_are_named_by_what_they_say_in_json() -> None:
+    class Dated(pydantic.BaseModel):
+        day: datetime.date
+        place: Path
+
+    assert canonical(Dated(day=datetime.date(2026, 1, 2), place=Path("/a"))) == '{"day":"2026-01-02","place":"/a"}'

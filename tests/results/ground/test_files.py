@@ -187,6 +187,13 @@ def test_a_marker_of_each_version_is_read_and_a_newer_one_refused() -> None:
     )
 
 
+def test_a_newer_marker_is_said_with_its_folder(whole: Path) -> None:
+    (whole / MARKER).write_text('{"version": 3, "sha256": {}}')
+    for look in (is_finished, changed_files, faults, stamp):
+        with pytest.raises(StoreError, match=rf"^{whole} has version 3, newer than 2"):
+            look(whole)
+
+
 def test_each_file_that_is_wrong_is_named(whole: Path) -> None:
     (whole / "a").write_text("b" * 1234)
     (whole / "inner" / "b").unlink()

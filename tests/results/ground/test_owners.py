@@ -43,7 +43,9 @@ def test_a_process_is_gone_when_its_number_is_free_or_anothers() -> None:
     child = os.fork()
     if not child:
         os._exit(0)
-    ended = me.model_copy(update={"pid": child, "started": 1})
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    started = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[19])
+    ended = me.model_copy(update={"pid": child, "started": started})
     assert ended.gone()  # it has ended, though its parent has not looked yet
     os.waitpid(child, 0)
     assert ended.gone()

@@ -127,6 +127,9 @@ def test_aliases_may_add_so_many_nodes_and_no_more() -> None:
     text = "a: &a [" + "1," * 99 + "]\nb: [" + "*a," * (MULTIPLIED // 100) + "{}]"
     assert len(yaml_value(text.format(""))["b"]) == MULTIPLIED // 100
     assert said(yaml_value, text.format("*a")) == "multiplies itself by its aliases (*a)"
+    scalars = "a: &a 1\nb: [" + "*a," * MULTIPLIED + "{}]"
+    assert len(yaml_value(scalars.format(""))["b"]) == MULTIPLIED
+    assert said(yaml_value, scalars.format("*a")) == "multiplies itself by its aliases (*a)"
     assert yaml_value("a: &a 1\nb: &b {c: *a}\nc: [*b, *b]")["c"] == [{"c": 1}, {"c": 1}]
 
 
