@@ -210,6 +210,12 @@ class Composed:
     """Whether weights are fixed on a prompt and kept for what follows. Where True, a prompt is passed whole and marked
     in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
 
+    packs: bool = False
+    """Whether training may lay sequences end to end, `[1, t]` with positions that start anew and attention of each to
+    itself: whether every token then has the weights, and every micro-batch the auxiliary losses, that a padded batch
+    gives them. `context.domain` is each token's then. Not where weights or losses belong to a sequence, where padding
+    counts, or where noise is drawn for each position. The engine looks to dropout itself."""
+
     passes: int = 1
     """Passes of the base model behind every pass of this one (`Method.passes`): what a token costs."""
 

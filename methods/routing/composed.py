@@ -46,6 +46,9 @@ class RoutedComposed(Composed):
         if loss is not None:
             loss.layers = [layer_of(name) for router in routers for name in router.names]
         self.stats_scope = None if loss is None else loss.config.stats_scope
+        self.packs = (loss is None or loss.packs) and all(
+            provider.packs and not router.jitter for router in routers for provider in router.providers
+        )
         self._own: int | None = None
         self._routed = {site.name: site for site in sites}
         self._groups = tuple(groups)
