@@ -38,7 +38,7 @@ def fitted(
     asked = max(sections[budget].micro_batch_size for budget in ("router", *method.budgets()))
     same = True
     # Asked before anything is installed: a routed model has its own logits on packed rows where its base has.
-    packs = method.trains() and packable(base)
+    packs = method.has_learning_rate() and packable(base)
 
     def tried(most: int) -> tuple[Composed, dict[str, Any]]:
         nonlocal same

@@ -20,6 +20,7 @@ from harness.training.weighing import Weighing
 from methods import registry
 from methods.base import Composed, TrainingPhase
 from methods.conformance import Subject
+from methods.routing import install_hard
 from methods.tiny import VOCABULARY, TinySession
 
 PADDED = {
@@ -141,6 +142,18 @@ def test_dropout_is_padded() -> None:
     composed = Subject("mixer-joint", {"experts.dropout": 0.1}).install()
     assert composed.packs
     assert routed_passes(composed, rows()) is None
+
+
+def test_hard_routing_knows_whose_row_a_token_is_of() -> None:
+    subject = Subject("mixer")
+    model = subject.model()
+    composed = install_hard(model, subject.experts(model))
+    packing = routed_passes(composed, rows())
+    assert packing is not None
+    padded, packed = (gradient(composed, ("experts",), "examples", passes) for passes in (None, packing))
+    for name, value in padded.items():
+        assert value.any()
+        torch.testing.assert_close(packed[name], value, rtol=0, atol=1e-9)
 
 
 def test_targets_and_counts_are_those_of_padded_rows() -> None:
