@@ -24,6 +24,7 @@ from methods.routing import install_hard
 from methods.tiny import VOCABULARY, TinySession
 
 PADDED = {
+    "ensemble-dev": "its experts read a micro-batch one after another",
     "hmora": "task routers and their losses belong to a sequence",
     "xlora": "a first pass reads the last token of a prompt",
 }
