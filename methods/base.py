@@ -211,10 +211,7 @@ class Composed:
     in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
 
     packs: bool = False
-    """Whether training may lay sequences end to end, `[1, t]` with positions that start anew and attention of each to
-    itself: whether every token then has the weights, and every micro-batch the auxiliary losses, that a padded batch
-    gives them. `context.domain` is each token's then. Not where weights or losses belong to a sequence, where padding
-    counts, or where noise is drawn for each position. The engine looks to dropout itself."""
+    """Whether rows laid end to end have a padded batch's weights, losses and gradients; see `RoutedComposed`."""
 
     passes: int = 1
     """Passes of the base model behind every pass of this one (`Method.passes`): what a token costs."""
@@ -297,10 +294,7 @@ class Composed:
         """Inverse of `tally`; what was counted since is forgotten."""
 
     def merged(self, name: str) -> Expert:
-        """The whole composition as one ordinary LoRA, where its update is the same for every token.
-
-        Args:
-            name: the new expert's.
+        """The whole composition as one ordinary LoRA of that name, where its update is the same for every token.
 
         Raises:
             Unsupported: it depends on the input, or there is none.

@@ -28,6 +28,11 @@ class RoutedComposed(Composed):
     """Routed layers installed on a model; `methods.routing.build` makes them.
 
     Parameter groups: `routers` (named by the site whose input they read), `experts` (where trained) and `loss`.
+
+    It `packs` where its providers and its loss do: training may then lay sequences end to end, `[1, t]` with positions
+    that start anew and attention of each to itself, and every token has the weights, every micro-batch the auxiliary
+    losses, that a padded batch gives. `context.domain` is each token's then. Not where weights or losses belong to a
+    sequence, where padding counts, or where noise is drawn for each position; the engine looks to dropout itself.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from methods.tiny import VOCABULARY, TinySession
 PADDED = {
     "ensemble-dev": "its experts read a micro-batch one after another",
     "hmora": "task routers and their losses belong to a sequence",
-    "xlora": "a first pass reads the last token of a prompt",
+    "xlora": "its first pass runs without the cache by which packed rows attend",
 }
 """Methods that optimise and are padded, with the reason."""
 
