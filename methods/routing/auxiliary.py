@@ -26,7 +26,7 @@ class AuxiliaryLoss(ABC):
     """
 
     packs: bool = False
-    """Whether its terms are made of counted tokens, whichever sequence they are of; see `Composed.packs`. Every class
+    """Whether its terms are made of counted tokens, whichever sequence they are of; see `RoutedComposed`. Every class
     says so itself: one that derives from it may look at more."""
 
     f_mode = "topk_score"

@@ -48,7 +48,7 @@ class Provider(nn.Module):
     """
 
     packs: bool = False
-    """Whether a token's logits and weights follow from it alone, whichever sequence it is of; see `Composed.packs`.
+    """Whether a token's logits and weights follow from it alone, whichever sequence it is of; see `RoutedComposed`.
     Every class says so itself: one that derives from it may look at more."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
