@@ -41,6 +41,8 @@ class AdamoleConfig(TrainedRoutersConfig):
 class ThresholdRouter(LinearRouter):
     """A linear router and a linear threshold, half of the largest one at the start."""
 
+    packs = True
+
     def __init__(self, n_experts: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__(n_experts, d_in, config, name=name, seed=seed, like=like)
         self.cut = wide_parameter(torch.zeros(d_in), like)
@@ -68,6 +70,8 @@ class ThresholdBank(LinearBank):
 
 class PickLoss(LoadLoss):
     """Load is the share of tokens that an expert gets weight for."""
+
+    packs = True
 
     def load(self, record: Record) -> Tensor:
         """See `LoadLoss.load`."""

@@ -131,6 +131,7 @@ class AeslLosses(AuxiliaryLoss):
     router, a mean over them, whatever they add up to.
     """
 
+    packs = True
     config: AeslLossConfig
     f_mode = "topk_freq"
 

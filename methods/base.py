@@ -210,6 +210,9 @@ class Composed:
     """Whether weights are fixed on a prompt and kept for what follows. Where True, a prompt is passed whole and marked
     in `context.prompt_mask`, and no prefix may be shared between items; a cache that it filled may be continued."""
 
+    packs: bool = False
+    """Whether rows laid end to end have a padded batch's weights, losses and gradients; see `RoutedComposed`."""
+
     passes: int = 1
     """Passes of the base model behind every pass of this one (`Method.passes`): what a token costs."""
 
@@ -291,10 +294,7 @@ class Composed:
         """Inverse of `tally`; what was counted since is forgotten."""
 
     def merged(self, name: str) -> Expert:
-        """The whole composition as one ordinary LoRA, where its update is the same for every token.
-
-        Args:
-            name: the new expert's.
+        """The whole composition as one ordinary LoRA of that name, where its update is the same for every token.
 
         Raises:
             Unsupported: it depends on the input, or there is none.

@@ -21,6 +21,8 @@ from methods.tiny import (
     ARCHITECTURES,
     TinyArchitecture,
     TinySession,
+    generate,
+    left_padded,
     model_logits,
     planned_pool,
     tiny_batch,
@@ -28,18 +30,11 @@ from methods.tiny import (
     tiny_experts,
     tiny_model,
     uneven_experts,
+    window_gradient,
 )
 
 POOL = ("a", "b", "c", "d")
-DIAGNOSTICS = {
-    "load",
-    "entropy",
-    "variance",
-    "own_expert_mass",
-    "kept_mass",
-    "logit_shift",
-    "logit_std_initial",
-}
+DIAGNOSTICS = {"load", "entropy", "variance", "own_expert_mass", "kept_mass", "logit_shift", "logit_std_initial"}
 
 
 @dataclass(frozen=True)
@@ -311,6 +306,22 @@ def batching_changes_nothing(subject: Subject) -> None:
             assert bool(gap < 1e-5), f"{subject}: logits depend on the batch around a sequence."
 
 
+def packs_if_it_says_so(subject: Subject) -> None:
+    """Sequences laid end to end have the losses and gradients that they have in a padded batch, or it does not pack."""
+    pair, found = (subject.install(), subject.install()), []
+    if not pair[0].packs or not pair[0].groups():
+        return
+    subject.method().fit(pair[0], TinySession(steps=1))
+    pair[1].load_state(pair[0].state())
+    for composed, packed in zip(pair, (False, True), strict=True):
+        parameters = {name: p.requires_grad_() for group in composed.groups().values() for name, p in group.items()}
+        values = window_gradient(composed, [tiny_batch()[:3], tiny_batch()[3:]], packed=packed)
+        gradients = {name: p.new_zeros(1) if p.grad is None else p.grad for name, p in parameters.items()}
+        found.append(gradients | {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()})
+    worst, where = max((float((value - found[1][name]).abs().max()), name) for name, value in found[0].items())
+    assert worst < 1e-9, f"{subject}: it packs, and {where} is {worst:.1g} off its padded value."
+
+
 def diagnostics_have_the_fields(subject: Subject) -> None:
     """Routing diagnostics are a record's fields or None, and gathering them changes no logit."""
     composed = subject.fitted()
@@ -356,6 +367,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     leaves_no_trace,
     text_does_not_depend_on_the_cache,
     batching_changes_nothing,
+    packs_if_it_says_so,
     diagnostics_have_the_fields,
     says_which_pools_it_takes,
 )
@@ -382,19 +394,3 @@ def logits(subject: Any) -> Tensor:
 def own(composed: Composed) -> str | None:
     """The own expert of the task that is evaluated."""
     return POOL[0] if POOL[0] in composed.experts else None
-
-
-def left_padded() -> tuple[Tensor, Tensor]:
-    """Four prompts of unequal lengths, `[4, 10]` ids and mask; the first has no padding."""
-    ids = tiny_batch(4, length=10).input_ids.clamp(min=3)
-    mask = torch.ones_like(ids)
-    for row, padding in enumerate((0, 2, 5, 7)):
-        ids[row, :padding], mask[row, :padding] = 0, 0
-    return ids, mask
-
-
-def generate(model: Any, ids: Tensor, mask: Tensor, *, use_cache: bool) -> Tensor:
-    """Six tokens, greedily."""
-    six = {"max_new_tokens": 6, "min_new_tokens": 6}
-    out: Tensor = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **six)
-    return out

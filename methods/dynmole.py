@@ -84,6 +84,7 @@ class EntropyTopP(Sparsifier):
 class DynmoleLoss(LoadLoss):
     """Load is the mean weight, and the router's entropy is made small."""
 
+    packs = True
     config: DynmoleLossConfig
 
     def __init__(self, n_routers: int, n_experts: int, config: DynmoleLossConfig, like: Tensor, index: float) -> None:

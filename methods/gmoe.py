@@ -51,6 +51,7 @@ class GmoeLosses(AuxiliaryLoss):
     [0.5, N] by projection.
     """
 
+    packs = True
     config: GmoeLossConfig
 
     def __init__(self, n_routers: int, n_experts: int, config: GmoeLossConfig, like: Tensor) -> None:

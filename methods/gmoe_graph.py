@@ -56,6 +56,8 @@ class GraphRouter(Provider):
     Features and links are constants that follow from (seed, name), so weights depend on the token alone.
     """
 
+    packs = True
+
     def __init__(self, n_experts: int, d_in: int, config: GraphConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()
         g = config.width

@@ -113,6 +113,8 @@ def sparsity_network(d_in: int, config: SparsityConfig, *, seed: int, like: Tens
 class SparsegenRouter(LinearRouter):
     """A linear router and the network of its width, which the first router of that width owns."""
 
+    packs = True
+
     def __init__(
         self,
         n_experts: int,
@@ -165,6 +167,7 @@ class SparsegenBank(LinearBank):
 class LdMoleLoss(LoadLoss):
     """`N sum_i wbar_i f_i` with f_i the share of all picks that went to expert i, held constant, and the shortfall."""
 
+    packs = True
     config: LdMoleLossConfig
 
     def load(self, record: Record) -> Tensor:

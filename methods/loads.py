@@ -37,6 +37,7 @@ class PickBalance(AuxiliaryLoss):
     when all mass is on the same k experts; f is held constant."""
 
     f_mode = "topk_freq"
+    packs = True
     config: PickLossConfig
 
     def __init__(self, n_routers: int, n_experts: int, config: PickLossConfig, like: Tensor, k: int | None) -> None:

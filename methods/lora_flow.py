@@ -41,6 +41,8 @@ class LoraFlowConfig(TrainedRoutersConfig):
 class FlowGate(LinearRouter):
     """A linear router, and an offset b of its weights, 0 at the start: w = softmax(R x) + b."""
 
+    packs = True
+
     def __init__(self, n_experts: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__(n_experts, d_in, config, name=name, seed=seed, like=like)
         self.offset = wide_parameter(torch.zeros(n_experts), like)

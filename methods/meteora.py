@@ -22,6 +22,7 @@ from methods.routing import (
     RoutingContext,
     StatisticsConfig,
     TermConfig,
+    of_tokens,
 )
 
 
@@ -48,6 +49,7 @@ class MeteoraConfig(LinearRoutingConfig):
 class GateLoss(AuxiliaryLoss):
     """-log p of the sequence's own expert, a mean over counted tokens; sequences without one count as zero."""
 
+    packs = True
     config: MeteoraLossConfig
 
     def __init__(
@@ -71,9 +73,9 @@ class GateLoss(AuxiliaryLoss):
 
 
 def own_loss(logits: Tensor, domain: Tensor) -> Tensor:
-    """Cross-entropy `[b, t, K]` of logits `[b, t, K, N]` with an expert for each sequence `[b]`; 0 where it is -1."""
+    """Cross-entropies `[b, t, K]` of logits `[b, t, K, N]` with own experts (`RoutingContext.domain`); 0 at -1."""
     shape = logits.shape[:-1]
-    labels = domain.to(logits.device)[:, None, None].expand(shape)
+    labels = of_tokens(domain).to(logits.device).unsqueeze(-1).expand(shape)
     losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), ignore_index=-1, reduction="none")
     return losses.view(shape)
 

@@ -48,6 +48,8 @@ class MixerJointConfig(MixerConfig):
 class PreservingLosses(RouterLosses):
     """The mixer's losses, and beta sum ||theta - theta0||^2 over the experts' factors (Eq. 11 and 12, a sum)."""
 
+    packs = True
+
     def __init__(self, n_routers: int, n_experts: int, config: LossConfig, like: Tensor) -> None:
         super().__init__(n_routers, n_experts, config, like)
         self._beta = 0.0

@@ -155,6 +155,7 @@ class BlockMethod(JointMethod):
 class BlockBalance(PickBalance):
     """Balance of picks, of each layer or of all layers' tokens at once."""
 
+    packs = True
     config: MixLoraLossConfig
 
     def shares(self, batch: RoutingBatch) -> tuple[Tensor, Tensor]:

@@ -93,6 +93,8 @@ def allotted(site: str, model: nn.Module, by_depth: Sequence[int]) -> int:
 class AllottedRouter(LinearRouter):
     """A linear router over the first n of N experts."""
 
+    packs = True
+
     def __init__(self, n: int, total: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor):
         super().__init__(n, d_in, config, name=name, seed=seed, like=like)
         self.absent = total - n
@@ -115,6 +117,7 @@ class AllottedBalance(AuxiliaryLoss):
     """`N_l sum_i f_i pbar_i` of each layer l or router: f the share of picks, held constant, N_l its experts; 1 at
     balance, whatever N_l is."""
 
+    packs = True
     f_mode = "topk_freq"
     config: MolaLossConfig
 

@@ -99,6 +99,7 @@ class MoleGate(Provider):
     ) -> None:
         super().__init__()
         self.config = config
+        self.packs = config.scope == "token"
         self.context = context
         self.masked = list(masked)
         self.n_experts = len(site.factors)
@@ -238,6 +239,7 @@ def _pad(matrix: Tensor, rank: int) -> Tensor:
 class MoleBalance(AuxiliaryLoss):
     """MoLE's L_bal; at uniform q it is N ln N with zero gradient, so it is a barrier rather than a pull."""
 
+    packs = True
     f_mode = "mean_prob"
     config: MoleLossConfig
 

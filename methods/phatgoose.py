@@ -25,6 +25,7 @@ from methods.routing import (
     Session,
     Sparsifier,
     TrainingPhase,
+    of_tokens,
     refuse_large_k,
     wide,
     wide_linear,
@@ -62,6 +63,8 @@ class PhatgooseConfig(MethodConfig):
 
 class PhatgooseGates(Provider):
     """One gate vector v_n for each expert, all zero at the start. `PhatgooseBank` computes with them."""
+
+    packs = True
 
     def __init__(self, site: RoutedLinear, context: RoutingContext) -> None:
         super().__init__()
@@ -127,9 +130,10 @@ class PhatgooseBank(Bank):
             raise RuntimeError("a gate is trained on its own expert's examples: set context.domain.")
         scores = wide(x).new_full((*x.shape[:-1], len(self.providers)), float("-inf"))
         columns = [scores] * self.n_experts
-        for expert in sorted(set(domain.tolist())):
+        for expert in sorted(set(domain.flatten().tolist())):
+            own = (of_tokens(domain) == expert).to(x.device)
             gates = torch.stack([provider.gates[expert] for provider in self.providers])
-            columns[expert] = torch.where((domain == expert).to(x.device)[:, None, None], wide_linear(x, gates), scores)
+            columns[expert] = torch.where(own.unsqueeze(-1), wide_linear(x, gates), scores)
         return torch.stack(columns, -1)
 
 

@@ -81,7 +81,6 @@ def watched(clock: Stopwatch) -> Iterator[None]:
     backward passes, the clipping of gradients, and optimiser steps."""
     from harness import models
     from harness.training import loop as training
-    from harness.training import packing
 
     load = models.load
 
@@ -104,7 +103,6 @@ def watched(clock: Stopwatch) -> Iterator[None]:
     places = (
         (torch.Tensor, "backward"),
         (torch.nn.utils, "clip_grad_norm_"),
-        (packing, "target_cross_entropy"),
         (training, "target_cross_entropy"),
     )
     with ExitStack() as stack:

@@ -91,7 +91,8 @@ def _vocabulary(plan: Plan) -> int:
 
 def _widest(tasks: Sequence[BoundTask], part: str, section: OptimisationSection) -> tuple[float, float]:
     """Tokens, padding included, and target tokens of the largest micro-batch that a budget gets to see, from sampled
-    rows of the tasks. Experts are trained without padding where that can be; a batch of long rows has little."""
+    rows of the tasks. Experts and most methods are trained without padding where that can be, which only the installed
+    model can say (`Composed.packs`): for them it is what they would take padded, hence a bound."""
     lengths = [own for task in tasks if (own := _lengths(task, part, section.max_length))]
     if not lengths:
         return 0.0, 0.0

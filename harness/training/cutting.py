@@ -32,6 +32,7 @@ def _names_a_rate(name: str, module: nn.Module) -> bool:
 
 
 def cuttable(composed: Composed) -> bool:
-    """Whether gradients are the same however a window is cut (`harness.training.loop`): nothing is drawn by chance, and
-    no statistics are taken inside one micro-batch."""
-    return composed.stats_scope != "microbatch" and not draws(composed.model)
+    """Whether gradients are the same however a window is cut (`harness.training.loop`): nothing is drawn by chance, in
+    modules or by routers, which are none, and no statistics are taken inside one micro-batch."""
+    jitters = any(router.jitter for router in getattr(composed, "routers", ()))
+    return composed.stats_scope != "microbatch" and not jitters and not draws(composed.model)

@@ -192,6 +192,26 @@ def collate(rows: Sequence[Encoded], pad_id: int, *, seq2seq: bool = False) -> d
     return {"input_ids": ids, "attention_mask": mask, "labels": labels, "domain": domain}
 
 
+def laid(rows: Sequence[Encoded]) -> dict[str, Tensor]:
+    """What `collate` gives, without padding: rows end to end, all `[1, t]`, each token with its row's domain.
+
+    Beside it `position_ids` `[1, t]`, which start anew with every row, and `lengths` `[b]` of the rows.
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = torch.tensor([token for row in rows for token in row.ids])
+    positions = torch.cat([torch.arange(len(row)) for row in rows])
+    left = lengths.repeat_interleave(lengths) - positions
+    targets = torch.tensor([row.n_target for row in rows]).repeat_interleave(lengths)
+    parts = {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": ids.masked_fill(left > targets, -100),
+        "domain": torch.tensor([row.domain for row in rows]).repeat_interleave(lengths),
+        "position_ids": positions,
+    }
+    return {name: part.unsqueeze(0) for name, part in parts.items()} | {"lengths": lengths}
+
+
 def _padded(rows: Sequence[Sequence[int]], padding: int) -> Tensor:
     """Rows of unequal lengths, at least one column wide."""
     filled = torch.full((len(rows), max(1, max(map(len, rows)))), padding, dtype=torch.long)

@@ -91,11 +91,11 @@ def train_expert(
         kept: of the training, to go on from.
     """
     from harness.training.loop import Recipe, train
-    from harness.training.packing import packing_passes
+    from harness.training.packing import packable, packing_passes
     from harness.training.phases import phase
 
     # Dropout draws one mask a batch: packed batches would train another expert from the same seed.
-    packing = None if section.lora_dropout else packing_passes(base, rows)
+    packing = packing_passes(base.model, rows) if not section.lora_dropout and packable(base) else None
     with trainable_lora(base, section, seed_from("expert", name, seed)) as (composed, save):
         order = seed_from("expert", name, "order", seed)
         recipe = Recipe.of(section, {"experts": section.lr}, order, rates={"experts": "experts.lr"})
@@ -104,7 +104,7 @@ def train_expert(
             kept or Checkpoint(),
             "training",
             composed,
-            lambda piece: train(composed, rows, ["experts"], recipe, **given, piece=piece),
+            lambda piece: train(composed, rows, ["experts"], recipe, **given, regroup=True, piece=piece),
         )
         save(folder)
     return log

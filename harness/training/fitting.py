@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints import Checkpoint
 from harness.training.cutting import cuttable
+from harness.training.packing import packable
 from harness.training.session import EngineSession, TrainingData
 from harness.training.tuning import trial_scales, tuned_fit
 
@@ -36,13 +37,15 @@ def fitted(
     sections = {"router": config.routers, "expert": config.experts}
     asked = max(sections[budget].micro_batch_size for budget in ("router", *method.budgets()))
     same = True
+    # Asked before anything is installed: a routed model has its own logits on packed rows where its base has.
+    packs = method.has_learning_rate() and packable(base)
 
     def tried(most: int) -> tuple[Composed, dict[str, Any]]:
         nonlocal same
         composed = method.install(base.model, experts, seed=cell.seed)
         same = cuttable(composed)
         try:
-            return composed, _fit(plan, data, base, cell, composed, on_step, most, kept)
+            return composed, _fit(plan, data, base, cell, composed, on_step, most, kept, packs)
         except BaseException:
             composed.uninstall()
             raise
@@ -61,15 +64,15 @@ def _fit(
     on_step: Callable[[int, int], None],
     most: int,
     kept: Checkpoint,
+    packs: bool,
 ) -> dict[str, Any]:
-    """Fit an installed method in micro-batches of at most `most` rows."""
+    """Fit an installed method in micro-batches of at most `most` rows, packed where the base `packs` and it does."""
     method = cell.method.method
     task = cell.task.bound.name if method.per_task() else None
 
     def fresh(scale: float) -> EngineSession:
-        return EngineSession(
-            plan, data, base, seed=cell.seed, on_step=on_step, lr_scale=scale, task=task, most=most, kept=kept
-        )
+        given: dict[str, Any] = {"on_step": on_step, "task": task, "most": most, "kept": kept, "packs": packs}
+        return EngineSession(plan, data, base, seed=cell.seed, lr_scale=scale, **given)
 
     trials: list[dict[str, Any]] = []
     if scales := trial_scales(plan.config, method):

@@ -53,9 +53,8 @@ def target_logits(forward: nn.Module, model: Any, part: Mapping[str, Tensor]) ->
         model: the transformers model; causal, or an encoder-decoder whose decoder gets the targets shifted right.
         part: what `harness.training.data.collate` made of the rows.
     """
-    labels = part["labels"]
+    labels, targets = part["labels"], scored(model, part)
     given = {"input_ids": part["input_ids"], "attention_mask": part["attention_mask"], "use_cache": False}
-    targets = labels != -100
     if is_seq2seq(model):
         # The mask matters to routing alone: attention is causal and padding comes last.
         shifted = model.prepare_decoder_input_ids_from_labels(labels)
@@ -63,21 +62,34 @@ def target_logits(forward: nn.Module, model: Any, part: Mapping[str, Tensor]) ->
             forward, targets, **given, decoder_input_ids=shifted, decoder_attention_mask=targets.long()
         )
         return logits, labels[targets]
-    rows = torch.zeros_like(targets)
-    rows[:, :-1] = targets[:, 1:]
-    logits, _ = logits_at(forward, rows, **given)
-    return logits, labels[:, 1:][rows[:, :-1]]
+    # The first column has no target, so that nothing is rolled into the last.
+    logits, _ = logits_at(forward, targets.roll(-1, 1), **given)
+    return logits, labels[targets]
+
+
+def scored(model: nn.Module, part: Mapping[str, Tensor]) -> Tensor:
+    """`[b, t]` booleans of the target tokens of a micro-batch (`collate` or `laid` of the rows) that have a loss: a
+    causal model says nothing of a row's first token."""
+    targets = part["labels"] != -100
+    if is_seq2seq(model):
+        return targets
+    if "lengths" in part:
+        return targets & (part["position_ids"] > 0)
+    targets[:, 0] = False
+    return targets
 
 
 def target_count(model: nn.Module, part: Mapping[str, Tensor]) -> int:
-    """Targets of a collated micro-batch that `target_logits` scores."""
+    """Targets of a micro-batch that `target_logits` scores."""
     return int(target_counts(model, part).sum())
 
 
 def target_counts(model: nn.Module, part: Mapping[str, Tensor]) -> Tensor:
     """The same by row, `[b]`."""
-    labels = part["labels"] if is_seq2seq(model) else part["labels"][:, 1:]
-    return (labels != -100).sum(1)
+    targets = scored(model, part)
+    if "lengths" in part:
+        return torch.stack([own.sum() for own in targets[0].split(part["lengths"].tolist())])
+    return targets.sum(1)
 
 
 def target_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -21,10 +21,10 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from harness.bases.quantised import with_adapters
 from harness.checkpoints import NOTHING, Piece
-from harness.training.data import Encoded, collate, micro_batches, windows
+from harness.training.data import Encoded, collate, laid, micro_batches, windows
 from harness.training.forward import is_seq2seq, target_count, target_counts, target_cross_entropy, target_logits
 from harness.training.health import Health
-from harness.training.packing import packed_backward, packed_batches
+from harness.training.packing import packed_batches, packed_logits
 from harness.training.reach import Reach
 from harness.training.resuming import Keeper
 from harness.training.weighing import Weigh, Weighing
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from methods.routing.context import CountedTokens
 
 MAX_GRAD_NORM = 1.0
+
+Cut = Callable[[Sequence[Encoded]], list[list[Encoded]]]
+"""Rows of a window to micro-batches."""
+Lay = Callable[[Sequence[Encoded]], dict[str, Tensor]]
+"""Rows of a micro-batch to tensors."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ def train(
     pad_id: int,
     on_step: Callable[[int, int], None] | None = None,
     packing: SharedPasses | None = None,
+    regroup: bool = False,
     reach: bool = False,
     piece: Piece = NOTHING,
 ) -> TrainingLog:
@@ -94,26 +100,28 @@ def train(
         recipe: optimisation settings.
         pad_id: token id for padding.
         on_step: called with (steps done, steps in all) after each optimiser step.
-        packing: from `packing_passes`, lays rows end to end; for models without auxiliary losses or anything else that
-            reads the context of a pass.
+        packing: from `harness.training.packing`, lays rows end to end; None pads them.
+        regroup: whether rows that are packed may be put together otherwise than padded ones are, to micro-batches of
+            equal numbers of tokens; for models without losses of a micro-batch.
         reach: whether the task loss must have a gradient at some router.
         piece: takes the state after a step now and then, and may hold one to go on from.
 
     Raises:
         KeyError: a group that the method does not have.
-        ValueError: no rows, or packed ones in another weighing than by tokens.
+        ValueError: no rows.
         Unsupported: the task loss reaches no router.
         NotFinite: a loss, a gradient or a trained weight is not finite.
     """
     if not rows:
         raise ValueError("no training rows")
-    if packing is not None and recipe.weigh != "tokens":
-        raise ValueError("packed rows are weighed by tokens")
     available = composed.groups()
     chosen = {name: available[name] for name in groups}
     plan = windows(rows, recipe.batch_size, recipe.epochs, recipe.seed)[: recipe.max_steps]
-    by_length = composed.stats_scope != "microbatch"
-    model = composed.model
+    model, size = composed.model, recipe.micro_batch_size
+    cut: Cut = partial(micro_batches, size=size, by_length=composed.stats_scope != "microbatch")
+    if packing is not None and regroup:
+        cut = partial(packed_batches, size=size)
+    lay: Lay = laid if packing is not None else partial(collate, pad_id=pad_id, seq2seq=is_seq2seq(model))
     frozen = {parameter: parameter.requires_grad for parameter in model.parameters()}
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -159,7 +167,7 @@ def train(
             health=health,
             model=model,
             args=arguments,
-            train_dataset=_Windows(left, recipe.micro_batch_size, None if packing else pad_id, by_length, weighing),
+            train_dataset=_Windows(left, cut, lay, weighing),
             optimizers=(_optimizer(chosen, recipe), None),
             callbacks=[keeper],
             keeper=keeper,
@@ -192,26 +200,21 @@ def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe)
 
 
 class _Windows(Dataset[dict[str, Any]]):
-    """One item is one optimiser step: its micro-batches, collated, or as rows where there is no `pad_id`."""
+    """One item is one optimiser step: its rows, cut into micro-batches and laid into tensors."""
 
-    def __init__(
-        self, plan: Sequence[Sequence[Encoded]], size: int, pad_id: int | None, by_length: bool, weighing: Weighing
-    ) -> None:
+    def __init__(self, plan: Sequence[Sequence[Encoded]], cut: Cut, lay: Lay, weighing: Weighing) -> None:
         self.plan = plan
-        self.size = size
-        self.pad_id = pad_id
-        self.by_length = by_length
+        self.cut = cut
+        self.lay = lay
         self.weighing = weighing
 
     def __len__(self) -> int:
         return len(self.plan)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if self.pad_id is None:
-            return {"micro_batches": packed_batches(self.plan[index], self.size)}
-        parts = micro_batches(self.plan[index], self.size, by_length=self.by_length)
+        parts = self.cut(self.plan[index])
         return {
-            "micro_batches": [collate(part, self.pad_id, seq2seq=self.weighing.seq2seq) for part in parts],
+            "micro_batches": [self.lay(part) for part in parts],
             "weights": None if self.weighing.by == "tokens" else self.weighing.window(parts),
         }
 
@@ -255,16 +258,17 @@ class _Trainer(Trainer):
             self.optimizer.zero_grad()
         step, steps = self.state.global_step, self.state.max_steps
         self.composed.context.progress = step / steps
-        if self.packing is not None:
-            terms = packed_backward(self.packing, inputs["micro_batches"], self.accelerator.backward)
-        else:
-            window = [self._prepare_inputs(part) for part in inputs["micro_batches"]]
-            watch = None if self.reach is None else self.reach.watch(step)
-            terms = window_backward(
-                self.composed, model, window, self.accelerator.backward, weights=inputs["weights"], watch=watch
-            )
-            if self.reach is not None:
-                self.reach.require(step)
+        terms = window_backward(
+            self.composed,
+            model,
+            [self._prepare_inputs(part) for part in inputs["micro_batches"]],
+            self.accelerator.backward,
+            weights=inputs["weights"],
+            watch=None if self.reach is None else self.reach.watch(step),
+            packing=self.packing,
+        )
+        if self.reach is not None:
+            self.reach.require(step)
         self.health.loss(step + 1, terms)
         self.composed.on_window_end()
         rates = [group["lr"] for group in self.optimizer.param_groups] if self.optimizer else []
@@ -292,16 +296,18 @@ def window_backward(
     *,
     weights: Sequence[Sequence[float]] | None = None,
     watch: Callable[[Tensor], None] | None = None,
+    packing: SharedPasses | None = None,
 ) -> dict[str, float]:
     """Accumulate the gradient of one optimiser step over its micro-batches.
 
     Args:
         composed: supplies the auxiliary losses of each forward pass.
         model: the module whose forward is called (the composed model, possibly wrapped for several devices).
-        window: collated micro-batches.
+        window: collated micro-batches; laid ones where they are packed.
         backward: called with each micro-batch's share of the loss.
         weights: of each row's summed cross-entropy, by micro-batch (`Weighing.window`); None for a mean over tokens.
         watch: called with each micro-batch's share of the task loss alone, before its backward pass.
+        packing: passes over packed micro-batches, in place of the model's own forward.
 
     Returns:
         The window's cross-entropy as it is weighed (`task`), each auxiliary loss un-scaled, and their sum (`loss`).
@@ -310,13 +316,14 @@ def window_backward(
     terms: dict[str, float] = {"task": 0.0, "loss": 0.0}
     context, seq2seq = composed.context, is_seq2seq(composed.model)
     count = partial(_count, seq2seq=seq2seq)
+    run = partial(target_logits, model, composed.model) if packing is None else partial(packed_logits, packing)
     if seq2seq:
         context.window = sum(int(part["attention_mask"].sum()) for part in window), targets
     if composed.stats_scope == "accum":
-        _statistics_pass(composed, model, window)
+        _statistics_pass(composed, run, window)
     for index, part in enumerate(window):
         context.training, context.domain, context.label_mask = True, part["domain"], part["labels"] != -100
-        logits, wanted = target_logits(model, composed.model, part)
+        logits, wanted = run(part)
         if weights is None:
             task_loss = target_cross_entropy(logits, wanted) / targets
         else:
@@ -349,7 +356,9 @@ def _count(part: Mapping[str, Tensor], counted: CountedTokens, seq2seq: bool) ->
     return int(answers.sum() if counted == "answer_only" else (part["attention_mask"].bool() & ~answers).sum())
 
 
-def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapping[str, Tensor]]) -> None:
+def _statistics_pass(
+    composed: Composed, run: Callable[[Mapping[str, Tensor]], object], window: Sequence[Mapping[str, Tensor]]
+) -> None:
     """First of the two passes of `stats_scope=accum`: exact window statistics, without gradients."""
     context = composed.context
     with torch.no_grad():
@@ -359,6 +368,6 @@ def _statistics_pass(composed: Composed, model: nn.Module, window: Sequence[Mapp
                 part["domain"],
                 part["labels"] != -100,
             )
-            target_logits(model, composed.model, part)
+            run(part)
             composed.losses()
     composed.on_statistics_end()

@@ -6,7 +6,7 @@ Only for models and settings in which a sequence's own tokens are all that its l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -17,35 +17,51 @@ from harness.evaluation.attention import CannotShare
 from harness.evaluation.passes import SharedPasses
 from harness.evaluation.paths import deviation, longest_shared, obstacle
 from harness.evaluation.tree import Row
+from harness.training.cutting import draws
 from harness.training.data import Encoded
-from harness.training.forward import target_cross_entropy
+from harness.training.forward import scored
 from methods.routing.frozen import input_device
 
 if TYPE_CHECKING:
     from harness.models import BaseModel
+    from methods.base import Composed
 
 PASS_TOKENS = 512
 """Tokens of one pass aimed at: in larger ones activations leave the processor's cache between two products."""
 
 
-def packing_passes(base: BaseModel, rows: Sequence[Encoded]) -> SharedPasses | None:
-    """Passes that can train a model on packed rows, or None where they would not give the padded gradient.
+def packable(base: BaseModel) -> bool:
+    """Whether a base model, in which nothing is installed, has the padded gradient on packed rows.
 
-    None on accelerators too, where the attention used here keeps all scores for the backward pass.
+    Not on accelerators, where the attention used here keeps all scores for the backward pass.
     """
     model: Any = base.model
     if input_device(model).type != "cpu" or obstacle(model) is not None or _drops_attention(model):
-        return None
-    longest = longest_shared(model)
-    if longest is not None and max(map(len, rows)) > longest:
-        return None
+        return False
     if model not in _PROBED:
         try:
             with torch.no_grad():
                 _PROBED[model] = deviation(model, base.tokenizer) is None
         except CannotShare:
             _PROBED[model] = False
-    return SharedPasses(model) if _PROBED[model] else None
+    return _PROBED[model]
+
+
+def packing_passes(model: nn.Module, rows: Sequence[Encoded]) -> SharedPasses | None:
+    """Passes of a `packable` model over packed rows, or None where some row is too long for them.
+
+    Args:
+        model: the base model, whatever has been installed in it since it was found packable.
+        rows: the training set.
+    """
+    longest = longest_shared(model)
+    return None if longest is not None and max(map(len, rows)) > longest else SharedPasses(model)
+
+
+def routed_passes(composed: Composed, rows: Sequence[Encoded]) -> SharedPasses | None:
+    """`packing_passes` of a composed model whose base is packable; None where packed rows are not the padded ones to
+    it (`Composed.packs`) or where it draws numbers for every position: dropout."""
+    return packing_passes(composed.model, rows) if rows and composed.packs and not draws(composed.model) else None
 
 
 _PROBED: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
@@ -68,35 +84,12 @@ def packed_batches(window: Sequence[Encoded], size: int, tokens: int = PASS_TOKE
     return [batch for batch in batches if batch]
 
 
-def packed_backward(
-    passes: SharedPasses, batches: Sequence[Sequence[Encoded]], backward: Callable[[Tensor], None]
-) -> dict[str, float]:
-    """Accumulate the gradient of one optimiser step, whose loss is the cross-entropy per target token of the window.
-
-    Args:
-        passes: of the model that is trained.
-        batches: the window, cut.
-        backward: called with each batch's share of the loss.
-
-    Returns:
-        The terms of `training.window_backward`, without auxiliary losses.
-    """
-    targets = sum(_scored(row) for batch in batches for row in batch)
-    total = 0.0
-    for batch in batches:
-        logits, _ = passes.rows([_row(row) for row in batch], [])
-        wanted = [token for row in batch for token in row.ids[len(row) - _scored(row) :]]
-        loss = target_cross_entropy(logits, torch.tensor(wanted, device=logits.device)) / targets
-        total += loss.item()
-        backward(loss)
-    return {"task": total, "loss": total}
-
-
-def _scored(row: Encoded) -> int:
-    """Target tokens that have a token before them."""
-    return min(row.n_target, len(row) - 1)
-
-
-def _row(row: Encoded) -> Row:
-    first = len(row) - _scored(row) - 1
-    return Row(list(row.ids), list(range(len(row))), wanted=[(column, 0, 0) for column in range(first, len(row) - 1)])
+def packed_logits(passes: SharedPasses, part: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """`target_logits` of a micro-batch without padding, see `data.laid`."""
+    targets, lengths = scored(passes.model, part), part["lengths"].tolist()
+    rows = []
+    for ids, own in zip(part["input_ids"][0].split(lengths), targets[0].split(lengths), strict=True):
+        wanted = [(column - 1, 0, 0) for column in own.nonzero().flatten().tolist()]
+        rows.append(Row(ids.tolist(), list(range(len(ids))), wanted=wanted))
+    logits, _ = passes.rows(rows, [])
+    return logits, part["labels"][targets]

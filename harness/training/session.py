@@ -15,6 +15,7 @@ from harness.training.data import Encoded, Pending, collate, draw, encode
 from harness.training.experts import pad_token
 from harness.training.forward import is_seq2seq, target_counts, target_cross_entropy, target_logits
 from harness.training.loop import Recipe, train
+from harness.training.packing import routed_passes
 from harness.training.phases import phase as kept_phase
 from methods.routing.frozen import input_device
 from results.ground.digest import seed_from
@@ -98,6 +99,7 @@ class EngineSession:
         task: str | None = None,
         most: int | None = None,
         kept: Checkpoint | None = None,
+        packs: bool = False,
     ) -> None:
         """Args:
         plan: names the budgets and the tasks.
@@ -109,6 +111,7 @@ class EngineSession:
         task: that the fit is for, where a method is fitted for each.
         most: sequences in a micro-batch, where memory is short.
         kept: of the fit, to go on from.
+        packs: whether the base is one that rows may be packed for (`packable`).
         """
         self.plan = plan
         self.data = data
@@ -119,6 +122,7 @@ class EngineSession:
         self.task = task
         self.most = most
         self.kept = kept or Checkpoint()
+        self.packs = packs
         self.log: list[dict[str, Any]] = []
         self.tokens = 0
         self.phases: list[dict[str, Any]] = []
@@ -156,7 +160,8 @@ class EngineSession:
             rates=named,
         )
         pad = pad_token(self.base.tokenizer)
-        given: dict[str, Any] = {"pad_id": pad, "on_step": self.on_step, "reach": phase.reach}
+        packing = routed_passes(composed, rows) if self.packs else None
+        given: dict[str, Any] = {"pad_id": pad, "on_step": self.on_step, "reach": phase.reach, "packing": packing}
         log = kept_phase(
             self.kept,
             phase.name,

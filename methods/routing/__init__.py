@@ -96,6 +96,7 @@ __all__ = [
     "mean_entropy",
     "model_like",
     "negative_log_product",
+    "of_tokens",
     "reads_encoder",
     "refuse_bypassed",
     "refuse_large_k",

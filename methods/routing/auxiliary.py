@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,10 @@ class AuxiliaryLoss(ABC):
         layers: the layer of each of the G routers, in order; each is one of its own until somebody says otherwise.
     """
 
+    packs: bool = False
+    """Whether its terms are made of counted tokens, whichever sequence they are of; see `RoutedComposed`. Every class
+    says so itself: one that derives from it may look at more."""
+
     f_mode = "topk_score"
     """What running statistics follow as load."""
 
@@ -32,6 +37,10 @@ class AuxiliaryLoss(ABC):
         self.n_experts = n_experts
         self.layers: Sequence[Hashable] = range(n_routers)
         self.statistics = BalanceStatistics(n_routers, n_experts, config, like)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.packs = cls.__dict__.get("packs", False)
 
     @abstractmethod
     def terms(self, batch: RoutingBatch, progress: float) -> dict[str, LossTerm]:
@@ -94,6 +103,7 @@ class AuxiliaryLoss(ABC):
 class RouterLosses(AuxiliaryLoss):
     """The sum of terms in a `LossConfig`: `outer * ramp * sum coef * term`; terms with coefficient 0 cost nothing."""
 
+    packs = True
     config: LossConfig
 
     def __init__(self, n_routers: int, n_experts: int, config: LossConfig, like: Tensor) -> None:

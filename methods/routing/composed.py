@@ -28,6 +28,11 @@ class RoutedComposed(Composed):
     """Routed layers installed on a model; `methods.routing.build` makes them.
 
     Parameter groups: `routers` (named by the site whose input they read), `experts` (where trained) and `loss`.
+
+    It `packs` where its providers and its loss do: training may then lay sequences end to end, `[1, t]` with positions
+    that start anew and attention of each to itself, and every token has the weights, every micro-batch the auxiliary
+    losses, that a padded batch gives. `context.domain` is each token's then. Not where weights or losses belong to a
+    sequence, where padding counts, or where noise is drawn for each position; the engine looks to dropout itself.
     """
 
     def __init__(
@@ -46,6 +51,9 @@ class RoutedComposed(Composed):
         if loss is not None:
             loss.layers = [layer_of(name) for router in routers for name in router.names]
         self.stats_scope = None if loss is None else loss.config.stats_scope
+        self.packs = (loss is None or loss.packs) and all(
+            provider.packs and not router.jitter for router in routers for provider in router.providers
+        )
         self._own: int | None = None
         self._routed = {site.name: site for site in sites}
         self._groups = tuple(groups)

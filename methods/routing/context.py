@@ -27,7 +27,8 @@ class RoutingContext:
             fix weights on the prompt (`Composed.kv_cache` False). None: in training the tokens outside `label_mask`,
             else all tokens of a pass that starts without a cache.
         given_mask: token mask for the next forward pass only, for inputs whose attention mask is not `[b, past + t]`.
-        domain: `[b]` index of each sequence's own expert (training) or None.
+        domain: `[b]` index of each sequence's own expert (training), or `[1, t]` of each token's where sequences are
+            laid end to end (`Composed.packs`), or None; see `of_tokens`.
         task: name of the task being evaluated, or None while training.
         own_expert: index of the evaluated task's own expert, or None.
         training: whether losses are to be kept from this pass.
@@ -123,6 +124,11 @@ class RoutingContext:
         else:
             mask = torch.ones(shape, dtype=torch.bool, device=device)
         return mask if self.token_mask is None else mask & self.token_mask.to(device)
+
+
+def of_tokens(domain: Tensor) -> Tensor:
+    """Indices of own experts (`RoutingContext.domain`) as `[b, 1]` or `[1, t]`, to be held against tokens `[b, t]`."""
+    return domain if domain.dim() == 2 else domain.unsqueeze(1)
 
 
 Side = RoutingContext | EncoderSide

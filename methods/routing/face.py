@@ -35,7 +35,7 @@ from methods.routing.config import (
     refuse_large_k,
     refuse_over_routers,
 )
-from methods.routing.context import CountedTokens, RoutingContext, Side
+from methods.routing.context import CountedTokens, RoutingContext, Side, of_tokens
 from methods.routing.factors import Kept, MakeFactors, TrainableFactors, stacked_A, stacked_B
 from methods.routing.ffn import BLOCK_PARTS, FORMS, PARTS, computes_its_form, feedforward_blocks, form_of
 from methods.routing.first_pass import FirstPassComposed, Scalings, ScalingsReader

@@ -159,7 +159,7 @@ class TrainedSite:
         n_experts = len(self.site.factors)
         active = list(range(n_experts))
         if isinstance(self.source, HardRouting):
-            active = sorted(set(self.source.experts().tolist()))
+            active = sorted(set(self.source.experts().flatten().tolist()))
         if constant := self.factors.always(x.dtype):
             y = added(y, F.linear(x, constant[0]).flatten(0, -2), constant[1].t())
         A, B = self.factors.stacked(active, x.dtype)

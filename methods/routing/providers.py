@@ -47,6 +47,14 @@ class Provider(nn.Module):
     in the type that routing is computed in, as are `x` and `h`.
     """
 
+    packs: bool = False
+    """Whether a token's logits and weights follow from it alone, whichever sequence it is of; see `RoutedComposed`.
+    Every class says so itself: one that derives from it may look at more."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.packs = cls.__dict__.get("packs", False)
+
     @property
     def trainable(self) -> bool:
         """Whether fitting moves its logits; by default, whether it has parameters."""
@@ -145,6 +153,8 @@ class LinearRouter(Provider):
 
     R is drawn from N(0, init_std^2) seeded by (seed, name), c is 0 and tau = exp(rho).
     """
+
+    packs = True
 
     def __init__(self, n_experts: int, d_in: int, config: RouterConfig, *, name: str, seed: int, like: Tensor) -> None:
         super().__init__()

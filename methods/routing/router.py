@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.routing.context import RoutingContext, Side
+from methods.routing.context import RoutingContext, Side, of_tokens
 from methods.routing.diagnostics import Observation
 from methods.routing.providers import Provider
 from methods.routing.sides import EncoderSide
@@ -152,7 +152,7 @@ class HardRouting:
     n_experts: int
 
     def experts(self) -> Tensor:
-        """Index of the expert of each sequence, `[b]`, or `[1]` for all.
+        """Index of the expert of each sequence, `[b]`, or of each token, `[1, t]`, or `[1]` for all.
 
         Raises:
             RuntimeError: the context does not say whose task it is.
@@ -164,6 +164,6 @@ class HardRouting:
         raise RuntimeError("hard routing needs the task's own expert: set context.domain, or enter composed.task.")
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
-        """One-hot `[b, 1, 1, N]`; see `WeightSource.weights`."""
+        """One-hot `[b, 1, 1, N]` or `[1, t, 1, N]`; see `WeightSource.weights`."""
         check_pass(self.context)
-        return F.one_hot(self.experts().to(x.device), self.n_experts)[:, None, None, :].to(x.dtype)
+        return F.one_hot(of_tokens(self.experts()).to(x.device), self.n_experts).unsqueeze(2).to(x.dtype)

@@ -10,7 +10,7 @@ from methods.tiny.models import (
     tiny_llama,
     tiny_model,
 )
-from methods.tiny.session import TinyBatch, TinySession, tiny_batch, window_gradient
+from methods.tiny.session import TinyBatch, TinySession, generate, left_padded, tiny_batch, window_gradient
 
 __all__ = [
     "ARCHITECTURES",
@@ -20,6 +20,8 @@ __all__ = [
     "TinyBatch",
     "TinySession",
     "architecture_of",
+    "generate",
+    "left_padded",
     "model_logits",
     "planned_pool",
     "tiny_batch",

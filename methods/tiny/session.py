@@ -45,24 +45,30 @@ def tiny_batch(n: int = 8, length: int = 12, domains: int = 4, seed: int = 0) ->
     return TinyBatch(ids, mask.long(), torch.where(answer, ids, -100), torch.arange(n) % domains)
 
 
-def window_gradient(composed: Composed, window: Sequence[TinyBatch]) -> dict[str, float]:
+def window_gradient(composed: Composed, window: Sequence[TinyBatch], *, packed: bool = False) -> dict[str, float]:
     """Accumulate the gradient of one optimiser step, every loss weighted by its own counts over the window.
+
+    Args:
+        composed: whose parameters to be trained require gradients.
+        window: micro-batches.
+        packed: whether sequences are laid end to end instead of being padded.
 
     Returns:
         The window's cross-entropy (`task`) and the raw value of every auxiliary loss.
     """
     context = composed.context
     counts = {name: [_count(batch, name) for batch in window] for name in ("all_nonpad", "answer_only", "prompt_only")}
+    forward = _packed if packed else _forward
     targets = [int((batch.labels[:, 1:] != -100).sum()) for batch in window]
     if composed.stats_scope == "accum":
         with torch.no_grad():
             for batch in window:
-                _forward(composed, batch)
+                forward(composed, batch)
                 composed.losses()
         composed.on_statistics_end()
     values: dict[str, float] = {}
     for index, batch in enumerate(window):
-        logits = _forward(composed, batch)[:, :-1].flatten(0, 1)
+        logits = forward(composed, batch)[:, :-1].flatten(0, 1)
         task = nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten(), reduction="sum") / sum(targets)
         total, values["task"] = task, values.get("task", 0.0) + task.item()
         for name, term in composed.losses().items():
@@ -81,10 +87,38 @@ def _forward(composed: Composed, batch: TinyBatch) -> Tensor:
     return model_logits(composed.model, batch.input_ids, batch.attention_mask, use_cache=False)
 
 
+def _packed(composed: Composed, batch: TinyBatch) -> Tensor:
+    """`_forward` with the sequences laid end to end, each attending to itself; zero where padding would be."""
+    context, real = composed.context, batch.attention_mask.bool()
+    sequence, position = real.nonzero(as_tuple=True)
+    context.training, context.domain = True, batch.domain[sequence][None]
+    context.label_mask, context.given_mask = (batch.labels != -100)[real][None], torch.ones_like(sequence).bool()[None]
+    sees = (sequence[:, None] == sequence) & (position[:, None] >= position)
+    ids, options = batch.input_ids[real][None], {"position_ids": position[None], "use_cache": False}
+    logits = model_logits(composed.model, ids, sees[None, None], **options)
+    return logits.new_zeros(*real.shape, logits.shape[-1]).masked_scatter(real[..., None], logits)
+
+
 def _count(batch: TinyBatch, tokens: str) -> int:
     answer, real = batch.labels != -100, batch.attention_mask.bool()
     chosen = {"all_nonpad": real, "answer_only": answer & real, "prompt_only": ~answer & real}[tokens]
     return int(chosen.sum())
+
+
+def left_padded() -> tuple[Tensor, Tensor]:
+    """Four prompts of unequal lengths, `[4, 10]` ids and mask; the first has no padding."""
+    ids = tiny_batch(4, length=10).input_ids.clamp(min=3)
+    mask = torch.ones_like(ids)
+    for row, padding in enumerate((0, 2, 5, 7)):
+        ids[row, :padding], mask[row, :padding] = 0, 0
+    return ids, mask
+
+
+def generate(model: Any, ids: Tensor, mask: Tensor, *, use_cache: bool) -> Tensor:
+    """Six tokens, greedily."""
+    six = {"max_new_tokens": 6, "min_new_tokens": 6}
+    out: Tensor = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **six)
+    return out
 
 
 class TinySession:

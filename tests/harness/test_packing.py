@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 import harness.training.packing
 from harness.models import BaseModel
 from harness.planning.sections import ExpertsSection
-from harness.training.data import Encoded, collate, micro_batches
+from harness.training.data import Encoded, collate, laid, micro_batches
 from harness.training.experts import train_expert, trainable_lora
 from harness.training.loop import window_backward
-from harness.training.packing import packed_backward, packed_batches, packing_passes
-from methods.tiny import TARGETS, VOCABULARY, tiny_llama
+from harness.training.packing import packable, packed_batches, packed_logits, packing_passes
+from methods.tiny import TARGETS, VOCABULARY, tiny_llama, tiny_model
 
 
 def rows(n: int = 9) -> list[Encoded]:
@@ -46,7 +46,8 @@ def section(**changes: Any) -> ExpertsSection:
 
 def test_the_gradient_is_that_of_the_padded_batch() -> None:
     base = tiny_base()
-    passes = packing_passes(base, rows())
+    passes = packing_passes(base.model, rows())
+    assert packable(base)
     assert passes is not None
     with trainable_lora(base, section(), 0) as (composed, _save):
         parameters = list(composed.groups()["experts"].values())
@@ -58,11 +59,11 @@ def test_the_gradient_is_that_of_the_padded_batch() -> None:
                 for parameter in parameters:
                     parameter.grad = None
                 if packed:
-                    batches = packed_batches(rows(), size, tokens=40)
-                    terms = packed_backward(passes, batches, lambda loss: loss.backward())
+                    window = [laid(part) for part in packed_batches(rows(), size, tokens=40)]
                 else:
                     window = [collate(part, 0) for part in micro_batches(rows(), size, by_length=True)]
-                    terms = window_backward(composed, base.model, window, lambda loss: loss.backward())
+                packing = passes if packed else None
+                terms = window_backward(composed, base.model, window, lambda loss: loss.backward(), packing=packing)
                 gradient = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
                 found.append((terms["loss"], gradient))
     assert found[0][1].abs().max() > 1e-3
@@ -74,11 +75,11 @@ def test_the_gradient_is_that_of_the_padded_batch() -> None:
 def test_an_expert_is_the_same_with_and_without_packing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[int] = []
 
-    def counted(*args: Any) -> dict[str, float]:
+    def counted(*args: Any) -> tuple[torch.Tensor, torch.Tensor]:
         used.append(1)
-        return packed_backward(*args)
+        return packed_logits(*args)
 
-    monkeypatch.setattr("harness.training.loop.packed_backward", counted)
+    monkeypatch.setattr("harness.training.loop.packed_logits", counted)
     base = tiny_base(torch.float32)
     logs = []
     for name, attention_dropout in (("packed", 0.0), ("padded", 1e-9)):
@@ -104,15 +105,23 @@ def test_batches_hold_every_row_once_and_stay_within_both_limits() -> None:
 
 @pytest.mark.parametrize("config", [{"attention_dropout": 0.1}, {"model_type": "mamba", "is_encoder_decoder": True}])
 def test_models_that_see_more_than_a_rows_own_tokens_are_padded(config: dict[str, Any]) -> None:
-    assert packing_passes(tiny_base(), rows()) is not None
-    assert packing_passes(tiny_base(**config), rows()) is None
+    assert packable(tiny_base())
+    assert not packable(tiny_base(**config))
+
+
+def test_rows_longer_than_a_window_of_attention_are_padded() -> None:
+    """Beyond it a sequence does not see all of itself, which packed attention would."""
+    model, ids = tiny_model("mistral"), tuple(range(3, 10))
+    window = model.config.sliding_window
+    for length, packed in ((window, True), (window + 1, False)):
+        assert (packing_passes(model, [Encoded("0", "t", 0, ids[:length], 1)]) is not None) == packed
 
 
 def test_a_model_that_deviates_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness.training.packing, "deviation", lambda model, tokenizer: "log-likelihoods differ")
-    assert packing_passes(tiny_base(), rows()) is None
+    assert not packable(tiny_base())
 
 
 def test_dropout_is_padded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.training.loop.packed_backward", lambda *args: pytest.fail("packed"))
+    monkeypatch.setattr("harness.training.loop.packed_logits", lambda *args: pytest.fail("packed"))
     train_expert(tiny_base(), rows(), section(lora_dropout=0.1), name="t", seed=0, folder=tmp_path / "e")

@@ -12,10 +12,19 @@ from torch import Tensor
 
 from methods import registry
 from methods.base import Expert, SiteFactors, Unsupported
-from methods.conformance import Subject, generate, left_padded, logits
+from methods.conformance import Subject, logits
 from methods.experts import save_expert
 from methods.mixture import Mixture
-from methods.tiny import TinySession, model_logits, tiny_batch, tiny_experts, tiny_llama, tiny_model
+from methods.tiny import (
+    TinySession,
+    generate,
+    left_padded,
+    model_logits,
+    tiny_batch,
+    tiny_experts,
+    tiny_llama,
+    tiny_model,
+)
 
 NAMES = ("a", "b", "c")
 EVERYWHERE = ("llama", "mistral", "qwen3", "mamba", "falcon-mamba", "t5")

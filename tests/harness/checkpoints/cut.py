@@ -12,6 +12,7 @@ import torch
 from harness.checkpoints import Checkpoint
 from harness.training.data import Encoded
 from harness.training.loop import Recipe, train
+from harness.training.packing import routed_passes
 from harness.training.phases import phase as kept_phase
 from methods.base import Composed, TrainingPhase
 from methods.tiny import VOCABULARY, TinySession
@@ -84,11 +85,12 @@ class LoopSession(TinySession):
         rates = {name: self.scale * phase.lr.get(name, 1e-2) for name in phase.groups}
         recipe = Recipe(rates, self.epochs, 8, 8, phase.weight_decay, "cosine", 0.1, seed=3)
         own = rows(domains=max(len(composed.experts), 1))
+        given: dict[str, Any] = {"pad_id": 0, "on_step": self._step, "packing": routed_passes(composed, own)}
         log = kept_phase(
             self.kept,
             phase.name,
             composed,
-            lambda piece: train(composed, own, phase.groups, recipe, pad_id=0, on_step=self._step, piece=piece),
+            lambda piece: train(composed, own, phase.groups, recipe, **given, piece=piece),
         )
         self.losses += log.steps
 

@@ -15,6 +15,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from harness.failures import in_less_memory, out_of_memory
 from harness.training.cutting import cuttable, draws
+from methods import conformance
 from methods.base import Composed
 from methods.routing.context import RoutingContext
 from results.store import RunFolder
@@ -73,6 +74,8 @@ def test_what_is_drawn_for_each_micro_batch_may_not_be_cut() -> None:
     assert cuttable(composed)
     composed.stats_scope = "microbatch"
     assert not cuttable(composed)
+    assert not cuttable(conformance.Subject("mixer", {"route.jitter": 0.1}).install())
+    assert cuttable(conformance.Subject("mixer").install())
     assert draws(llama(attention_dropout=0.1))
     assert draws(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.1)))
     assert not draws(nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0)))

@@ -14,14 +14,12 @@ from methods.conformance import (
     Subject,
     batching_changes_nothing,
     diagnostics_have_the_fields,
-    generate,
-    left_padded,
     logits,
     text_does_not_depend_on_the_cache,
 )
 from methods.routing.composed import RoutedComposed
 from methods.routing.shuffle import Draws, shuffle
-from methods.tiny import TinySession
+from methods.tiny import TinySession, generate, left_padded
 
 
 def passed(model: Any, ids: Tensor, mask: Tensor | None = None) -> None:
