@@ -50,6 +50,7 @@ def run(
     output: str | PathLike[str] | None = None,
     into: str | PathLike[str] | None = None,
     executor: str = "local",
+    workers: int | None = None,
     replace: bool = False,
     **options: Unpack[RunOptions],
 ) -> Run:
@@ -61,6 +62,7 @@ def run(
             holds a run is extended.
         into: a run to extend: settings that are not given are as they are there.
         executor: `local`, `shared` (one of several processes on a planned run) or `ray` (`docs/cluster.md`).
+        workers: processes, on this machine or of `ray`; default this one, or as many as the cluster has room for.
         replace: start the folder anew instead of extending what it holds.
         options: see `harness.planning.options.RunOptions`: methods, tasks, model, data, seeds, experts, shots, limit,
             settings (`{"routers.lr": 1e-3, "methods.mixer.loss.outer": 0.5}`), transfer_from, tune, device, ...
@@ -88,7 +90,7 @@ def run(
         folder = None if output is None else Path(output)
     arguments = ["(python)", *(f"{name}={value!r}" for name, value in options.items())]
     made = Run.start(variants, folder, arguments=arguments, replace=replace)
-    made.compute(executor)
+    made.compute(executor, workers=workers)
     # All that its folder holds, not only what was asked for now.
     return Run.open(made.path)
 

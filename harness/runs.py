@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, SHARED, SLURM, settled
+from harness.executors import EXECUTORS, LOCAL, SHARED, SLURM, settled
+from harness.executors.several import several
 from harness.failures import TRIED
 from harness.planning import graph
 from harness.planning.backlog import planned_cell
@@ -227,7 +228,8 @@ class Run(View):
             executor: `local`, `shared` or `ray`.
             progress: the display; by default one on standard error.
             observer: told what is finished, as it comes.
-            workers: of `ray`; default as many as the cluster has room for.
+            workers: of `ray`, default as many as the cluster has room for; of `local`, processes of this machine
+                (`harness.executors.several`), default this one alone.
 
         Returns:
             The records of the whole run.
@@ -244,6 +246,8 @@ class Run(View):
         require_room(self.room(), self.stages.root, self.path)
         for task in _unscored(engines):
             ask_scoring(task)
+        if executor == LOCAL and workers is not None and workers > 1 and units:
+            return several(self, workers, progress, observer)
         observer = observer or Observer()
         with self._joined() if executor == SHARED else self._writing(), observer.following(self.folder):
             models.remember_revisions()

@@ -39,7 +39,7 @@ class Execution:
         """Raises:
         HarnessError: there is no such executor, or something is said that means nothing with it.
         """
-        from harness.executors import RAY, SHARED, SLURM
+        from harness.executors import LOCAL, SHARED, SLURM
         from harness.planning.graph import check_workers
         from harness.runs import check_executor
 
@@ -49,14 +49,13 @@ class Execution:
             raise HarnessError(f"--executor {SHARED} takes part in a run that is planned: harness run --into RUN.")
         if self.workers is not None:
             check_workers(self.workers)
-            if not self.plan and self.executor not in (SLURM, RAY):
-                raise HarnessError(f"--workers is for --plan and the executors {SLURM} and {RAY}: leave it out.")
         if self.executor != SLURM and (self.sbatch is not None or self.dry_run):
             raise HarnessError(f"--sbatch and --dry-run are for --executor {SLURM}: leave them out.")
         if self.executor == SLURM and not self.plan and self.workers is None:
             raise HarnessError(f"--executor {SLURM} needs the number of processes: --workers N.")
-        if self.executor == SLURM and self.track is not None:
-            raise HarnessError(f"--track follows one process, and --executor {SLURM} starts several: leave it out.")
+        several = self.executor == SLURM or (self.executor == LOCAL and (self.workers or 1) > 1)
+        if self.track is not None and several:
+            raise HarnessError("--track follows one process, and several are asked for: leave it out.")
 
 
 def run_command(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.executors.local import SHARED, SLURM, local, settled
+from harness.executors.local import LOCAL, SHARED, SLURM, local, settled
 from harness.executors.ray import on_ray
 
 if TYPE_CHECKING:
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 RAY = "ray"
 
 EXECUTORS: dict[str, Callable[[Sequence[Engine], Progress, int | None], None]] = {
-    "local": local,
+    LOCAL: local,
     SHARED: local,
     RAY: on_ray,
 }
 """What computes the engines of a run, given how many workers are asked for; `SHARED` is one of several processes that
 do so (`Run.compute`)."""
 
-__all__ = ["EXECUTORS", "RAY", "SHARED", "SLURM", "local", "on_ray", "settled"]
+__all__ = ["EXECUTORS", "LOCAL", "RAY", "SHARED", "SLURM", "local", "on_ray", "settled"]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.engine import Engine
     from harness.progress import Progress
 
+LOCAL = "local"
 SHARED = "shared"
 SLURM = "slurm"
 """Submits a run instead of computing it (`harness.executors.slurm`)."""

@@ -100,7 +100,7 @@ class ExecutionOptions(TypedDict, total=False):
     ]
     output: Annotated[Path, Option("Folder of the run; default below results/runs. One that holds a run is extended.")]
     replace: Annotated[bool, Option("Start the folder anew instead of extending what it holds.")]
-    workers: Annotated[int, Option("Of the executors slurm and ray, or with --plan: so many processes, 1 to 1,000.")]
+    workers: Annotated[int, Option("So many processes, 1 to 1,000: on this machine, of slurm, of ray, or with --plan.")]
     sbatch: Annotated[
         str, Option("Of --executor slurm: more options of sbatch, e.g. '--partition=gpu --time=4:00:00'.")
     ]

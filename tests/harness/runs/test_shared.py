@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
+import torch
 
 from harness.engine import Engine
+from harness.executors import several
 from harness.failures import SharedFailures
+from harness.interrupts import Ended
 from harness.runs import Run
 from results.ground.locks import claimed, joined
 from results.schema import Record
@@ -98,7 +105,8 @@ def test_without_slurm_it_says_the_command_and_with_it_submits(
         (["--executor", "slurm", "--workers", "2", "--track", "wandb"], "--track"),
         (["--executor", "slurm", "--workers", "2", "--sbatch", "'"], "a quote is open"),
         (["--executor", "slurm", "--workers", "2", "--sbatch", "gpu"], "such as --partition=gpu"),
-        (["--workers", "2"], "leave it out"),
+        (["--workers", "0"], "from 1 to 1,000"),
+        (["--workers", "2", "--track", "wandb"], "--track"),
         (["--dry-run"], "leave them out"),
         (["--executor", "shared"], "from --into RUN"),
     ],
@@ -129,6 +137,64 @@ def test_two_processes_on_one_folder_leave_the_table_of_one(line: list[str], tmp
     alone = tmp_path / "alone"
     assert call(*line[:-1], str(alone)) == 0
     assert scores(alone) == shared
+
+
+def test_workers_of_this_machine_leave_the_table_of_one(line: list[str], tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    assert call(*line, "--workers", "2") == 0
+    run = tmp_path / "run"
+    assert [path.name for path in (run / "processes").iterdir()] == ["2.log"]
+    assert RunFolder.open(run).verify() == []
+    assert torch.get_num_threads() == threads
+    alone = tmp_path / "alone"
+    assert call(*line[:-1], str(alone)) == 0
+    assert scores(alone) == scores(run)
+
+
+def program(path: Path, does: str) -> str:
+    """A program in Python's place."""
+    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+@pytest.mark.parametrize(("does", "how"), [("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")])
+def test_what_a_lost_process_leaves_the_others_do_and_it_is_named(
+    line: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    does: str,
+    how: str,
+) -> None:
+    monkeypatch.setattr(several.sys, "executable", program(tmp_path / "python", does))
+    assert call(*line, "--workers", "2") == 0
+    assert f"A process ended with {how}" in capsys.readouterr().err
+    assert [status for _, _, status, _ in scores(tmp_path / "run")] == ["done"] * 4
+
+
+def test_who_is_told_to_end_ends_the_others(line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready, told = tmp_path / "ready", tmp_path / "told"
+    does = f"trap 'touch {told}; exit 0' TERM\ntouch {ready}\nwhile :; do sleep 0.05; done"
+
+    def ends(_self: Engine, *_arguments: object) -> None:
+        while not ready.exists():
+            time.sleep(0.01)
+        raise Ended(signal.SIGTERM)
+
+    monkeypatch.setattr(several.sys, "executable", program(tmp_path / "python", does))
+    monkeypatch.setattr(Engine, "evaluate", ends)
+    assert call(*line, "--workers", "2") == 128 + signal.SIGTERM
+    assert told.exists()
+
+
+def test_processes_that_do_not_fit_are_refused(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2**20, total=2**30))
+    assert call(*line, "--workers", "2") == 2
+    assert "ask for fewer --workers" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_while_some_share_a_run_nobody_changes_its_plan(line: list[str], tmp_path: Path) -> None:
