@@ -18,7 +18,7 @@ fetch: install
 	$(BIN)/harness fetch
 
 demo: fetch
-	$(BIN)/harness run --preset demo --output results/runs/demo
+	$(BIN)/harness run --preset demo --workers 2 --output results/runs/demo
 	$(BIN)/harness compare results/runs/demo --against mixer --metric gold_logprob
 
 # One thread each: most tests are too small to gain from more. Three workers on two cores: many wait for sandboxes, servers

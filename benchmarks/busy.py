@@ -1,8 +1,8 @@
 """How much a second busy process slows a run: `python benchmarks/busy.py`.
 
-Forward passes of the bundled model in a process with as many threads as cores, alone and beside a process that keeps
-one core busy, with threads that wait for each other spinning (OpenMP's own choice) and asleep (what `import harness`
-asks for).
+Passes of the bundled model over 400 tokens and over one, in a process with as many threads as cores, alone and beside a
+process that keeps one core busy; threads that wait for each other spin (OpenMP's own choice), sleep at once, or spin for a
+moment first (what `import harness` asks for).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 WORK = """
@@ -19,16 +19,20 @@ import os, statistics, sys, time
 import torch
 from harness.models import load
 model = load("smollm2-135m").model
-ids = torch.randint(0, 1000, (4, 100))
-seconds = []
-with torch.inference_mode():
-    for _ in range(int(sys.argv[1]) + 1):
-        started = time.perf_counter()
-        model(input_ids=ids, use_cache=False)
-        seconds.append(time.perf_counter() - started)
-print(statistics.median(seconds[1:]))
+for shape in (4, 100), (1, 1):
+    ids, seconds = torch.randint(0, 1000, shape), []
+    with torch.inference_mode():
+        for _ in range(int(sys.argv[1]) + 1):
+            started = time.perf_counter()
+            model(input_ids=ids, use_cache=False)
+            seconds.append(time.perf_counter() - started)
+    print(statistics.median(seconds[1:]))
 """
-POLICIES = {"spinning": "ACTIVE", "asleep": "PASSIVE"}
+POLICIES = {
+    "spin": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "sleep": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "spin for a moment": {},
+}
 
 
 @contextmanager
@@ -42,27 +46,34 @@ def busy() -> Iterator[None]:
         other.wait()
 
 
-def seconds(policy: str, turns: int = 9) -> float:
-    """Median of a forward pass in a process of its own."""
-    environment = os.environ | {"OMP_WAIT_POLICY": policy, "HF_HUB_OFFLINE": "1"}
+def seconds(policy: Mapping[str, str], turns: int = 9) -> tuple[float, float]:
+    """Medians of a pass over 400 tokens and over one, in a process of its own."""
+    clean = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    environment = clean | policy | {"HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "-c", WORK, str(turns)], env=environment, check=True, capture_output=True, text=True
     )
-    return float(done.stdout)
+    many, one = map(float, done.stdout.split())
+    return many, one
 
 
 def main() -> None:
     from harness.bench.measure import machine
 
-    found: dict[tuple[str, bool], list[float]] = {}
+    found: dict[tuple[str, bool], list[tuple[float, float]]] = {}
     for _ in range(3):
         for name, policy in POLICIES.items():
             found.setdefault((name, False), []).append(seconds(policy))
             with busy():
                 found.setdefault((name, True), []).append(seconds(policy))
     for name in POLICIES:
-        alone, beside = (statistics.median(found[name, other]) for other in (False, True))
-        sys.stdout.write(f"threads {name}: {alone:.3f} s alone, {beside:.3f} s beside one: {beside / alone:.2f}x\n")
+        sys.stdout.write(f"threads {name}:")
+        for index, tokens in enumerate(("400 tokens", "one token")):
+            alone, beside = (
+                1e3 * statistics.median(one[index] for one in found[name, other]) for other in (False, True)
+            )
+            sys.stdout.write(f" {tokens} {alone:.0f} ms alone, {beside:.0f} ms beside one ({beside / alone:.2f}x);")
+        sys.stdout.write("\n")
     sys.stdout.write(f"{machine('cpu')}\n")
 
 

@@ -30,9 +30,11 @@ __all__ = ["judge", "load", "open", "run", "unload"]
 
 check_sisters()
 
-# Threads that wait for each other sleep. Spinning, OpenMP's own choice, keeps the core that the awaited thread needs
-# where other processes run too: several times as slow. Read when torch is loaded; a user's own choice stands.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Threads that wait for each other spin for some microseconds, the time between two products of one token, and then sleep.
+# Spinning on, OpenMP's own choice, keeps the core that the awaited thread needs where other processes run too, and
+# sleeping at once doubles the time of a token (`benchmarks/busy.py`). Read when torch is loaded; a user's choice stands.
+if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
+    os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="3000")
 
 
 def __getattr__(name: str) -> Any:
