@@ -30,9 +30,9 @@ __all__ = ["judge", "load", "open", "run", "unload"]
 
 check_sisters()
 
-# Threads that wait for each other spin for some microseconds, the time between two products of one token, and then sleep.
-# Spinning on, OpenMP's own choice, keeps the core that the awaited thread needs where other processes run too, and
-# sleeping at once doubles the time of a token (`benchmarks/busy.py`). Read when torch is loaded; a user's choice stands.
+# Threads that wait for each other spin for some microseconds, the time between two products of one token, and sleep
+# then. Spinning on, OpenMP's own choice, keeps the core that the awaited thread needs where other processes run too;
+# sleeping at once doubles a token's time (`benchmarks/busy.py`). Read when torch is loaded; a user's choice stands.
 if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
     os.environ.update(OMP_WAIT_POLICY="PASSIVE", GOMP_SPINCOUNT="3000")
 
