@@ -1,8 +1,8 @@
 """How much a second busy process slows a run: `python benchmarks/busy.py`.
 
 Passes of the bundled model over 400 tokens and over one, in a process with as many threads as cores, alone and beside
-a process that keeps one core busy; threads that wait for each other spin (OpenMP's own choice), sleep at once, or spin
-for a moment first (what `import harness` asks for).
+a process that keeps one core busy; threads that wait for each other spin as long as OpenMP lets them by itself, sleep at
+once, or spin for a moment first (what `import harness` asks for).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from contextlib import contextmanager
 
 WORK = """
 import os, statistics, sys, time
-import torch
 from harness.models import load
+import torch
 model = load("smollm2-135m").model
 for shape in (4, 100), (1, 1):
     ids, seconds = torch.randint(0, 1000, shape), []
@@ -29,7 +29,7 @@ for shape in (4, 100), (1, 1):
     print(statistics.median(seconds[1:]))
 """
 POLICIES = {
-    "spin": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "spin": {"GOMP_SPINCOUNT": "300000"},
     "sleep": {"OMP_WAIT_POLICY": "PASSIVE"},
     "spin for a moment": {},
 }

@@ -113,13 +113,17 @@ class Engine:
             self._keep(failed_record(self.facts, cell, str(cell.refusal), "refused"), [])
 
     def units(self) -> list[Callable[[Progress], Wait | None]]:
-        """What is left, in an order that loads each base model once: each does its part, or says whom it waits for."""
+        """What is left, in an order that loads each base model once: each does its part, or says whom it waits for.
+        Of several processes each begins with what has to be fitted, so that none waits for another's fit in the end."""
         experts = [one for one in self.work.missing_experts() if one.key not in self.failed]
         fits = [cell for cell in self.work.missing_fits() if cell.compose_key not in self.failed]
+        groups = self.work.groups()
+        if self.shared:
+            groups.sort(key=lambda cells: not self.work.lacks_fit(cells[0]))
         return [
             *(partial(self.train_expert, expert) for expert in experts),
             *(partial(self.fit_origin, cell) for cell in fits),
-            *(partial(self.compute, cells) for cells in self.work.groups()),
+            *(partial(self.compute, cells) for cells in groups),
         ]
 
     def train_expert(self, expert: ExpertPlan, progress: Progress) -> Wait | None:

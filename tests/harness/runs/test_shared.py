@@ -151,6 +151,19 @@ def test_workers_of_this_machine_leave_the_table_of_one(line: list[str], tmp_pat
     assert scores(alone) == scores(run)
 
 
+def test_of_several_processes_each_begins_with_what_has_to_be_fitted(line: list[str], tmp_path: Path) -> None:
+    line[line.index("base,uniform")] = "base,uniform,mixer-none"
+    assert call(*line, "--executor", "slurm", "--workers", "2", "--dry-run") == 0
+    engine = Run.open(tmp_path / "run").engines[0]
+
+    def order() -> list[str]:
+        return [cells[0].spec.method for unit in engine.units() if isinstance(cells := unit.args[0], list)]  # type: ignore[attr-defined]
+
+    assert order() == ["base", "uniform", "mixer-none"]
+    engine.share()
+    assert order() == ["mixer-none", "base", "uniform"]
+
+
 def program(path: Path, does: str) -> str:
     """A program in Python's place."""
     path.write_text(f"#!/bin/sh\n{does}\n")
