@@ -1,7 +1,7 @@
 """How much a second busy process slows a run: `python benchmarks/busy.py`.
 
 Passes of the bundled model over 400 tokens and over one, in a process with as many threads as cores, alone and beside
-a process that keeps one core busy; threads that wait for each other spin as long as OpenMP lets them by itself, sleep at
+a process that keeps one core busy; threads that wait for each other spin as long as OpenMP has it by itself, sleep at
 once, or spin for a moment first (what `import harness` asks for).
 """
 

@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.bench.measure import Options
+
 HEAD = "| what | against | measured | arithmetic | target | command |\n| --- | --- | ---: | ---: | ---: | --- |"
 
 
 def table(folder: Path) -> str:
-    """Markdown, one line per row with a target; files in alphabetical order."""
-    lines = [HEAD]
-    for file in sorted(folder.glob("*.json")):
-        name = file.stem.partition("-")[0]
-        lines += [line(row, name) for row in json.loads(file.read_text())["rows"] if row["target"] is not None]
+    """Markdown, one line per row with a target; files in alphabetical order, those of the usual model first."""
+    lines, usual = [HEAD], Options().model
+    found = [(file.stem.partition("-")[0], json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
+    for name, figures in sorted(found, key=lambda one: one[1].get("model", usual) != usual):
+        model = figures.get("model", usual)
+        command = name if model == usual else f"{name} --model {model}"
+        lines += [line(row, command) for row in figures["rows"] if row["target"] is not None]
     return "\n".join(lines)
 
 

@@ -44,7 +44,8 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
     if options.plot is not None and draw is not None:
         draw(rows, options.plot)
     if as_json:
-        typer.echo(json.dumps({"machine": device, "rows": [row.model_dump() for row in rows]}, indent=2))
+        found = {"machine": device, "model": options.model, "rows": [row.model_dump() for row in rows]}
+        typer.echo(json.dumps(found, indent=2))
 
 
 def line(row: Row) -> str:

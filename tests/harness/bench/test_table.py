@@ -29,6 +29,14 @@ def test_a_line_for_each_row(changes: dict[str, Any], line: str, tmp_path: Path)
     assert table(tmp_path).splitlines()[2:] == [line]
 
 
+def test_figures_of_another_model_come_last_and_name_it(tmp_path: Path) -> None:
+    row = {**ROW, "kind": "speed-up", "reached": True}
+    (tmp_path / "engine-other.json").write_text(json.dumps({"machine": {}, "model": "other", "rows": [row]}))
+    (tmp_path / "routing.json").write_text(json.dumps({"machine": {}, "rows": [row]}))
+    commands = [one.split(" | ")[-1] for one in table(tmp_path).splitlines()[2:]]
+    assert commands == ["`harness bench routing` |", "`harness bench engine --model other` |"]
+
+
 def test_the_page_of_speed_shows_the_stored_figures() -> None:
     root = Path(__file__).parents[3]
     page = (root / "docs" / "speed.md").read_text()
