@@ -92,7 +92,12 @@ def run(
         folder = None if output is None else Path(output)
     arguments = ["(python)", *(f"{name}={value!r}" for name, value in options.items())]
     made = Run.start(variants, folder, arguments=arguments, replace=replace)
-    made.compute(executor, workers=workers)
+    if executor == "local" and workers is not None:
+        from harness.executors.several import several
+
+        several(made, workers)
+    else:
+        made.compute(executor, workers=workers)
     # All that its folder holds, not only what was asked for now.
     return Run.open(made.path)
 

@@ -40,9 +40,13 @@ class Facts:
     @cached_property
     def memory(self) -> int:
         """Bytes that computing takes at most, about."""
+        from harness.training.packing import takes_packed
+        from methods.shapes import meta_model
+
         section, config = self.plan.config.model, self.plan.model_config
         packed = weight_bytes(config, section) if is_packed(section, config) else None
-        return peak_bytes(self.plan, self.parameters, packed)
+        packs = self.device == "cpu" and takes_packed(meta_model(config))
+        return peak_bytes(self.plan, self.parameters, packed, packs=packs)
 
     @cached_property
     def pace(self) -> float:

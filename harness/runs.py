@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, LOCAL, SHARED, SLURM, settled
-from harness.executors.several import several
+from harness.executors import EXECUTORS, SHARED, SLURM, settled
 from harness.failures import TRIED
 from harness.planning import graph
 from harness.planning.backlog import planned_cell
@@ -228,8 +227,7 @@ class Run(View):
             executor: `local`, `shared` or `ray`.
             progress: the display; by default one on standard error.
             observer: told what is finished, as it comes.
-            workers: of `ray`, default as many as the cluster has room for; of `local`, processes of this machine
-                (`harness.executors.several`), default this one alone.
+            workers: of `ray`; default as many as the cluster has room for.
 
         Returns:
             The records of the whole run.
@@ -242,12 +240,7 @@ class Run(View):
         engines = self.engines
         units = self.units()
         left = any(unit.kind != graph.SCORE for unit in units)
-        self.stages.require()
-        require_room(self.room(), self.stages.root, self.path)
-        for task in _unscored(engines):
-            ask_scoring(task)
-        if executor == LOCAL and workers is not None and workers > 1 and units:
-            return several(self, workers, progress, observer)
+        self.ready()
         observer = observer or Observer()
         with self._joined() if executor == SHARED else self._writing(), observer.following(self.folder):
             models.remember_revisions()
@@ -258,6 +251,17 @@ class Run(View):
                     engine.refuse()
                 EXECUTORS[executor](engines, display, workers)
         return self.folder.records()
+
+    def ready(self) -> None:
+        """See that what is left can be computed and written.
+
+        Raises:
+            HarnessError: no judge or sandbox where one is needed, or no room.
+        """
+        self.stages.require()
+        require_room(self.room(), self.stages.root, self.path)
+        for task in _unscored(self.engines):
+            ask_scoring(task)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from methods.pool import PoolExpert, has_no_rows
 from methods.routing.context import CountedTokens, RoutingContext
+from methods.settings import MethodConfig as MethodConfig
 from results.ground.errors import HarnessError
-from results.ground.settings import Settings
 
 Track = Literal["compose", "joint", "reference"]
 Budget = Literal["router", "expert"]
@@ -40,24 +39,6 @@ Level = Literal["token", "example"]
 
 class Unsupported(HarnessError, ValueError):
     """A method cannot be used here (architecture, pool size, setting). The message is one sentence for the user."""
-
-
-class MethodConfig(Settings):
-    """Base of every method's typed configuration: unknown keys are refused, values are frozen."""
-
-    later: ClassVar[frozenset[str]] = frozenset()
-    """Keys that a class got after results were stored under its name."""
-
-    def identity(self) -> dict[str, Any]:
-        """All values as JSON data, for hashes and records; keys of `later` only where they deviate, so that a new key
-        leaves the name of what it does not change."""
-        values = self.model_dump(mode="json")
-        unsaid = {key for key in self.later if getattr(self, key) == _default(self, key)}
-        return {key: value for key, value in values.items() if key not in unsaid}
-
-
-def _default(config: BaseModel, key: str) -> Any:
-    return type(config).model_fields[key].get_default(call_default_factory=True)
 
 
 @dataclass(frozen=True)
@@ -363,6 +344,11 @@ class Method(ABC):
     def passes(self, n_experts: int) -> int:
         """Passes of the base model behind every pass of the composed one, from a pool of that size."""
         return 1
+
+    def pads(self) -> bool:
+        """Whether its training takes padded rows on processors too, which needs more memory: what its composed models
+        do not `packs`. Default: where weights are an example's, and where noise is drawn (`route.jitter`)."""
+        return self.routes() == "example" or bool(getattr(getattr(self.config, "route", None), "jitter", 0.0))
 
     def budgets(self) -> tuple[Budget, ...]:
         """Which of the comparison's budgets `fit` spends; the cell depends on their settings."""

@@ -43,6 +43,10 @@ class Ensemble(Method):
         """See `Method.takes`."""
         return super().takes(pool) or (has_no_rows(pool, "dev", "development rows") if self.trains() else None)
 
+    def pads(self) -> bool:
+        """See `Method.pads`: experts read a micro-batch one after another."""
+        return True
+
     def passes(self, n_experts: int) -> int:
         """See `Method.passes`: one with each expert."""
         return n_experts

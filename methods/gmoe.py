@@ -173,6 +173,10 @@ class Gmoe(LinearlyRouted):
     source_rates: ClassVar[Mapping[str, float]] = {"router.lr": 2e-4}
     config: GmoeConfig
 
+    def pads(self) -> bool:
+        """See `Method.pads`: the released losses count padding."""
+        return super().pads() or self.config.loss.released
+
     def loss(self, n_routers: int, n_experts: int, like: Tensor) -> GmoeLosses:
         """See `LinearlyRouted.loss`."""
         return gmoe_losses(self.config.loss, n_routers, n_experts, like)

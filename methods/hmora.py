@@ -246,6 +246,10 @@ class Hmora(JointMethod):
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 5e-5}
     config: HmoraConfig
 
+    def pads(self) -> bool:
+        """See `Method.pads`: task routers and their losses belong to a sequence."""
+        return True
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, pool)

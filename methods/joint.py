@@ -135,6 +135,10 @@ class JointMethod(RoutedMethod):
         """See `Method.within`."""
         return type(self)(self.config.within(comparison), name=self.name)
 
+    def pads(self) -> bool:
+        """See `Method.pads`: dropout is drawn for every position."""
+        return super().pads() or bool(self.config.lora.dropout)
+
     def depends_on(self, pool: Sequence[str], own: str | None) -> tuple[str, ...]:
         """No expert: they are made here."""
         return ()

@@ -153,6 +153,10 @@ class LoraMoe(JointMethod):
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: LoraMoeConfig
 
+    def pads(self) -> bool:
+        """See `Method.pads`: the localized balance is a sequence's."""
+        return super().pads() or self.config.balance.coef != 0
+
     def check(self, model_config: Any, pool: Sequence[str]) -> None:
         """See `Method.check`."""
         super().check(model_config, pool)

@@ -76,6 +76,10 @@ class MixerJoint(Mixer):
     source_rates: ClassVar[Mapping[str, float]] = {"experts.lr": 1e-5}
     config: MixerJointConfig
 
+    def pads(self) -> bool:
+        """See `Method.pads`: dropout is drawn for every position."""
+        return super().pads() or bool(self.config.experts.dropout)
+
     def within(self, comparison: Comparison) -> Self:
         """See `Method.within`."""
         experts = self.config.experts

@@ -28,13 +28,19 @@ def model_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
 
 def config_shapes(model_config: Any) -> dict[str, tuple[int, int]]:
     """The same from a `transformers` configuration alone, without weights."""
-    return dict(_config_shapes(ConfigKey.of(model_config)))
+    return model_shapes(meta_model(model_config))
 
 
-@lru_cache(maxsize=8)
-def _config_shapes(key: ConfigKey) -> dict[str, tuple[int, int]]:
+def meta_model(config: Any) -> Any:
+    """A language model of a `transformers` configuration without weights, in eval mode; of equal configurations the
+    same one, to look at and never to change."""
+    return _meta_model(ConfigKey.of(config))
+
+
+@lru_cache(maxsize=4)
+def _meta_model(key: ConfigKey) -> Any:
     with torch.device("meta"):
-        return model_shapes(model_of(key.config))
+        return model_of(key.config).eval()
 
 
 def differences(theirs: Shapes, here: Shapes, most: int = 3) -> str:

@@ -127,6 +127,10 @@ class Xlora(RoutedMethod):
         """See `Method.routes`."""
         return "token" if self.config.scope == "token" else "example"
 
+    def pads(self) -> bool:
+        """See `Method.pads`: its first pass runs without the cache by which packed rows attend."""
+        return True
+
     def passes(self, n_experts: int) -> int:
         """See `Method.passes`: a first one without experts, which with fixed scalings is the prompts' alone."""
         return 2 if self.config.scope == "token" else 1

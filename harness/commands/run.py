@@ -105,7 +105,7 @@ def run_command(
 def computed(run: Run, execution: Execution) -> list[Record] | None:
     """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing, and
     where others compute it."""
-    from harness.executors import SLURM
+    from harness.executors import LOCAL, SLURM
     from harness.planning.brought import of_another_base
 
     execution.check()
@@ -133,6 +133,10 @@ def computed(run: Run, execution: Execution) -> list[Record] | None:
             typer.echo(submit(run, execution.workers or 1, execution.sbatch or "", dry_run=execution.dry_run))
             return None
         return run.compute()
+    if execution.executor == LOCAL and execution.workers is not None and observer is None:
+        from harness.executors.several import several
+
+        return several(run, execution.workers)
     return run.compute(execution.executor, observer=observer, workers=execution.workers)
 
 

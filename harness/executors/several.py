@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.executors.local import SHARED
+from harness.planning.graph import check_workers
 from harness.progress import Progress
 from results.ground.errors import HarnessError
 from results.ground.files import make_folder
 
 if TYPE_CHECKING:
     from harness.runs import Run
-    from harness.tracking.observer import Observer
     from results.schema import Record
 
 FOLDER = "processes"
@@ -27,7 +27,7 @@ _FAILED_CELLS = 1
 """How a process of `--executor shared` ends that has met a failed cell: the record says why."""
 
 
-def several(run: Run, workers: int, progress: Progress | None = None, observer: Observer | None = None) -> list[Record]:
+def several(run: Run, workers: int, progress: Progress | None = None) -> list[Record]:
     """Compute a run in this process and `workers - 1` others beside it, which share the cores and divide the units.
 
     One thread is rarely half as fast as two: small products gain little from a second one. Each process holds a base
@@ -37,7 +37,6 @@ def several(run: Run, workers: int, progress: Progress | None = None, observer: 
         run: as it is to be computed.
         workers: processes, this one counted.
         progress: the display; by default one on standard error, of this process's share.
-        observer: told what this process has finished, and not what the others have.
 
     Returns:
         The records of the whole run.
@@ -47,15 +46,19 @@ def several(run: Run, workers: int, progress: Progress | None = None, observer: 
     """
     import torch
 
+    units = run.units()
+    if check_workers(workers) == 1 or not units:
+        return run.compute(progress=progress)
+    run.ready()
     _require_memory(run, workers)
     run.share()
     before = torch.get_num_threads()
     threads = max(1, before // workers)
-    seconds = sum(unit.seconds for unit in run.units()) / workers
+    seconds = sum(unit.seconds for unit in units) / workers
     torch.set_num_threads(threads)
     try:
         with _others(run, workers - 1, threads):
-            return run.compute(SHARED, progress or Progress(seconds), observer)
+            return run.compute(SHARED, progress or Progress(seconds))
     finally:
         torch.set_num_threads(before)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.planning.plan import Cell, Plan
 from harness.planning.rendered import sample
 from harness.training.tuning import trial_scales
-from results.ground.loading import model_of
+from methods.shapes import meta_model
 from tasks.base import BoundTask
 
 if TYPE_CHECKING:
@@ -93,11 +93,7 @@ def tokens_per_second(parameters: int, device: str) -> float:
 
 def parameter_count(config: object) -> int:
     """Parameters of a model from its configuration alone (meta device, no weights)."""
-    import torch
-
-    with torch.device("meta"):
-        model = model_of(config)
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(parameter.numel() for parameter in meta_model(config).parameters())
 
 
 def _text_tokens(task: BoundTask, part: str) -> float:

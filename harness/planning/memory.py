@@ -39,19 +39,20 @@ _LENGTHS = 64
 """Rows of a task whose lengths are looked at."""
 
 
-def peak_bytes(plan: Plan, parameters: int, weights: int | None = None) -> int:
+def peak_bytes(plan: Plan, parameters: int, weights: int | None = None, *, packs: bool = False) -> int:
     """Bytes that a run takes at most, about: of its experts, fits and evaluations whichever takes most.
 
     Args:
         plan: of the run.
         parameters: of the base model.
         weights: bytes of its weights, where they are not stored in `model.dtype`.
+        packs: whether methods that can are trained without padding here.
     """
     width = 4 if plan.config.model.dtype == "float32" else 2
     held = parameters * width if weights is None else weights
     pool = {name: plan.pool_expert(name).numbers for name in plan.config.experts.names}
     evaluated = PROCESS + held + width * PASSES * parameters + WIDTH * sum(pool.values())
-    steps = [evaluated, *_experts(plan, width, held, pool), *_fits(plan, width, held, pool)]
+    steps = [evaluated, *_experts(plan, width, held, pool), *_fits(plan, width, held, pool, packs)]
     return int(max(steps))
 
 
@@ -60,19 +61,21 @@ def _experts(plan: Plan, width: int, held: int, pool: dict[str, int]) -> Iterabl
     section = plan.config.experts
     for name, numbers in pool.items():
         if name not in section.paths:
-            tokens, targets = _widest(plan.expert_tasks(name), "expert-train", section)
+            tokens, _, targets = _widest(plan.expert_tasks(name), "expert-train", section)
             kept = _per_token(plan, ADAPTED) * tokens + SCORED * _vocabulary(plan) * targets
             yield PROCESS + held + width * kept + WIDTH * MOMENTS * numbers
 
 
-def _fits(plan: Plan, width: int, held: int, pool: dict[str, int]) -> Iterable[float]:
-    """Peaks of fits, which differ by whether they train the pool too."""
+def _fits(plan: Plan, width: int, held: int, pool: dict[str, int], packs: bool) -> Iterable[float]:
+    """Peaks of fits, which differ by whether they train the pool too and whether their rows are padded."""
     trained = [choice.method for choice in plan.methods if choice.method.trains()]
     if trained:
-        tokens, targets = _widest(plan.routing_tasks(), "router-train", plan.config.routers)
-        kept = _per_token(plan, ROUTED * len(pool)) * tokens + SCORED * _vocabulary(plan) * targets
-        moments = MOMENTS if any("expert" in method.budgets() for method in trained) else 1
-        yield PROCESS + held + width * kept + WIDTH * moments * sum(pool.values())
+        padded, tokens, targets = _widest(plan.routing_tasks(), "router-train", plan.config.routers)
+        each = _per_token(plan, ROUTED * len(pool))
+        for method in trained:
+            kept = each * (tokens if packs and not method.pads() else padded) + SCORED * _vocabulary(plan) * targets
+            moments = MOMENTS if "expert" in method.budgets() else 1
+            yield PROCESS + held + width * kept + WIDTH * moments * sum(pool.values())
 
 
 def _per_token(plan: Plan, more: float) -> float:
@@ -89,13 +92,12 @@ def _vocabulary(plan: Plan) -> int:
     return int(plan.model_config.get_text_config(decoder=True).vocab_size)
 
 
-def _widest(tasks: Sequence[BoundTask], part: str, section: OptimisationSection) -> tuple[float, float]:
-    """Tokens, padding included, and target tokens of the largest micro-batch that a budget gets to see, from sampled
-    rows of the tasks. Experts and most methods are trained without padding where that can be, which only the installed
-    model can say (`Composed.packs`): for them it is what they would take padded, hence a bound."""
+def _widest(tasks: Sequence[BoundTask], part: str, section: OptimisationSection) -> tuple[float, float, float]:
+    """Tokens with padding, tokens without, and target tokens of the largest micro-batch that a budget gets to see, from
+    sampled rows of the tasks."""
     lengths = [own for task in tasks if (own := _lengths(task, part, section.max_length))]
     if not lengths:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     draw = random.Random(seed_from("memory", part))
     usual = sum(sum(length for length, _ in own) / len(own) for own in lengths) / len(lengths)
     rows = [len(task.parts[part]) for task in tasks]  # type: ignore[index]
@@ -104,6 +106,7 @@ def _widest(tasks: Sequence[BoundTask], part: str, section: OptimisationSection)
     drawn = [[draw.choice(draw.choice(lengths)) for _ in range(section.micro_batch_size)] for _ in range(batches)]
     return (
         max(len(batch) * max(length for length, _ in batch) for batch in drawn),
+        max(sum(length for length, _ in batch) for batch in drawn),
         max(sum(target for _, target in batch) for batch in drawn),
     )
 

@@ -30,13 +30,18 @@ PASS_TOKENS = 512
 """Tokens of one pass aimed at: in larger ones activations leave the processor's cache between two products."""
 
 
+def takes_packed(model: Any) -> bool:
+    """Whether a transformers model is of a kind whose rows may be laid end to end; weights are not looked at."""
+    return obstacle(model) is None and not _drops_attention(model)
+
+
 def packable(base: BaseModel) -> bool:
     """Whether a base model, in which nothing is installed, has the padded gradient on packed rows.
 
     Not on accelerators, where the attention used here keeps all scores for the backward pass.
     """
     model: Any = base.model
-    if input_device(model).type != "cpu" or obstacle(model) is not None or _drops_attention(model):
+    if input_device(model).type != "cpu" or not takes_packed(model):
         return False
     if model not in _PROBED:
         try:

@@ -126,22 +126,27 @@ def compared(name: str, overrides: Mapping[str, Any] | None = None) -> Comparing
 def test_packed_and_padded_gradients_agree_or_the_method_is_padded_for_a_reason(name: str) -> None:
     session = compared(name)
     assert session.packs == (session.phases > 0 and name not in PADDED)
+    assert not session.phases or registry.create(name).pads() == (name in PADDED), "planning expects otherwise"
 
 
 @pytest.mark.parametrize(("name", "overrides"), VARIANTS, ids=[registry.display(*variant) for variant in VARIANTS])
 def test_so_do_variants(name: str, overrides: Mapping[str, Any]) -> None:
     assert compared(name, overrides).packs
+    assert not Subject(name, overrides).method().pads()
 
 
 @pytest.mark.parametrize(("name", "overrides", "why"), PADDED_VARIANTS, ids=[why for *_, why in PADDED_VARIANTS])
 def test_what_looks_at_more_than_tokens_is_padded(name: str, overrides: Mapping[str, Any], why: str) -> None:
     assert not Subject(name, overrides).install().packs
+    assert Subject(name, overrides).method().pads()
 
 
 def test_dropout_is_padded() -> None:
     """One mask is drawn for all positions of a micro-batch: without padding it would be another."""
-    composed = Subject("mixer-joint", {"experts.dropout": 0.1}).install()
+    subject = Subject("mixer-joint", {"experts.dropout": 0.1})
+    composed = subject.install()
     assert composed.packs
+    assert subject.method().pads()
     assert routed_passes(composed, rows()) is None
 
 
