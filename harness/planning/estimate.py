@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from harness.planning.plan import Cell, Plan
 from harness.planning.rendered import sample
 from harness.training.tuning import trial_scales
-from methods.shapes import meta_model
 from tasks.base import BoundTask
 
 if TYPE_CHECKING:
@@ -93,6 +92,8 @@ def tokens_per_second(parameters: int, device: str) -> float:
 
 def parameter_count(config: object) -> int:
     """Parameters of a model from its configuration alone (meta device, no weights)."""
+    from methods.shapes import meta_model
+
     return sum(parameter.numel() for parameter in meta_model(config).parameters())
 
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.commands.run import Execution
 from harness.planning.backlog import Backlog
 from harness.planning.config import resolve
 from harness.planning.estimate import Work, evaluation_work
@@ -187,8 +186,3 @@ def test_a_unit_costs_what_the_estimate_of_its_work_says(tiny_model: Path, tmp_p
     found = {unit.key: unit.seconds for unit in units([(left, tokens)])}
     for cell in left.plan.cells:
         assert found[cell.outputs_key] == pytest.approx(evaluation_work(cell).equivalent)
-
-
-def test_workers_without_a_plan_are_refused() -> None:
-    with pytest.raises(HarnessError, match="--workers"):
-        Execution(workers=4).check()

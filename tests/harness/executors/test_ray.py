@@ -128,7 +128,7 @@ def test_without_room_for_a_worker_one_sentence_says_what_it_takes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("harness.facts.peak_bytes", lambda *_: 2**60)
+    monkeypatch.setattr("harness.facts.peak_bytes", lambda *_, **__: 2**60)
     assert call(*line, str(tmp_path / "run"), "--executor", "ray") == 2
     assert "No node of the cluster has room for a worker, which takes 1 CPU and" in capsys.readouterr().err
 
