@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import models
 from harness.engine import Engine
-from harness.executors import EXECUTORS, SHARED, SLURM, settled
+from harness.executors import EXECUTORS, RAY, SHARED, SLURM, settled
 from harness.failures import TRIED
 from harness.planning import graph
 from harness.planning.backlog import planned_cell
@@ -233,10 +233,12 @@ class Run(View):
             The records of the whole run.
 
         Raises:
-            HarnessError: no such executor or device, no judge or sandbox where one is needed, no room for what is to be
-                written, or another process writes to the folder.
+            HarnessError: no such executor or device, or one that takes no `workers`, no judge or sandbox where one is
+                needed, no room for what is to be written, or another process writes to the folder.
         """
         check_executor(executor)
+        if workers is not None and executor != RAY:
+            raise HarnessError(f"The executor {executor} is one process: leave out the number of workers.")
         engines = self.engines
         units = self.units()
         left = any(unit.kind != graph.SCORE for unit in units)

@@ -105,7 +105,7 @@ def run_command(
 def computed(run: Run, execution: Execution) -> list[Record] | None:
     """The records of a run once everything is computed; None after `--plan`, which computes and writes nothing, and
     where others compute it."""
-    from harness.executors import LOCAL, SLURM
+    from harness.executors import LOCAL, RAY, SLURM
     from harness.planning.brought import of_another_base
 
     execution.check()
@@ -137,7 +137,8 @@ def computed(run: Run, execution: Execution) -> list[Record] | None:
         from harness.executors.several import several
 
         return several(run, execution.workers)
-    return run.compute(execution.executor, observer=observer, workers=execution.workers)
+    workers = execution.workers if execution.executor == RAY else None
+    return run.compute(execution.executor, observer=observer, workers=workers)
 
 
 def report_failures(run: Run, records: Sequence[Record]) -> None:

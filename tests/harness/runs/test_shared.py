@@ -21,6 +21,7 @@ from harness.executors import several
 from harness.failures import SharedFailures
 from harness.interrupts import Ended
 from harness.runs import Run
+from results.ground.errors import HarnessError
 from results.ground.locks import claimed, joined
 from results.schema import Record
 from results.store import RunFolder, StoreError
@@ -162,6 +163,12 @@ def test_of_several_processes_each_begins_with_what_has_to_be_fitted(line: list[
     assert order() == ["base", "uniform", "mixer-none"]
     engine.share()
     assert order() == ["mixer-none", "base", "uniform"]
+
+
+def test_an_executor_that_is_one_process_takes_no_number_of_workers(line: list[str], tmp_path: Path) -> None:
+    assert call(*line, "--executor", "slurm", "--workers", "2", "--dry-run") == 0
+    with pytest.raises(HarnessError, match="leave out the number of workers"):
+        Run.open(tmp_path / "run").compute("shared", workers=2)
 
 
 def program(path: Path, does: str) -> str:
