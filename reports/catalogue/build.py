@@ -65,6 +65,11 @@ PROPOSED = ("mixer", "mixer-joint")
 """The paper's own methods: its tables set them against each other one."""
 
 
+def proposed(methods: Sequence[str]) -> list[str]:
+    """The paper's own among methods as they are displayed, as it describes them before other readings of it."""
+    return sorted((one for one in methods if one.split("[")[0] in PROPOSED), key=lambda one: "[" in one)
+
+
 def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping[str, str]) -> Table:
     """Methods by tasks, measured panels first, published ones below."""
     options = Options(
@@ -72,7 +77,7 @@ def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping
         tasks=entry.tasks,
         expected=entry.tracks(),
         reasons=missing,
-        against=[method for method in entry.methods if method.split("[")[0] in PROPOSED],
+        against=proposed(entry.methods),
     )
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
     table = published.under_measured(table)

@@ -20,8 +20,10 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX*"
 DASHES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2)))
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
-CROWDED = 90
-"""Letters of the names under bars beyond which they are turned."""
+CHARACTERS = 12
+"""Letters of an inch of the names under bars, two between them counted, beyond which they are turned."""
+MANY = 8
+"""Groups of bars beyond which a panel takes half of a figure's width."""
 LUMINANCE = (0.2126, 0.7152, 0.0722)
 STYLE: Any = {
     "font.size": 9,
@@ -37,7 +39,7 @@ STYLE: Any = {
 
 
 def draw(figure: Figure) -> Drawing:
-    """A matplotlib figure: coordinate systems in rows of three, one legend under them, one style per series name.
+    """A matplotlib figure: coordinate systems in rows of three or two, one legend under them, one style per series.
 
     The figure's title is not drawn: it is the caption, wherever the picture stands.
     """
@@ -47,9 +49,11 @@ def draw(figure: Figure) -> Drawing:
 
     styles = _styles(figure)
     with matplotlib.rc_context(STYLE):
-        across = min(3, max(1, len(figure.axes)))
+        # Many groups of bars side by side would be too small in a paper's column: two panels across, names upright.
+        across = min(2 if any(_columns(axes) > MANY for axes in figure.axes) else 3, max(1, len(figure.axes)))
         rows = max(1, -(-len(figure.axes) // across))
-        width = min(11, max(4.6, 3.6 * across, *(across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes)))
+        wanted = [across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes]
+        width = min(11 if across != 2 else 7.2, max(4.6, 3.6 * across, *wanted))
         lines = _legend_lines(figure, styles, width)
         height = max(2.8, *(0.7 + 0.24 * _lines_of_rows(axes) for axes in figure.axes)) if figure.axes else 2.8
         drawing = Drawing(figsize=(width, 0.4 + height * rows + 0.17 * lines), layout="constrained")
@@ -177,7 +181,8 @@ def _bars(panel: Any, axes: Axes, styles: Mapping[str, int]) -> None:
         if np.isfinite(bounds).any():
             panel.errorbar(x, y, bounds, fmt="none", ecolor="#333333", elinewidth=0.9, capsize=2)
     panel.set_xticks(range(len(labels)), labels)
-    if sum(len(str(label)) for label in labels) > CROWDED:
+    inches = panel.figure.get_figwidth() / panel.get_gridspec().ncols
+    if sum(len(str(label)) + 2 for label in labels) > CHARACTERS * inches:
         panel.tick_params(axis="x", labelrotation=90, labelsize="small")
     panel.grid(axis="y", alpha=0.3)
 

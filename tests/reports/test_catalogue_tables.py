@@ -14,6 +14,7 @@ from reports.catalogue import (
     entry,
     paper,
 )
+from reports.catalogue.build import proposed
 from reports.efficiency import data_fractions, reach
 
 T9 = ("mixer", "mixer-aux")
@@ -142,3 +143,16 @@ def test_published_values_that_no_count_gives_carry_a_footnote() -> None:
                     for key in cell.footnotes:
                         assert table.footnotes[key].startswith("No number of right answers gives this value")
     assert (marked, shown) == (28, 39)
+
+
+@pytest.mark.parametrize("name", [one.name for one in entries() if proposed(one.methods)])
+def test_methods_are_set_against_the_papers_own_before_other_readings_of_it(name: str) -> None:
+    methods = entry(name).methods
+    assert "[" not in proposed(methods)[0] or not {"mixer", "mixer-joint"} & set(methods)
+
+
+def test_the_order_of_readings_does_not_decide_what_is_tested() -> None:
+    assert proposed(["base", "mixer[loss.entropy.sign=-1]", "mole", "mixer"]) == [
+        "mixer",
+        "mixer[loss.entropy.sign=-1]",
+    ]

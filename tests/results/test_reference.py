@@ -29,7 +29,8 @@ def test_outcomes_fit_their_records_and_hold_no_texts(folder: Path) -> None:
         assert not any(item.prompt for item in items)
         labels = {tuple(item.choices or ()) for item in items}
         assert len(labels) == 1, "choices differ between items, so they are texts of rows"
-    assert "mixer" in compare_text([folder], None, asked(against="mixer"))
+    if len({record.spec.method for record in run.records()}) > 1:
+        assert "mixer" in compare_text([folder], None, asked(against="mixer"))
 
 
 @pytest.mark.parametrize("folder", [f for f in FOLDERS if f not in WITH_OUTCOMES], ids=lambda folder: folder.name)
