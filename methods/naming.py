@@ -127,5 +127,12 @@ def _value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{','.join(_value_text(item) for item in value)}]"
     text = str(value)
-    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) is not None and parse_value(text) == text
+    plain = re.fullmatch(r"[A-Za-z0-9_./-]+", text) is not None and _reads_as_itself(text)
     return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _reads_as_itself(text: str) -> bool:
+    try:
+        return bool(parse_value(text) == text)
+    except VariantError:  # three dots end a YAML document
+        return False
