@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from methods.naming import display, parse
@@ -52,6 +52,7 @@ OVERRIDES = st.lists(st.dictionaries(st.sampled_from("abc"), VALUES, max_size=3)
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(OVERRIDES)
+@example([{"a": "..."}])
 def test_variants_as_they_are_shown_are_split_again(variants: list[dict[str, object]]) -> None:
     shown = [display("mixer", overrides) for overrides in variants]
     assert commas(",".join(shown)) == [text.strip() for text in shown]
