@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 FOLDER = "processes"
 """Folder of a run with the log of every process but the first, which is the one that was called."""
 
-_FAILED_CELLS = 1
-"""How a process of `--executor shared` ends that has met a failed cell: the record says why."""
-
 
 def several(run: Run, workers: int, progress: Progress | None = None) -> list[Record]:
     """Compute a run in this process and `workers - 1` others beside it, which share the cores and divide the units.
@@ -87,13 +84,15 @@ def _others(run: Run, count: int, threads: int) -> Iterator[None]:
             raise
         finally:
             codes = [other.wait() for other in others]
-        _tell(logs, codes)
+        _tell(run, logs, codes)
 
 
-def _tell(logs: Sequence[Path], codes: Sequence[int]) -> None:
-    """One line for each process that ended otherwise than with its work done: the others have done it."""
+def _tell(run: Run, logs: Sequence[Path], codes: Sequence[int]) -> None:
+    """One line for each process that ended otherwise than with its work done: the others have done it. Exit code 1 says
+    that cells failed, and where none did, that the process itself broke."""
+    usual = {0, 1} if any(record.status != "done" for record in run.folder.records()) else {0}
     for log, code in zip(logs, codes, strict=True):
-        if code not in (0, _FAILED_CELLS):
+        if code not in usual:
             how = f"signal {-code}" if code < 0 else f"exit code {code}"
             sys.stderr.write(f"harness: A process ended with {how}, and the others did its work; it said: {log}\n")
 

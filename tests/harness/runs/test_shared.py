@@ -178,7 +178,9 @@ def program(path: Path, does: str) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("does", "how"), [("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")])
+@pytest.mark.parametrize(
+    ("does", "how"), [("exit 1", "exit code 1"), ("exit 3", "exit code 3"), ("kill -9 $$", "signal 9")]
+)
 def test_what_a_lost_process_leaves_the_others_do_and_it_is_named(
     line: list[str],
     tmp_path: Path,
