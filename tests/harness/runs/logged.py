@@ -1,14 +1,11 @@
-"""The command line with a log of the stages that it makes: `python -m tests.harness.runs.logged LOG DIES ARGUMENTS`.
+"""The command line with a log of the stages that it makes: `python -m tests.harness.runs.logged LOG STAYS ARGUMENTS`.
 
-A line of LOG is `began NAME` or `made NAME`. With DIES other than 0 the process counts as one of another machine, which
-nobody can ask whether it lives, and ends by SIGKILL in the middle of its DIES-th stage, once another process has begun
-one, too.
+A line of LOG is `began NAME` or `made NAME`. With STAYS other than 0 the process counts as one of another machine, which
+nobody can ask whether it lives, and stays in the middle of its STAYS-th stage until it is killed.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,7 +18,7 @@ from results.ground import owners
 from results.stages import Stages
 
 
-def log(path: Path, dies: int) -> None:
+def log(path: Path, stays: int) -> None:
     """Log every stage from now on."""
     create = Stages.create
     begun = 0
@@ -33,10 +30,8 @@ def log(path: Path, dies: int) -> None:
         _say(path, f"began {kind}/{key}")
         with create(self, kind, key, meta) as folder:
             yield folder
-            if begun == dies:
-                while len(path.read_text().split("began")) - 1 <= begun:
-                    time.sleep(0.05)
-                os.kill(os.getpid(), signal.SIGKILL)
+            while begun == stays:
+                time.sleep(1)
         _say(path, f"made {kind}/{key}")
 
     Stages.create = logged  # type: ignore[method-assign]
@@ -48,9 +43,9 @@ def _say(path: Path, line: str) -> None:
 
 
 if __name__ == "__main__":
-    place, dies, *arguments = sys.argv[1:]
-    if int(dies):
+    place, stays, *arguments = sys.argv[1:]
+    if int(stays):
         owners.boot = lambda: "another"  # type: ignore[assignment]
-    log(Path(place), int(dies))
+    log(Path(place), int(stays))
     sys.argv = ["harness", *arguments]
     main()
