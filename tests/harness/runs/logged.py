@@ -1,13 +1,13 @@
-"""The command line with a log of the stages that it makes: `python -m tests.harness.runs.logged LOG STAYS ARGUMENTS`.
+"""The command line with a log of the stages that it makes: `python -m tests.harness.runs.logged LOG STAYS ARGS`.
 
-A line of LOG is `began NAME` or `made NAME`. With STAYS other than 0 the process counts as one of another machine, which
-nobody can ask whether it lives, and stays in the middle of its STAYS-th stage until it is killed.
+A line of LOG is `began NAME`, `made NAME` or `stays NAME`. With STAYS other than 0 the process counts as one of another
+machine, which nobody can ask whether it lives, and stays in the middle of its STAYS-th stage until it is killed.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +30,9 @@ def log(path: Path, stays: int) -> None:
         _say(path, f"began {kind}/{key}")
         with create(self, kind, key, meta) as folder:
             yield folder
-            while begun == stays:
-                time.sleep(1)
+            if begun == stays:
+                _say(path, f"stays {kind}/{key}")
+                signal.pause()
         _say(path, f"made {kind}/{key}")
 
     Stages.create = logged  # type: ignore[method-assign]

@@ -6,8 +6,9 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,12 @@ def said(home: Path, word: str) -> Counter[str]:
     return Counter(stage for verb, stage in lines if verb == word)
 
 
+def wait_until(holds: Callable[[], object]) -> None:
+    end = time.monotonic() + 120
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def objects(bucket: str) -> list[str]:
     import fsspec
 
@@ -91,14 +98,14 @@ def test_machines_divide_a_run_and_one_takes_over_what_a_killed_one_was_at(
     bucket: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed, other = machine(tmp_path, tiny_model, "one", stays=2), machine(tmp_path, tiny_model, "two")
-    assert other.stderr is not None
     heard = ""
-    for heard_line in other.stderr:
-        heard += heard_line
-        if heard_line.startswith("harness: Waiting for"):
-            killed.kill()
-    killed.kill()
-    killed.communicate()
+    with killed, other:
+        for said_line in other.stderr or ():
+            heard += said_line
+            if said_line.startswith("harness: Waiting for"):
+                wait_until(lambda: said(tmp_path, "stays"))
+                killed.kill()
+        killed.kill()
     assert (killed.returncode, other.wait()) == (-9, 0), heard
     assert "harness: Waiting for" in heard
 
@@ -126,7 +133,7 @@ def test_a_run_over_a_store_that_fails_stalls_and_loses_writes_ends_well_or_with
     memory, counted = Memory(), itertools.count(1)
     monkeypatch.setattr(Network, "_filesystem", memory)
     monkeypatch.setitem(Network.__init__.__kwdefaults__, "pause", 0.001)
-    monkeypatch.setitem(Network.__init__.__kwdefaults__, "deadline", 1.0)
+    monkeypatch.setitem(Network.__init__.__kwdefaults__, "deadline", 0.2)
     monkeypatch.setenv("HARNESS_STAGES", "memory://bucket/stages")
     monkeypatch.setenv("HARNESS_STAGES_CACHE", str(tmp_path / "stages"))
     command = ["run", "--methods", "base,uniform", "--tasks", "sst2", *TINY, "--model", str(tiny_model),
