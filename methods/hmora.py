@@ -42,6 +42,7 @@ from methods.routing import (
     TrainingPhase,
     Unsupported,
     dense_weight,
+    drawing_from,
     expand_at,
     losses,
     seed_from,
@@ -290,8 +291,7 @@ class Hmora(JointMethod):
         composed = self.routed(model, fresh, context, routing)
         assert isinstance(composed, HmoraComposed)
         if any(router.has_task for router in made):
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_from("hmora", "encoder", seed))
+            with drawing_from(seed_from("hmora", "encoder", seed)):
                 encoder = TaskEncoder(
                     width,
                     layers=config.encoder.layers,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.checkpoints import Checkpoint
 from harness.planning.sections import ExpertsSection
+from methods.seeding import drawing_from
 from results.ground.digest import seed_from
 from results.ground.errors import HarnessError
 from results.ground.loading import peft_task_type
@@ -184,7 +185,6 @@ def trainable_lora(
 
 def _wrapped(base: BaseModel, section: ExpertsSection, seed: int) -> Any:
     """The base with PEFT's untrained LoRA on its text layers."""
-    import torch
     from peft import LoraConfig, get_peft_model
 
     from methods.routing.frozen import with_stand_ins
@@ -204,10 +204,9 @@ def _wrapped(base: BaseModel, section: ExpertsSection, seed: int) -> Any:
         bias="none",
         task_type=peft_task_type(base.model.config),
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), with_stand_ins(base.model):
+    with drawing_from(seed), warnings.catch_warnings(), with_stand_ins(base.model):
         # peft 0.21 reads a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        torch.manual_seed(seed)
         try:
             wrapped: Any = get_peft_model(base.model, config)
         except ValueError as error:

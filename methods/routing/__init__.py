@@ -81,6 +81,7 @@ __all__ = [
     "check_architecture",
     "computes_its_form",
     "dense_weight",
+    "drawing_from",
     "expand_at",
     "feedforward_blocks",
     "form_of",

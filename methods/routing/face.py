@@ -67,4 +67,4 @@ from methods.routing.sides import reads_encoder
 from methods.routing.sparsify import DENSE, Sparsifier
 from methods.routing.statistics import RoutingBatch, expand_at
 from methods.routing.tokens import in_towers, towers
-from methods.seeding import generator, seed_from
+from methods.seeding import drawing_from, generator, seed_from

@@ -18,7 +18,7 @@ from methods.routing.probe import evaluating, summing_to_one
 from methods.routing.providers import Provider
 from methods.routing.router import Router
 from methods.routing.tokens import in_sequences, in_towers, towers
-from methods.seeding import generator
+from methods.seeding import drawing_from, generator
 
 PARTS = ("gate_proj", "up_proj", "down_proj")
 _NARROW = 4
@@ -82,8 +82,7 @@ def computes_its_form(module: nn.Module) -> bool | None:
     """
     form, small = form_of(module), copy.deepcopy(module)
     assert form is not None
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
+    with drawing_from(0), torch.no_grad():
         for part in form.parts:
             linear: Any = getattr(module, part)
             into, out = (linear.in_features, _NARROW) if part == form.outer else (_NARROW, linear.out_features)

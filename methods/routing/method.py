@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Self
 
-import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -20,7 +19,7 @@ from methods.routing.context import RoutingContext
 from methods.routing.inject import check_architecture
 from methods.routing.linear import RoutedLinear
 from methods.routing.providers import LinearRouter, Provider
-from methods.seeding import seed_from
+from methods.seeding import drawing_from, seed_from
 
 MIN_SEQUENCES = 8
 """Sequences that a micro-batch must hold for statistics taken inside it."""
@@ -71,8 +70,7 @@ class RoutedMethod(Method):
 
         def seeded(name: str, site: RoutedLinear) -> Provider:
             # For providers whose modules draw from torch's own generator, such as `nn.Linear`.
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed_from("provider", name, seed))
+            with drawing_from(seed_from("provider", name, seed)):
                 return routing.provider(name, site)
 
         return install_routed(model, experts, context, replace(routing, provider=seeded), fuse=self.fuse)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from methods.routing.mamba import PROJECTIONS
-from methods.seeding import seed_from
+from methods.seeding import drawing_from, seed_from
 from results.ground.loading import model_of
 
 VOCABULARY = 64
@@ -142,8 +142,7 @@ def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = 
 def _made(architecture: str, seed: int, device: torch.device) -> Any:
     """A `tiny_model`, made once and copied: the library takes its time to make one."""
     chosen = ARCHITECTURES[architecture]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_from("tiny", architecture, seed))
+    with drawing_from(seed_from("tiny", architecture, seed)):
         model: Any = model_of(chosen.config())
         if chosen.untied:
             head = model.get_output_embeddings()

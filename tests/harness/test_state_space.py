@@ -8,11 +8,11 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-import torch
 
 from harness import models
 from harness.planning.config import resolve
 from harness.planning.sections import RunConfig
+from methods.seeding import drawing_from
 from results.schema import Record
 from results.store import RunFolder
 from tests.harness.runs.command import printed
@@ -30,8 +30,7 @@ def tiny_falcon(tmp_path_factory: pytest.TempPathFactory, smollm_path: Path) -> 
     from transformers import FalconMambaConfig, FalconMambaForCausalLM
 
     folder = tmp_path_factory.mktemp("tiny") / "tiny-falcon-mamba"
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with drawing_from(0):
         config = FalconMambaConfig(
             vocab_size=WORDS,
             hidden_size=32,

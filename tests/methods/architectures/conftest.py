@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 
+from methods.seeding import drawing_from
+
 _DECODER: dict[str, Any] = {
     "vocab_size": 64,
     "hidden_size": 32,
@@ -96,8 +98,7 @@ def model_of_kind(kind: str) -> Any:
 
     # The library's fused products of experts are for float32 and narrower types.
     config = AutoConfig.for_model(kind, **_values(kind), experts_implementation="eager")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with drawing_from(0):
         model: Any = AutoModelForCausalLM.from_config(config)
         for parameter in model.parameters():
             if parameter.dim() == 2:

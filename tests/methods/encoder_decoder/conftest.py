@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 from methods import registry
 from methods.base import Composed, Method, Unsupported
+from methods.seeding import drawing_from
 from methods.tiny import ARCHITECTURES, tiny_comparison, tiny_experts, tiny_model
 
 POOL = ("a", "b", "c", "d")
@@ -25,8 +26,7 @@ def make_t5(kind: str = "flan", dtype: torch.dtype = torch.float64) -> Any:
     if kind == "flan":
         return tiny_model("t5", dtype=dtype)
     values = {**ARCHITECTURES["t5"].values, "feed_forward_proj": "relu", "tie_word_embeddings": True}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(3)
+    with drawing_from(3):
         model: Any = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **values))
         for parameter in model.parameters():
             if parameter.dim() == 2:
