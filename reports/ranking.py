@@ -77,15 +77,17 @@ def family(
     question = question or Question()
     tests: dict[tuple[str, str, str], PairedTest] = {}
     for column, scores in columns.items():
+        panel = _Panel([scores])
         for a, b in question.pairs(list(scores)):
-            test = _tested([(scores[a], scores[b])], [scores], question)
+            test = _tested([(scores[a], scores[b])], panel, question)
             if test is not None:
                 tests[column, a, b] = test
     if len(mean_of) > 1:
         complete = [m for m in columns[mean_of[0]] if all(m in columns[task] for task in mean_of)]
+        panel = _Panel([columns[task] for task in mean_of])
         for a, b in question.pairs(complete):
             pairs = [(columns[task][a], columns[task][b]) for task in mean_of]
-            test = _tested(pairs, [columns[task] for task in mean_of], question)
+            test = _tested(pairs, panel, question)
             if test is not None:
                 tests[MEAN, a, b] = test
     corrected: dict[tuple[str, str, str], PairedTest] = {}
@@ -133,9 +135,31 @@ def marks(
     return found
 
 
-def _tested(
-    pairs: Sequence[tuple[Scores, Scores]], panels: Sequence[Mapping[str, Scores]], question: Question
-) -> PairedTest | None:
+class _Panel:
+    """All methods on one task, or on those that a mean is over: the pairs share what is known of their seeds."""
+
+    def __init__(self, columns: Sequence[Mapping[str, Scores]]) -> None:
+        rows = [[column.get(method) for column in columns] for method in columns[0]]
+        complete = [[one for one in row if one is not None and one.values.shape[1]] for row in rows]
+        # By method and task: each seed's mean over items.
+        self._means = [
+            [dict(zip(one.seeds, one.values.mean(axis=1), strict=True)) for one in row]
+            for row in complete
+            if len(row) == len(columns)
+        ]
+        self._found: dict[tuple[int, ...], NDArray[np.float64] | None] = {}
+
+    def seed_means(self, seeds: tuple[int, ...]) -> NDArray[np.float64] | None:
+        """Means over tasks and items, `[seeds, methods]`, of the methods that have the seeds and change with them."""
+        if seeds not in self._found:
+            having = [of for of in self._means if all(set(seeds) <= set(task) for task in of)]
+            means = [np.mean([[task[seed] for seed in seeds] for task in of], axis=0) for of in having]
+            changing = [one for one in means if np.ptp(one) > 0]
+            self._found[seeds] = np.stack(changing, axis=1) if changing else None
+        return self._found[seeds]
+
+
+def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Question) -> PairedTest | None:
     """The test of one pair on one task, or on the mean of several; None where their seeds do not fit together."""
     aligned = [align(a, b) for a, b in pairs]
     joined = aligned[0] if len(aligned) == 1 else _mean_pair(aligned)
@@ -146,7 +170,7 @@ def _tested(
     several = [set(one.seeds) for pair in pairs for one in pair if len(one.seeds) > 1]
     shared = sorted(set.intersection(*several)) if several else []
     rows = max(len(joined[0]), len(joined[1]))
-    pool = _seed_means(panels, shared) if len(shared) == rows > 1 else None
+    pool = panel.seed_means(tuple(shared)) if len(shared) == rows > 1 else None
     random = any(one.random for pair in pairs for one in pair)
     return paired_test(
         *joined,
@@ -163,21 +187,6 @@ def _joined_groups(pairs: Sequence[tuple[Scores, Scores]]) -> list[tuple[str, st
         return None
     own = [(a.key.task, common_groups(a, b), [name for name in a.ids if name in set(b.ids)]) for a, b in pairs]
     return [(task, group) for task, groups, ids in own for group in (groups or ids)]
-
-
-def _seed_means(panels: Sequence[Mapping[str, Scores]], seeds: Sequence[int]) -> NDArray[np.float64] | None:
-    """Means over tasks and items, `[seeds, methods]`, of a panel's methods that have the seeds and change with them."""
-    columns = []
-    for method in panels[0]:
-        own = [panel.get(method) for panel in panels]
-        if any(one is None or not set(seeds) <= set(one.seeds) or not one.values.shape[1] for one in own):
-            continue
-        means = np.mean(
-            [one.values[[one.seeds.index(seed) for seed in seeds]].mean(axis=1) for one in own if one], axis=0
-        )
-        if np.ptp(means) > 0:
-            columns.append(means)
-    return np.stack(columns, axis=1) if columns else None
 
 
 def _mean_pair(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.bench.measure import Options, Row, by_turns
@@ -12,7 +14,7 @@ from harness.bench.startup import answered
 from methods import registry as methods
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
-from results.schema import PlannedCell, RunInfo
+from results.schema import Item, PlannedCell, RunInfo
 from results.store import RunFolder
 from tasks import registry as tasks
 
@@ -24,7 +26,8 @@ WITHOUT = ("crossdomain",)
 
 def plans(options: Options) -> Iterator[Row]:
     """`harness run --plan` of 28 methods on every task that the data has, with 1, 3 and 10 seeds and twice as many;
-    with `--run`, `harness report` of a run with 5,600 cells, each of them a copy of one of that run's."""
+    with `--run`, `harness report` of a run with 5,600 cells, each a copy of one of that run's with every tenth score
+    turned at random."""
     chosen = _tasks(options.data)
     with tempfile.TemporaryDirectory() as scratch:
         for seeds in (1, 3, SEEDS, 2 * SEEDS):
@@ -84,15 +87,16 @@ def _tasks(data: str) -> list[str]:
 
 
 def _copied(run: Path, folder: Path, of_each: int) -> Path:
-    """A run of 28 methods, some tasks and 10 seeds, whose cells repeat one of another run's.
+    """A run of 28 methods, some tasks and 10 seeds, made of one trained cell of another run, with scores turned.
 
     Raises:
         HarnessError: that run has no finished cell.
     """
     given = RunFolder.open(run)
-    record = next((one for one in given.records() if one.status == "done"), None)
-    if record is None:
+    done = [one for one in given.records() if one.status == "done"]
+    if not done:
         raise HarnessError(f"Nothing in {run} is finished: name another --run.")
+    record = next((one for one in done if one.routing is not None), done[0])
     items, copies = given.items(record.cell), []
     for method in _methods():
         for task in (f"task-{number}" for number in range(of_each)):
@@ -102,6 +106,14 @@ def _copied(run: Path, folder: Path, of_each: int) -> Path:
                 copies.append(record.model_copy(update={"spec": spec, "cell": digest(spec)}))
     cells = [PlannedCell(cell=c.cell, method=c.spec.method, task=c.spec.task, seed=c.spec.seed) for c in copies]
     made = RunFolder.create(folder, RunInfo(name="copies", cells=cells))
-    for copy in copies:
-        made.write_cell(copy, items)
+    # Most of a cell's writing is waiting for the disk.
+    with ThreadPoolExecutor(8) as writers:
+        list(writers.map(lambda copy: made.write_cell(copy, _turned(items, copy.cell)), copies))
     return folder
+
+
+def _turned(items: Sequence[Item], cell: str) -> list[Item]:
+    drawn = random.Random(cell)
+    turned = [item for item in items if drawn.random() < 0.1]
+    scores = {item.id: {name: 1 - (value or 0) for name, value in item.metrics.items()} for item in turned}
+    return [item.model_copy(update={"metrics": scores.get(item.id, item.metrics)}) for item in items]
