@@ -26,14 +26,17 @@ demo: fetch
 test: fetch
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --durations 15
 
-# Rules, arithmetic and rendering: no model, no data, no program of the distribution, no whole run, no simulated tables.
+# Rules, arithmetic and tables: no model, no data, no program of the distribution, no whole run, no conformance of variants,
+# no simulations, pictures, pages or whole catalogue.
 QUICK := tests/test_arrows.py tests/test_documents.py tests/results tests/reports tests/methods/routing \
 	tests/methods/merging tests/tasks/judge/test_parse.py tests/tasks/judge/test_rubric.py tests/harness/test_config.py \
 	tests/harness/test_progress.py
+SLOW := families plots page catalogue
 
 quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --quiet --numprocesses 2 --dist loadfile \
-		-m "not model and not assets and not system" --ignore tests/reports/test_families.py $(QUICK)
+		-m "not model and not assets and not system" -k "not variants_conform" \
+		$(SLOW:%=--ignore tests/reports/test_%.py) $(QUICK)
 
 # Lines that the suite runs, over all processes it starts: a table of the files with lines left over, and the total.
 coverage: fetch
