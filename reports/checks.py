@@ -42,10 +42,12 @@ def _data(evidence: Evidence) -> Claim:
     )
     one = entry("t9")
     grid, tasks = common_grid(one, by_axis(one, evidence.records, evidence.variants), evidence.items)
-    pair = curves(one, grid, tasks)
-    if pair is None:
+    panel = curves(one, grid, tasks)
+    if panel is None:
         return claim
-    area, last = efficiency(*pair, margin=0.01).area, data_fractions(*pair)[-1]
+    (a, b, *others), groups = panel
+    area = efficiency(a, b, groups, margin=0.01, others=others).area
+    last = data_fractions(a, b, groups, others)[-1]
     size = ""
     if area.decisive and last.fraction is not None:
         outside = (last.high is not None and last.high < DATA_FRACTION) or (

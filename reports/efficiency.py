@@ -62,19 +62,21 @@ class DataFraction:
         return f"{shown} [{', '.join(ends)}]"
 
 
-def efficiency(a: Curve, b: Curve, groups: Groups | None = None, margin: float | None = None) -> Efficiency:
+def efficiency(
+    a: Curve, b: Curve, groups: Groups | None = None, margin: float | None = None, others: Sequence[Curve] = ()
+) -> Efficiency:
     """Paired differences at every amount that both curves have, and of their areas.
 
     Args:
         groups: of the items, task after task; see `paired_test`.
         margin: difference that counts as none, in the scores' unit.
+        others: curves of the panel's other methods on the same seeds; they tell how much seeds matter.
     """
     sizes = sorted(set(a) & set(b))
-    first, second = ([_stacked(curve[size]) for size in sizes] for curve in (a, b))
-    each = [_test(x, y, groups, margin) for x, y in zip(first, second, strict=True)]
+    stacked = [[_stacked(curve[size]) for size in sizes] for curve in (a, b, *others)]
+    each = [_test(at, groups, margin) for at in zip(*stacked, strict=True)]
     weights = _trapezoid(sizes)
-    areas = [sum(w * y for w, y in zip(weights, ys, strict=True)) for ys in (first, second)]
-    area = _test(np.asarray(areas[0]), np.asarray(areas[1]), groups, margin)
+    area = _test([_weighed(weights, ys) for ys in stacked], groups, margin)
     return Efficiency(dict(zip(sizes, holm(each), strict=True)), area)
 
 
@@ -90,7 +92,7 @@ def reach(x: Sequence[float], y: NDArray[np.float64], target: float) -> float | 
 
 
 def data_fractions(
-    a: Curve, b: Curve, groups: Groups | None = None, resamples: int | None = None
+    a: Curve, b: Curve, groups: Groups | None = None, others: Sequence[Curve] = ()
 ) -> list[DataFraction]:
     """The fraction for every amount of data that both were measured with.
 
@@ -101,20 +103,20 @@ def data_fractions(
     Args:
         a, b: of one seed or several; several are random, like items.
         groups: of the items, task after task; see `paired_test`.
-        resamples: of no effect; nothing is drawn.
+        others: see `efficiency`.
     """
-    del resamples
     sizes = sorted(set(a) & set(b))
-    first, second = ([_stacked(curve[size]) for size in sizes] for curve in (a, b))
+    first, *rest = ([_stacked(curve[size]) for size in sizes] for curve in (a, b, *others))
     means = np.array([y.mean() for y in first])
     rising = bool((np.diff(means) >= 0).all()) and means[-1] > means[0]
     found = []
-    for size, target in zip(sizes, second, strict=True):
+    for size, *targets in zip(sizes, *rest, strict=True):
+        target = targets[0]
         if not rising:
             found.append(DataFraction(size, None, None, None, "no fraction: the curve does not rise throughout"))
             continue
         where = reach(sizes, means, float(target.mean()))
-        low, high = _accepted(sizes, first, target, groups)
+        low, high = _accepted(sizes, first, targets, groups)
         if where is None:
             found.append(DataFraction(size, None, None if low is None else low / size, None, "not reached"))
             continue
@@ -125,15 +127,21 @@ def data_fractions(
 
 
 def _accepted(
-    sizes: Sequence[int], curve: Sequence[NDArray[np.float64]], target: NDArray[np.float64], groups: Groups | None
+    sizes: Sequence[int],
+    curve: Sequence[NDArray[np.float64]],
+    targets: Sequence[NDArray[np.float64]],
+    groups: Groups | None,
 ) -> tuple[float | None, float | None]:
-    """Ends of the range of examples at which the curve is not told apart from the target; None where it is open."""
+    """Ends of the range of examples at which the curve is not told apart from the first target; None where it is open.
+
+    The other targets are of the panel's other methods.
+    """
     places: list[float] = []
     verdicts: list[int] = []
     for left in range(len(sizes) - 1):
         for share in np.linspace(0, 1, GRID, endpoint=left == len(sizes) - 2):
             y = (1 - share) * curve[left] + share * curve[left + 1]
-            test = _test(y, target, groups, None)
+            test = _test([y, *targets], groups, None)
             inside = test.low <= 0 <= test.high
             places.append(float(np.exp((1 - share) * np.log(sizes[left]) + share * np.log(sizes[left + 1]))))
             verdicts.append(0 if inside else 1 if test.difference > 0 else -1)
@@ -145,8 +153,17 @@ def _accepted(
     return low, high
 
 
-def _test(a: NDArray[np.float64], b: NDArray[np.float64], groups: Groups | None, margin: float | None) -> PairedTest:
-    return paired_test(a, b, margin=margin, groups=groups)
+def _test(panel: Sequence[NDArray[np.float64]], groups: Groups | None, margin: float | None) -> PairedTest:
+    """The panel's first method against its second, with the variance over seeds of them all."""
+    a, b, *_ = panel
+    means = [one.mean(axis=1) for one in panel if len(one) == len(a)]
+    changing = [one for one in means if np.ptp(one) > 0]
+    pool = np.stack(changing, axis=1) if len(a) == len(b) > 1 and changing else None
+    return paired_test(a, b, pool=pool, margin=margin, groups=groups)
+
+
+def _weighed(weights: Sequence[float], values: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.asarray(sum(weight * value for weight, value in zip(weights, values, strict=True)))
 
 
 def _stacked(tasks: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

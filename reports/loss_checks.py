@@ -14,8 +14,9 @@ from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
 from reports.evidence import Claim, Evidence, Verdict, bounds_text, mean_difference, seeds_words
 from reports.notes import distinct
 from reports.plots.scores import weights_of
+from reports.ranking import Question, family
 from reports.scores import Scores, gather
-from reports.statistics import MIN_SEEDS, PairedTest, holm, paired_test, t_interval
+from reports.statistics import MIN_SEEDS, PairedTest, holm, t_interval
 
 BEST_WEIGHTS = (0.1, 0.05)
 BEST_K = 3
@@ -102,8 +103,10 @@ def _against_three(evidence: Evidence, claim: Claim, chosen: Callable[[int], boo
     if not tasks:
         return claim
     joined = {k: pooled(by_k[k], tasks, k) for k in (BEST_K, *others)}
-    best = joined[BEST_K]
-    outcomes = [(f"k={k}", paired_test(best.values, joined[k].values, groups=best.groups), len(tasks)) for k in others]
+    found = family({"": {str(k): one for k, one in joined.items()}}, question=Question(str(BEST_K)))
+    outcomes = [(f"k={k}", test, len(tasks)) for (_, _, k), test in found.tests.items()]
+    if not outcomes:
+        return claim
     seeds = min(test.n_seeds for _, test, _ in outcomes)
     ran = f"k = {', '.join(map(str, sorted(joined)))} on {', '.join(tasks)} ({seeds_words(seeds)})"
     runs = tuple(r.cell for scores in joined.values() for r in scores.records)

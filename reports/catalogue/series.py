@@ -108,9 +108,9 @@ def pooled_groups(found: Sequence[Scores]) -> tuple[str, ...] | None:
     return tuple(f"{one.key.task}/{group}" for one in found for group in one.groups or one.ids)
 
 
-def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve, list[str]] | None:
-    """Curves of the entry's two methods over the amount of data, on the seeds and items that every point has, and the
-    groups of these items.
+def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[list[Curve], list[str]] | None:
+    """Curves over the amount of data of the entry's two methods, and of others with all amounts, on the seeds and items
+    that every point has; and the groups of these items.
 
     None where the entry is about something else, or fewer than two amounts are common to both.
     """
@@ -118,7 +118,9 @@ def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve
         return None
     pair = [grid[method] for method in entry.methods[:2]]
     sizes = sorted(set(pair[0]) & set(pair[1]))
-    points = {task: [by[size][task] for by in pair for size in sizes] for task in tasks}
+    others = [by for method, by in grid.items() if method not in entry.methods[:2] and set(sizes) <= set(by)]
+    panel = [*pair, *others]
+    points = {task: [by[size][task] for by in panel for size in sizes] for task in tasks}
     seeds = sorted(set.intersection(*(set(one.seeds) for found in points.values() for one in found)))
     if len(sizes) < 2 or not seeds:
         return None
@@ -129,21 +131,22 @@ def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[Curve, Curve
         rows = one.values[[one.seeds.index(seed) for seed in seeds]]
         return np.asarray(rows[:, [place for _, place in kept]])
 
-    first, second = ({size: [values(by[size][task], task) for task in tasks] for size in sizes} for by in pair)
+    found: list[Curve] = [{size: [values(by[size][task], task) for task in tasks] for size in sizes} for by in panel]
     one = {task: found[0] for task, found in points.items()}
     named = {task: dict(zip(found.ids, found.groups or found.ids, strict=True)) for task, found in one.items()}
-    return first, second, [f"{task}/{named[task][name]}" for task in tasks for name in sorted(ids[task])]
+    return found, [f"{task}/{named[task][name]}" for task in tasks for name in sorted(ids[task])]
 
 
 def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str]:
     """Differences at each amount, of areas, and as fractions of the data, as sentences."""
-    pair = curves(entry, grid, tasks)
-    if pair is None:
+    panel = curves(entry, grid, tasks)
+    if panel is None:
         return []
     first, second = entry.methods[:2]
-    found = efficiency(*pair, margin=0.01)
+    (a, b, *others), groups = panel
+    found = efficiency(a, b, groups, margin=0.01, others=others)
     each = "; ".join(f"{size:,}: {points(test)}" for size, test in found.at.items())
-    fractions = "; ".join(f"{one.examples:,}: {one.text()}" for one in data_fractions(*pair))
+    fractions = "; ".join(f"{one.examples:,}: {one.text()}" for one in data_fractions(a, b, groups, others))
     return [
         f"{first} minus {second} in points (95 %): {each}. Mean over the logarithm of the examples (area): "
         f"{points(found.area)}.",

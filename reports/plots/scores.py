@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from reports.cells import PARAMETERS, interval_cell, score_interval
 from reports.plots.figure import Axes, Figure, Reference, Series
-from reports.ranking import MEAN
-from reports.scores import Items, Scores, align, common_groups, gather
-from reports.statistics import PairedTest, paired_test
+from reports.ranking import MEAN, Question, family
+from reports.scores import Items, Scores, gather
+from reports.statistics import PairedTest
 from reports.tables import Cell, Table, display_unit
 from results.schema import Record
 
@@ -88,15 +88,11 @@ def differences(columns: Mapping[float, Mapping[str, Scores]], first: str, xlabe
         first: the method that the others are taken from.
     """
     points: dict[str, dict[float, PairedTest]] = {}
-    unit = "fraction"
     for value, by in columns.items():
-        for other, one in by.items():
-            if other != first and first in by:
-                unit = one.unit
-                points.setdefault(other, {})[value] = paired_test(
-                    *align(by[first], one), groups=common_groups(by[first], one)
-                )
-    label, factor = display_unit(unit)
+        found = family({str(value): by}, question=Question(first))
+        for _, _, other in found.tests:
+            points.setdefault(other, {})[value] = found.tests[str(value), first, other]
+    label, factor = display_unit(next((one.unit for by in columns.values() for one in by.values()), "fraction"))
     series = [_tested(f"{first} − {other}", found, factor) for other, found in points.items()]
     return _difference_axes(xlabel, f"difference, {_points(label)}", series, log_x=True) if series else None
 
@@ -115,12 +111,8 @@ REFERENCE_K = 3
 
 
 def _differences(task: str, by: Mapping[int, Scores], base: int, factor: float) -> Series:
-    tests = {
-        float(k): paired_test(*align(by[k], by[base]), groups=common_groups(by[k], by[base]))
-        for k in sorted(by)
-        if k != base
-    }
-    return _tested(task, tests, factor)
+    found = family({task: {str(k): one for k, one in by.items()}}, question=Question(str(base)))
+    return _tested(task, {float(k): test.swapped() for (_, _, k), test in found.tests.items()}, factor)
 
 
 def _tested(name: str, tests: Mapping[float, PairedTest], factor: float) -> Series:

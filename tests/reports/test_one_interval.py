@@ -1,0 +1,58 @@
+"""One difference has one interval wherever it is shown: seeds vary as they do in the whole panel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from reports.catalogue import entry
+from reports.catalogue.series import efficiency_notes, points
+from reports.efficiency import efficiency
+from reports.plots.scores import differences
+from reports.ranking import Question, family
+from reports.scores import Key, Scores
+
+SIZES = (32, 64, 128)
+METHODS = tuple(entry("t9").methods)
+FIRST, SECOND = METHODS[:2]
+
+
+def drawn(method: str, generator: np.random.Generator) -> Scores:
+    """Three seeds that matter and a hundred items."""
+    ease, seeds = generator.random(100), generator.normal(0, 0.05, (3, 1))
+    values = ((ease < 0.5 + seeds) ^ (generator.random((3, 100)) < 0.05)).astype(float)
+    key = Key("model", method, "sst2")
+    return Scores(key, "acc", "fraction", True, values, tuple(f"item-{i}" for i in range(100)), (0, 1, 2), ())
+
+
+@pytest.fixture
+def columns() -> dict[int, dict[str, Scores]]:
+    """By size, then by method."""
+    generator = np.random.default_rng(3)
+    return {size: {method: drawn(method, generator) for method in METHODS} for size in SIZES}
+
+
+def test_notes_and_pictures_have_the_tables_intervals(columns: dict[int, dict[str, Scores]]) -> None:
+    grid = {method: {size: {"sst2": columns[size][method]} for size in SIZES} for method in METHODS}
+    note, _ = efficiency_notes(entry("t9"), grid, ["sst2"])
+    axes = differences(dict(columns), FIRST, "routing examples")
+    assert axes is not None
+    line = next(one for one in axes.series if one.name == f"{FIRST} − {SECOND}")
+    for place, size in enumerate(SIZES):
+        found = family({"sst2": columns[size]}, question=Question(FIRST)).between("sst2", FIRST, SECOND)
+        assert found is not None
+        assert f"{size}: {points(found)}" in note
+        assert (line.low[place], line.high[place]) == pytest.approx((100 * found.low, 100 * found.high))
+
+
+def test_other_methods_tell_how_much_seeds_matter() -> None:
+    """Two methods whose three seeds agree by chance are not sure of their difference where others' do not."""
+    generator = np.random.default_rng(0)
+    base = (generator.random((1, 200)) < 0.5).astype(float)
+    agreeing = [{size: [np.repeat(base, 3, 0) + shift] for size in SIZES} for shift in (0.0, 0.02)]
+    for one in agreeing:
+        for size in SIZES:
+            one[size][0] = one[size][0] + generator.normal(0, 1e-4, (3, 1))
+    noisy = [{size: [np.repeat(base, 3, 0) + generator.normal(0, 0.05, (3, 1))] for size in SIZES} for _ in range(2)]
+    assert efficiency(*agreeing).area.significant
+    assert not efficiency(*agreeing, others=noisy).area.significant
