@@ -49,8 +49,10 @@ def draw(figure: Figure) -> Drawing:
 
     styles = _styles(figure)
     with matplotlib.rc_context(STYLE):
-        # Many groups of bars side by side would be too small in a paper's column: two panels across, names upright.
-        across = min(2 if any(_columns(axes) > MANY for axes in figure.axes) else 3, max(1, len(figure.axes)))
+        # In a paper's column, many groups of bars are too small three across, and a curve is beside its difference.
+        most = 2 if any(_columns(axes) > MANY for axes in figure.axes) else 3
+        curves = len(figure.axes) == 2 and all(axes.kind == "lines" for axes in figure.axes)
+        across = 1 if curves else min(most, max(1, len(figure.axes)))
         rows = max(1, -(-len(figure.axes) // across))
         wanted = [across * (0.5 * _columns(axes) + 1.0) for axes in figure.axes]
         width = min(11 if across != 2 else 7.2, max(4.6, 3.6 * across, *wanted))
