@@ -108,7 +108,7 @@ def marks(
     """Marks of one column. Without two methods there is nothing to mark.
 
     The best value is bold. Where all pairs are tested, what cannot be told from the best is underlined; where one
-    method is tested against the others, what cannot be told from that one.
+    method is tested against the others, what cannot be told from that one, and that one if it cannot from the best.
 
     Args:
         values: by method; the best is the largest, or the smallest.
@@ -132,6 +132,10 @@ def marks(
         known = [tests.between(column, other, method) for other in others]
         if known and any(test is None or not test.significant for test in known):
             found[method] = "tied"
+    if against is not None and against in values and against not in leaders:
+        known = [tests.between(column, against, leader) for leader in leaders if leader not in open_rows]
+        if any(test is not None and not test.significant for test in known):
+            found[against] = "tied"
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from reports.catalogue import entry
 from reports.catalogue.series import efficiency_notes, points
 from reports.efficiency import efficiency
 from reports.plots.scores import differences
-from reports.ranking import Question, family
+from reports.ranking import Question, family, marks
 from reports.scores import Key, Scores
 
 SIZES = (32, 64, 128)
@@ -56,3 +58,12 @@ def test_other_methods_tell_how_much_seeds_matter() -> None:
     noisy = [{size: [np.repeat(base, 3, 0) + generator.normal(0, 0.05, (3, 1))] for size in SIZES} for _ in range(2)]
     assert efficiency(*agreeing).area.significant
     assert not efficiency(*agreeing, others=noisy).area.significant
+
+
+def test_the_declared_method_is_underlined_where_it_cannot_be_told_from_the_best() -> None:
+    generator = np.random.default_rng(1)
+    alike = {name: drawn(name, generator) for name in METHODS[:2]}
+    ahead = {FIRST: alike[FIRST], SECOND: replace(alike[FIRST], values=1 - 0.2 * (1 - alike[FIRST].values))}
+    for column, expected in ((alike, {FIRST: "tied", SECOND: "best"}), (ahead, {SECOND: "best"})):
+        found = family({"sst2": column}, question=Question(FIRST))
+        assert marks({FIRST: 0.4, SECOND: 0.6}, "sst2", found, higher_is_better=True) == expected
