@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.statistics import Groups, PairedTest, holm, paired_test
+from reports.statistics.variance import pooled
 
 GRID = 24
 """Points between two measured amounts at which a fraction is tried."""
@@ -157,8 +158,7 @@ def _test(panel: Sequence[NDArray[np.float64]], groups: Groups | None, margin: f
     """The panel's first method against its second, with the variance over seeds of them all."""
     a, b, *_ = panel
     means = [one.mean(axis=1) for one in panel if len(one) == len(a)]
-    changing = [one for one in means if np.ptp(one) > 0]
-    pool = np.stack(changing, axis=1) if len(a) == len(b) > 1 and changing else None
+    pool = pooled(means) if len(a) == len(b) > 1 else None
     return paired_test(a, b, pool=pool, margin=margin, groups=groups)
 
 

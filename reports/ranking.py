@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from reports.scores import Scores, align, common_groups
 from reports.statistics import PairedTest, holm, paired_test
+from reports.statistics.variance import pooled
 from reports.tables import Mark, display_unit
 
 MEAN = "mean"
@@ -158,8 +159,7 @@ class _Panel:
         if seeds not in self._found:
             having = [of for of in self._means if all(set(seeds) <= set(task) for task in of)]
             means = [np.mean([[task[seed] for seed in seeds] for task in of], axis=0) for of in having]
-            changing = [one for one in means if np.ptp(one) > 0]
-            self._found[seeds] = np.stack(changing, axis=1) if changing else None
+            self._found[seeds] = pooled(means)
         return self._found[seeds]
 
 

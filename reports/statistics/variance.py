@@ -87,6 +87,16 @@ def spread(tasks: Sequence[Scores], seed_parts: Sequence[Part] | None = None) ->
     return Spread(tuple(parts))
 
 
+def pooled(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float64] | None:
+    """What `seed_parts` pools over: `[seeds, methods]` of the methods whose mean changes with the seed; None of none.
+
+    Args:
+        means: `[seeds]` of each method, the same seeds.
+    """
+    changing = [one for one in means if np.ptp(one) > 0]
+    return np.stack(changing, axis=1) if changing else None
+
+
 def seed_parts(own: NDArray[np.float64], pool: NDArray[np.float64] | None, paired: bool) -> tuple[Part, ...]:
     """What seeds contribute to the variance of a difference of two methods, pooled over a panel.
 
