@@ -292,7 +292,7 @@ def _asked(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: st
     holm = " and, as a second family, ".join(f"{count} {where}" for count, where in families)
     against = tests.question.against
     asked = f"{against} against each other row" if against else "every pair of rows"
-    tied = f"not distinguishable from {f'{against} ({against}: from the best)' if against else 'the best'}"
+    tied = "not distinguishable from " + (f"{against} ({against}: from the best)" if against else "the best")
     margins = distinct(margin_text(test.margin, columns) for test in real.values() if test.margin is not None)
     margin = f" Equivalent: within {' or '.join(margins)} by two one-sided tests." if margins else ""
     text = f"Bold: best of its panel; underlined: {tied}. Tested: {asked} ({kinds}; 5 %, Holm-corrected over {holm})."

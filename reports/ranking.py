@@ -124,19 +124,15 @@ def marks(
     leaders = [method for method, value in values.items() if value == best]
     found: dict[str, Mark] = {m: "best" for m in leaders if raised and m not in open_rows}
     against = tests.question.against
-    others = leaders if against is None else [against] if against in values else []
-    if not raised or any(other in open_rows for other in others):
-        return found
-    for method in values:
-        if method in found or method in others or method in open_rows:
+    for method in values if raised else ():
+        if method in found or method in open_rows:
+            continue
+        others = leaders if against in (None, method) else [name for name in values if name == against]
+        if any(other in open_rows for other in others):
             continue
         known = [tests.between(column, other, method) for other in others]
-        if known and any(test is None or not test.significant for test in known):
+        if any(test is None or not test.significant for test in known):
             found[method] = "tied"
-    if against is not None and against in values and against not in leaders:
-        known = [tests.between(column, against, leader) for leader in leaders if leader not in open_rows]
-        if any(test is not None and not test.significant for test in known):
-            found[against] = "tied"
     return found
 
 
