@@ -164,7 +164,7 @@ class Job:
         now = time.monotonic()
         if force or now - self._last >= PLAIN_INTERVAL:
             self._last = now
-            print(f"{self.label}: {fraction:.0%} ({progress.left(extra)})", file=progress.stream, flush=True)
+            print(f"{self.label}: {fraction:.0%} (run: {progress.left(extra)})", file=progress.stream, flush=True)
 
     def say(self, text: str) -> None:
         """A line of its own: something that whoever watches should know once."""

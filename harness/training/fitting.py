@@ -70,12 +70,19 @@ def _fit(
     method = cell.method.method
     task = cell.task.bound.name if method.per_task() else None
 
+    scales = trial_scales(plan.config, method)
+
     def fresh(scale: float) -> EngineSession:
-        given: dict[str, Any] = {"on_step": on_step, "task": task, "most": most, "kept": kept, "packs": packs}
+        before, in_all = (scales.index(scale), len(scales)) if scales else (0, 1)
+
+        def step(done: int, of: int) -> None:
+            on_step(before * of + done, in_all * of)
+
+        given: dict[str, Any] = {"on_step": step, "task": task, "most": most, "kept": kept, "packs": packs}
         return EngineSession(plan, data, base, seed=cell.seed, lr_scale=scale, **given)
 
     trials: list[dict[str, Any]] = []
-    if scales := trial_scales(plan.config, method):
+    if scales:
         session, trials = tuned_fit(method, composed, scales, fresh)
     else:
         session = fresh(1.0)

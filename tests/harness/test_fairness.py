@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import progress
 from harness.checkpoints import Checkpoint
 from harness.models import with_targets
 from harness.planning.choices import choose_methods
@@ -160,10 +162,13 @@ def test_a_plan_gives_every_method_the_same(tiny_model: Path) -> None:
 
 @pytest.mark.assets
 @pytest.mark.model
-def test_trials_are_stored_and_counted(tiny_model: Path, tmp_path: Path, harness: Callable[..., Any]) -> None:
+def test_trials_are_stored_and_counted(
+    tiny_model: Path, tmp_path: Path, harness: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from results.store import RunFolder
 
     run = tmp_path / "run"
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0.0)
     done = harness(
         *("run", "--methods", "base,lora,lorahub,mixer", "--tasks", "sst2", "--preset", "smoke", "--limit", "4"),
         *("--model", str(tiny_model), "--set", "experts.names=[sst2,mrpc,arc]", "--tune", "--output", str(run)),
@@ -171,6 +176,10 @@ def test_trials_are_stored_and_counted(tiny_model: Path, tmp_path: Path, harness
         stages=tmp_path / "stages",
     )
     assert done.returncode == 0, done.stderr
+    shares = [int(share) for share in re.findall(r"fit mixer.*: (\d+)% \(run: ", done.stderr)]
+    assert len(shares) > len(SCALES)
+    assert shares == sorted(set(shares)), "a trial's share is of all trials"
+    assert (shares[0], shares[-1]) == (0, 100)
     records = {record.spec.method_name: record for record in RunFolder.open(run).records()}
     trials: dict[str, Any] = {name: record.extra["trials"] for name, record in records.items()}
     assert {name: len(found) for name, found in trials.items()} == {"base": 0, "lora": 0, "lorahub": 1, "mixer": 3}
