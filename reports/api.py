@@ -278,9 +278,10 @@ def _check_metric(run: Run, table: str, asked: Options) -> None:
     ReportError: the table or picture shows something else than scores by method.
     """
     from reports.catalogue import entry
+    from reports.catalogue.build import SCORES
 
-    if table != PARETO and (table in (REPRODUCTION, *PLOTS) or entry(table).layout != "top-k"):
-        raise ReportError(f"A metric can be chosen for the comparison, {PARETO} and f5, not for '{table}'.")
+    if table != PARETO and (table in (REPRODUCTION, *PLOTS) or entry(table).layout not in SCORES):
+        raise ReportError(f"A metric can be chosen for tables and figures of scores, not for '{table}'.")
     _known(run, asked)
 
 

@@ -73,6 +73,7 @@ def comparison(
         tuple(panels),
         notes=tuple(notes.distinct(under)),
         footnotes=footnotes.texts(),
+        metric=options.metric,
     )
 
 

@@ -107,6 +107,7 @@ class Table:
     row_header: what the first column holds.
     footnotes: text by key, in order of appearance.
     notes: sentences under the table; a `Note` is shorter in a float of a paper.
+    metric: which one the scores are of, in place of each task's own.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Table:
     row_header: str = "method"
     notes: tuple[str, ...] = ()
     footnotes: dict[str, str] = field(default_factory=dict)
+    metric: str | None = None
 
     def rows(self) -> Iterator[tuple[Panel, Row]]:
         """All rows with their panels."""

@@ -33,16 +33,16 @@ def build(
         items: of every finished record.
         variants: labels of planned cells by cell.
         context: what is at hand, for the reasons of missing cells.
-        metric: of figures of scores, in place of each task's own.
+        metric: of scores, in place of each task's own; published values stand beside those alone.
     """
     variants = variants or {}
     entry = as_planned(entry.as_run(record.spec.method for record in records), records, variants)
     missing = availability(entry, context).missing if context else {}
     own = select(entry, records, variants)
     tables: dict[str, Callable[[], Table]] = {
-        "grid": lambda: grid(entry, own, items, missing),
-        "series": lambda: series.by_axis_table(entry, records, items, variants),
-        "alpha-lambda": lambda: series.alpha_lambda(entry, own, items, missing),
+        "grid": lambda: grid(entry, own, items, missing, metric),
+        "series": lambda: series.by_axis_table(entry, records, items, variants, metric),
+        "alpha-lambda": lambda: series.alpha_lambda(entry, own, items, missing, metric),
         "facts": lambda: facts(entry),
         "sizes": lambda: cost.sizes(entry, records, missing),
         "latency": lambda: cost.latency(entry, own),
@@ -70,16 +70,25 @@ def proposed(methods: Sequence[str]) -> list[str]:
     return sorted((one for one in methods if one.split("[")[0] in PROPOSED), key=lambda one: "[" in one)
 
 
-def grid(entry: Entry, records: Sequence[Record], items: Items, missing: Mapping[str, str]) -> Table:
-    """Methods by tasks, measured panels first, published ones below."""
+SCORES = ("grid", "series", "alpha-lambda", "top-k")
+"""Layouts that show scores of methods, so that a metric can be chosen."""
+
+
+def grid(
+    entry: Entry, records: Sequence[Record], items: Items, missing: Mapping[str, str], metric: str | None = None
+) -> Table:
+    """Methods by tasks, measured panels first; published ones below where both are of each task's own metric."""
     options = Options(
         order=[method.split("[")[0] for method in entry.methods],
         tasks=entry.tasks,
         expected=entry.tracks(),
         reasons=missing,
         against=proposed(entry.methods),
+        metric=metric,
     )
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
+    if metric is not None:
+        return table
     table = published.under_measured(table)
     model = next((record.spec.model for record in records), "")
     done = {record.spec.task for record in records if record.status == "done"}

@@ -35,7 +35,9 @@ def companion(
         return replace(scores.heat_map(table, MEAN, name), title=table.title)
     if entry.axis is not None:
         curve = scores.curve(table, entry.axis.label, name, table.title)
-        axes, seeds = series.differences(entry, records, items, variants or {}) if items and records else (None, "")
+        axes, seeds = (
+            series.differences(entry, records, items, variants or {}, table.metric) if items and records else (None, "")
+        )
         return replace(curve, axes=(*curve.axes, *([axes] if axes else [])), notes=(seeds,) if seeds else curve.notes)
     if entry.variants:
         drawn = (scores.by_task(table), routing.entropy_by_layer(records))

@@ -18,7 +18,7 @@ from reports.comparison import Options, comparison
 from reports.efficiency import Curve, data_fractions, efficiency
 from reports.plots import scores as drawn
 from reports.plots.figure import Axes
-from reports.ranking import MEAN, Question, family, marks
+from reports.ranking import MARGIN, MEAN, Question, family, marks
 from reports.scores import Items, Key, Scores, gather
 from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
@@ -28,23 +28,31 @@ Grid = dict[str, dict[int, dict[str, Scores]]]
 """Scores by method, value of the axis, task."""
 
 
-def by_axis_table(entry: Entry, records: Sequence[Record], items: Items, variants: Variants) -> Table:
-    """Mean over tasks by method (rows) and value of the axis (columns), with published rows below."""
+def by_axis_table(
+    entry: Entry, records: Sequence[Record], items: Items, variants: Variants, metric: str | None = None
+) -> Table:
+    """Mean over tasks by method (rows) and value of the axis (columns), with published rows below.
+
+    Args:
+        metric: in place of each task's own; published rows are left out then.
+    """
     assert entry.axis is not None
     chosen = by_axis(entry, records, variants)
-    grid, tasks = common_grid(entry, chosen, items)
+    grid, tasks = common_grid(entry, chosen, items, metric)
     values = sorted(chosen) or list(entry.axis.paper)
     measured, tested = _measured_panel(entry, grid, tasks, values)
-    columns = tuple(Column(str(value), f"{value:,}", "%", True) for value in values)
+    scores = [one for by in grid.values() for column in by.values() for one in column.values()]
+    unit, better = _unit(scores)
+    columns = tuple(Column(str(value), f"{value:,}", unit, better) for value in values)
     done = [r for group in chosen.values() for r in group if r.status == "done"]
     under = [f"Columns: {entry.axis.label}.", *notes.provenance(done)]
     if tasks:
-        scores = [one for by in grid.values() for column in by.values() for one in column.values()]
+        under += [f"Metric: {metric}."] if metric else []
         under += [f"Mean over {', '.join(tasks)}.", notes.seeds_sentence(scores)]
         under += tested
         under += efficiency_notes(entry, grid, tasks)
-    table = Table(entry.name, entry.title, columns, (measured,), notes=tuple(under))
-    if not entry.paper:
+    table = Table(entry.name, entry.title, columns, (measured,), notes=tuple(under), metric=metric)
+    if not entry.paper or metric is not None:
         return table
     blocks = entry.paper["blocks"]
     paper_columns = tuple(Column(str(place), f"{place:,}", "%", True) for place in entry.paper["columns"])
@@ -53,10 +61,18 @@ def by_axis_table(entry: Entry, records: Sequence[Record], items: Items, variant
     return published.beside(table, entry) if blocks else table
 
 
-def differences(entry: Entry, records: Sequence[Record], items: Items, variants: Variants) -> tuple[Axes | None, str]:
+def _unit(scores: Sequence[Scores]) -> tuple[str, bool]:
+    """Unit in which means over tasks are shown, and whether higher is better; of points where tasks differ."""
+    kinds = {(display_unit(one.unit)[0], one.higher_is_better) for one in scores}
+    return kinds.pop() if len(kinds) == 1 else ("%", True)
+
+
+def differences(
+    entry: Entry, records: Sequence[Record], items: Items, variants: Variants, metric: str | None = None
+) -> tuple[Axes | None, str]:
     """The entry's first method minus each other one at every value of its axis, and a word on seeds and bands."""
     assert entry.axis is not None
-    grid, tasks = common_grid(entry, by_axis(entry, records, variants), items)
+    grid, tasks = common_grid(entry, by_axis(entry, records, variants), items, metric)
     columns: dict[float, dict[str, Scores]] = {}
     for method, by in grid.items():
         for value, by_task in by.items() if tasks else ():
@@ -66,11 +82,13 @@ def differences(entry: Entry, records: Sequence[Record], items: Items, variants:
     return axes, drawn.seeds_of(scores) if scores else ""
 
 
-def common_grid(entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items) -> tuple[Grid, list[str]]:
+def common_grid(
+    entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items, metric: str | None = None
+) -> tuple[Grid, list[str]]:
     """Scores at every value, and the tasks that every method has at every value."""
     grid: Grid = {method: {} for method in entry.methods}
     for value, group in chosen.items():
-        for key, one in gather(group, items).items():
+        for key, one in gather(group, items, metric).items():
             grid[_method(key, entry)].setdefault(value, {})[key.task] = one
     grid = {method: by for method, by in grid.items() if by}
     tasks = [
@@ -144,12 +162,24 @@ def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str
         return []
     first, second = entry.methods[:2]
     (a, b, *others), groups = panel
-    found = efficiency(a, b, groups, margin=0.01, others=others)
-    each = "; ".join(f"{size:,}: {points(test)}" for size, test in found.at.items())
+    one = grid[first][next(iter(grid[first]))][tasks[0]]
+    label, factor = display_unit(one.unit)
+
+    def shown(test: PairedTest) -> str:
+        return with_interval(test, factor, 1 if label == "%" else 3)
+
+    found = efficiency(a, b, groups, margin=MARGIN / factor if label == "%" else None, others=others)
+    each = "; ".join(f"{size:,}: {shown(test)}" for size, test in found.at.items())
+    unit = "points" if label == "%" else label
+    sentences = [
+        f"{first} minus {second} in {unit} (95 %): {each}. Mean over the logarithm of the examples (area): "
+        f"{shown(found.area)}.",
+    ]
+    if not one.higher_is_better:
+        return sentences
     fractions = "; ".join(f"{one.examples:,}: {one.text()}" for one in data_fractions(a, b, groups, others))
     return [
-        f"{first} minus {second} in points (95 %): {each}. Mean over the logarithm of the examples (area): "
-        f"{points(found.area)}.",
+        *sentences,
         f"Share of the examples with which {first} reaches what {second} reaches with all of them (log interpolation; "
         f"95 % by inverting the paired test; … where the measured range ends first): {fractions}.",
     ]
@@ -157,13 +187,21 @@ def efficiency_notes(entry: Entry, grid: Grid, tasks: Sequence[str]) -> list[str
 
 def points(test: PairedTest) -> str:
     """A difference of fractions in points, with its interval where one exists."""
-    bounds = "" if math.isnan(test.low) else f" [{100 * test.low:.1f}, {100 * test.high:.1f}]"
-    return f"{100 * test.difference:+.1f}{bounds}".replace("-", "−")
+    return with_interval(test, 100.0, 1)
 
 
-def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items, reasons: Mapping[str, str]) -> Table:
+def with_interval(test: PairedTest, factor: float, decimals: int) -> str:
+    """A difference in the unit that is shown, with its interval where one exists."""
+    low, high = factor * test.low, factor * test.high
+    bounds = "" if math.isnan(test.low) else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{factor * test.difference:+.{decimals}f}{bounds}".replace("-", "−")
+
+
+def alpha_lambda(
+    entry: Entry, records: Sequence[Record], items: Items, reasons: Mapping[str, str], metric: str | None = None
+) -> Table:
     """Score, variance of the load over experts, and routing entropy in nats by the two weights (Table 15)."""
-    options = Options(cost=False, tasks=entry.tasks, expected=entry.tracks(), reasons=reasons)
+    options = Options(cost=False, tasks=entry.tasks, expected=entry.tracks(), reasons=reasons, metric=metric)
     table = comparison(records, items, name=entry.name, title=entry.title, options=options)
     columns = [
         *table.columns,
@@ -178,7 +216,10 @@ def alpha_lambda(entry: Entry, records: Sequence[Record], items: Items, reasons:
             if row.kind != "level"
         ]
         panels.append(replace(panel, rows=tuple(rows)))
-    table = published.under_measured(replace(table, columns=tuple(columns), panels=tuple(panels)))
+    table = replace(table, columns=tuple(columns), panels=tuple(panels))
+    if metric is not None:
+        return table
+    table = published.under_measured(table)
     return _with_published_rows(table, entry) if entry.paper else table
 
 
@@ -237,10 +278,11 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
                 task_mean(arrays, groups=[by_task[t].groups for t in tasks]), display_unit(one.unit)[1], runs
             )
     tests = family(columns, (), Question(entry.methods[0]))
+    _, better = _unit([one for by in columns.values() for one in by.values()])
     for column in columns:
         numbers = {m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None}
         few = [m for m, one in columns[column].items() if one.random and len(one.seeds) < MIN_SEEDS]
-        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, True, few).items():
+        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, better, few).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
     rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
     filled = {column: by for column, by in columns.items() if by}

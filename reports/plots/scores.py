@@ -25,24 +25,26 @@ def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence
     series = [
         _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys]) for row in rows
     ]
-    axes = Axes("lines", xlabel, "mean over tasks, %", tuple(series), references=tuple(references), log_x=True)
+    unit = next((column.unit for column in table.columns if column.key in keys), "%")
+    axes = Axes("lines", xlabel, f"mean over tasks, {unit}", tuple(series), references=tuple(references), log_x=True)
     return Figure(name, title, (axes,) if keys else (), ("Bands: 95 % intervals.",))
 
 
 def by_task(table: Table, name: str = "by-task") -> Figure:
     """Score of every method on every task and their mean, with intervals."""
     rows = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    unit = "%" if table.metric is None else table.columns[0].unit
     columns = [
         column
         for column in table.columns
-        if column.unit == "%" and any(row.cell(column.key).value is not None for row in rows)
+        if column.unit == unit and any(row.cell(column.key).value is not None for row in rows)
     ]
     series = []
     for row in rows:
         cells = [row.cell(column.key) for column in columns]
         values = (tuple(cell.value for cell in cells), tuple(c.low for c in cells), tuple(c.high for c in cells))
         series.append(Series(row.label, tuple(column.label for column in columns), *values))
-    axes = Axes("bars", "task", "score, %", tuple(series))
+    axes = Axes("bars", "task", f"{table.metric or 'score'}, {unit}", tuple(series))
     return Figure(name, table.title, (axes,) if columns else (), ("Error bars: 95 % intervals.",) if columns else ())
 
 
@@ -151,7 +153,8 @@ def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
     series = [
         Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas)) for a in alphas
     ]
-    label = "mean over tasks, %" if column == MEAN else f"{column}, %"
+    unit = next((one.unit for one in table.columns if one.key == column), "%")
+    label = f"mean over tasks, {unit}" if column == MEAN else f"{column}, {unit}"
     axes = Axes("heat", "λ (weight of entropy)", "α (weight of balance)", tuple(series), zlabel=label)
     return Figure(name, "Score by the two weights of RSL", (axes,) if series else ())
 

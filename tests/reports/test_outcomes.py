@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,13 +10,17 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
-from reports.api import compare
+from reports.api import Run, build_report, compare
+from reports.catalogue import companion, entry
 from reports.cells import score_interval
 from reports.comparison import Options, comparison
+from reports.errors import ReportError
 from reports.outcomes import Counted, derived, pseudo_values, resampled
 from reports.scores import available, gather
+from reports.tables import Table
 from results.schema import Item, Record
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SKLEARN = {
     "f1": metrics.f1_score,
     "mcc": metrics.matthews_corrcoef,
@@ -111,3 +116,38 @@ def test_tasks_without_a_metric_say_so(factory: ModuleType) -> None:
     table = comparison([*records, texts], items, options=Options(metric="gold_logprob"))
     (key,) = table.cell("mixer", "gsm8k").footnotes
     assert table.footnotes[key] == "gsm8k has no gold_logprob."
+
+
+@pytest.mark.parametrize(("name", "column"), [("t8", "sst2"), ("t9", "128")])
+def test_a_table_of_the_paper_is_of_the_chosen_metric_throughout(name: str, column: str) -> None:
+    run = Run.open(REFERENCE / name)
+    found = build_report(run, name, asked=Options(metric="gold_logprob"))
+    assert isinstance(found, Table)
+    assert next(one.unit for one in found.columns if one.key == column) == "nats"
+    assert "Metric: gold_logprob." in found.notes
+    assert all(value < 0 for _, row in found.rows() if (value := row.cell(column).value) is not None)
+    # What is published is accuracy: it has no place beside nats.
+    kinds = {row.kind for _, row in found.rows()}
+    assert "paper" not in kinds
+    assert {row.kind for _, row in build_report(run, name).rows()} >= kinds
+
+
+def test_the_picture_beside_a_table_is_of_its_metric() -> None:
+    run = Run.open(REFERENCE / "t9")
+    found = build_report(run, "t9", asked=Options(metric="gold_logprob"))
+    picture = companion(entry("t9"), found, run.records, run.items, run.variants)
+    assert [axes.ylabel for axes in picture.axes] == ["mean over tasks, nats", "difference, nats"]
+
+
+def test_learning_curves_in_nats_are_compared_in_nats() -> None:
+    found = build_report(Run.open(REFERENCE / "t9"), "t9", asked=Options(metric="gold_logprob"))
+    note = next(one for one in found.notes if one.startswith("mixer minus mixer-aux in nats (95 %): "))
+    values = [found.cell(method, "256").value for method in ("mixer", "mixer-aux")]
+    assert f"256: {values[0] - values[1]:+.3f} [".replace("-", "−") in note
+
+
+def test_a_metric_of_what_shows_no_scores_is_refused() -> None:
+    run = Run.open(REFERENCE / "t8")
+    for name in ("f3", "reproduction", "load"):
+        with pytest.raises(ReportError, match=f"tables and figures of scores, not for '{name}'"):
+            build_report(run, name, asked=Options(metric="gold_logprob"))
