@@ -123,6 +123,9 @@ def _notes(cell: Cell, outputs: dict[str, Any]) -> list[str]:
     notes = []
     if cell.origin is not None:
         notes.append(f"{cell.spec.method}: experts and routers of {cell.origin.spec.model}, nothing trained here.")
+    if cell.method.tuned:
+        rates = ", ".join(f"{key} {rate:g}" for key, rate in cell.method.tuned.items())
+        notes.append(f"Learning rates chosen by earlier trials: {rates}.")
     if outputs["truncated"]:
         notes.append(f"{outputs['truncated']} prompts were cut on the left to fit the context.")
     if outputs["path_reason"]:

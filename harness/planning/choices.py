@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.config import TRANSFER
@@ -24,7 +24,7 @@ class MethodChoice:
 
     `config` is for hashes and records: all values, and the hash of a method's own file. `origin` names the base model
     that its experts and its fit come from; None for the run's own. `control` names what was done to the method where
-    the row is a control of it (`results.controls`).
+    the row is a control of it (`results.controls`). `tuned` holds the learning rates that trials chose before, by key.
     """
 
     display: str
@@ -34,6 +34,7 @@ class MethodChoice:
     config: dict[str, Any]
     origin: str | None = None
     control: str | None = None
+    tuned: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def composed(self) -> dict[str, Any]:
@@ -58,9 +59,10 @@ class TaskChoice:
 def choose_methods(config: RunConfig) -> list[MethodChoice]:
     """The run's methods with their typed configurations.
 
-    Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them) and from the preset
+    Overrides come from the methods' sources (learning rates, where `routers.rates` asks for them), from the preset
     (`method_defaults`, applied where a method has the key and its card does not set it, which makes the name what it
-    is), neither shown in the display name, and from the user (shown). A key for all methods (`*`) must be a key of
+    is) and from earlier trials (`tuned_rates`, of exactly the row that was tried), none shown in the display name, and
+    from the user (shown). A key for all methods (`*`) must be a key of
     every one of them, except `transfer.from`, which does nothing for a method without experts and fit.
 
     Raises:
@@ -72,6 +74,7 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
     stray = set(config.method_overrides) - {"*"} - {registry.parse(text)[0] for text in config.methods}
     if stray:
         raise HarnessError(f"`--set methods.{min(stray)}…` names a method that is not in --methods: add it there.")
+    _check_rates(config)
     for text in config.methods:
         name, inline = registry.parse(text)
         shown = {**config.method_overrides.get("*", {}), **config.method_overrides.get(name, {}), **inline}
@@ -81,6 +84,22 @@ def choose_methods(config: RunConfig) -> list[MethodChoice]:
             raise HarnessError(f"The method {choice.display} is chosen twice{other}: leave one out.")
         chosen.append(choice)
     return chosen
+
+
+def _check_rates(config: RunConfig) -> None:
+    """Raises:
+    HarnessError: `tuned_rates` names a row or key that does not exist, or trials are asked for beside it.
+    """
+    from methods import registry
+
+    if config.tune and config.tuned_rates:
+        raise HarnessError("Rates that trials chose before (tuned_rates) and new trials (--tune): leave one out.")
+    for row, rates in config.tuned_rates.items():
+        name, _ = registry.parse(row)
+        known = [key for key in registry.config_keys(name) if key.rsplit(".", 1)[-1] == "lr"]
+        for key in rates:
+            if key not in known:
+                raise unknown(f"learning rate of the method {name}", key, known or ["(it has none)"])
 
 
 def choose_method(
@@ -111,6 +130,9 @@ def choose_method(
     silent = dict(registry.method_class(name).source_rates) if config.routers.rates == "source" else {}
     own = flatten(registry.card(name).config)
     silent |= {key: value for key, value in config.method_defaults.items() if key in keys and key not in own}
+    rows = ((registry.parse(row), rates) for row, rates in config.tuned_rates.items())
+    tuned = next((rates for row, rates in rows if row == (name, shown)), {})
+    silent |= tuned
     try:
         method = registry.create(name, {**silent, **shown}).within(comparison(config))
     except ValueError as error:
@@ -122,7 +144,7 @@ def choose_method(
     told = _telling(name, silent, shown, method, comparison(config))
     display = registry.display(name, told if origin is None else {**told, TRANSFER: origin})
     resolved = method.config.identity() | registry.identity(name)
-    return MethodChoice(display, name, method, registry.card(name).track, resolved, origin)
+    return MethodChoice(display, name, method, registry.card(name).track, resolved, origin, tuned=tuned)
 
 
 def _telling(

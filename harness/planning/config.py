@@ -122,7 +122,7 @@ def _sections() -> set[str]:
     nested = {
         key for key, info in fields if isinstance(info.annotation, type) and issubclass(info.annotation, Settings)
     }
-    return nested | {"judge", "method_defaults", "method_overrides"}
+    return nested | {"judge", "method_defaults", "method_overrides", "tuned_rates"}
 
 
 def plain_of(path: Path) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def plain_of(path: Path) -> dict[str, Any]:
     return plain(read_plan(path), path)
 
 
-_WHOLE = ("paths", "method_defaults", "judge")
+_WHOLE = ("paths", "method_defaults", "tuned_rates", "judge")
 """Mappings whose keys are data: replaced as a whole."""
 _JOINED = "include"
 """A list to which a layer above adds: files that the layers below need stay known."""

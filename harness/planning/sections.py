@@ -167,6 +167,10 @@ class RunConfig(Settings):
     method_overrides: dict[str, dict[str, Any]] = Field(
         default={}, description="Dotted key to value, by method name; `*` for every chosen method."
     )
+    tuned_rates: dict[str, dict[str, Annotated[float, Field(gt=0)]]] = Field(
+        default={},
+        description="Learning rates that trials chose before: row as in `methods`, dotted key, rate. Not in its name.",
+    )
     against: str | None = Field(
         default=None, description="Method to be compared with each other one; `all` for every pair."
     )

@@ -65,6 +65,34 @@ def test_presets_move_defaults() -> None:
     assert display("mixer[route.eval_k=3]", method_defaults=moved) == ["mixer[route.eval_k=3]"]
 
 
+RATES = {"mixer": {"router.lr": 1e-3}, "mixer[loss.entropy.sign=-1]": {"router.lr": 2e-3}}
+
+
+def test_a_rate_that_trials_chose_is_of_its_row_alone_and_in_no_name() -> None:
+    rows = ("mixer", "mixer[loss.entropy.sign=-1]", "mixer[route.eval_k=2]", "mixer-aux")
+    chosen = choose_methods(config(*rows, tuned_rates=RATES))
+    assert [one.display for one in chosen] == list(rows)
+    assert [one.config["router"]["lr"] for one in chosen] == [1e-3, 2e-3, None, None]
+    assert [dict(one.tuned) for one in chosen] == [{"router.lr": 1e-3}, {"router.lr": 2e-3}, {}, {}]
+    # The same fit as a row that says the rate itself, so nothing is computed twice.
+    (said,) = choose_methods(config("mixer[router.lr=1e-3]"))
+    assert said.config == chosen[0].config
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tuned_rates": {"mixr": {"router.lr": 1e-3}}}, "Unknown method 'mixr'"),
+        ({"tuned_rates": {"mixer": {"route.eval_k": 1}}}, "Unknown learning rate of the method mixer 'route.eval_k'"),
+        ({"tuned_rates": {"uniform": {"lr": 1}}}, "Unknown learning rate of the method uniform"),
+        ({"tuned_rates": RATES, "tune": True}, "leave one out"),
+    ],
+)
+def test_a_rate_of_nothing_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        choose_methods(config("mixer", **values))
+
+
 def test_one_row_is_not_chosen_twice() -> None:
     with pytest.raises(HarnessError, match=r"mixer is chosen twice \(mixer\[route\.eval_k=3\] is the same\)"):
         choose_methods(config("mixer", "mixer[route.eval_k=3]"))

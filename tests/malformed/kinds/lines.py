@@ -246,6 +246,8 @@ SETTINGS = {
     "an empty set": "experts.names=!!set {}",
     "a mapping with a list as key": "method_defaults={[1]: 2}",
     "an override that is none": "method_overrides={mixer: 3}",
+    "a tuned rate of no row": 'tuned_rates={"mixer[": {router.lr: 1}}',
+    "a tuned rate without a key": "tuned_rates={mixer: 1}",
 }
 OTHERS: dict[str, list[str]] = {
     "show nothing": ["show", ""],
