@@ -138,6 +138,10 @@ def train_nothing(composed: RoutedComposed) -> None:
         parameter.register_hook(torch.zeros_like)
 
 
+def pad_silently(composed: RoutedComposed) -> None:
+    composed.packs = False
+
+
 def report_oddly(composed: RoutedComposed) -> None:
     composed.diagnostics = lambda: {"load": []}  # type: ignore[method-assign]
 
@@ -156,6 +160,7 @@ def report_oddly(composed: RoutedComposed) -> None:
         (save_nothing, conformance.survives_a_checkpoint, "logits differ after saving"),
         (count_steps_in_secret, conformance.trains_on_from_its_state, r"state\(\) lacks something"),
         (train_nothing, conformance.trains_what_it_declares, r"trained and did not move"),
+        (pad_silently, conformance.packs_if_it_says_so, r"trains on padded batches and pads\(\) is false"),
         (report_oddly, conformance.diagnostics_have_the_fields, "diagnostics lack or add"),
     ],
 )
