@@ -307,12 +307,13 @@ def batching_changes_nothing(subject: Subject) -> None:
 
 
 def packs_if_it_says_so(subject: Subject) -> None:
-    """Sequences laid end to end have the losses and gradients that they have in a padded batch, or it does not pack, and
-    says so before anything is installed: the memory of a step is estimated from that."""
+    """Sequences laid end to end have the losses and gradients of a padded batch; or it does not pack, and `pads`."""
     pair, found = (subject.install(), subject.install()), []
     if not pair[0].packs or not pair[0].groups():
-        trained = pair[0].groups() and subject.method().has_learning_rate()
-        assert subject.method().pads() or not trained, f"{subject}: it trains on padded batches and pads() is false."
+        assert subject.method().pads() or not (pair[0].groups() and subject.method().has_learning_rate()), (
+            f"{subject}: it trains on padded batches and pads() is false, so its memory is estimated too low: say "
+            "`packs = True` in its provider if that looks at tokens alone, or let pads() be true."
+        )
         return
     subject.method().fit(pair[0], TinySession(steps=1))
     pair[1].load_state(pair[0].state())

@@ -20,6 +20,8 @@ from methods.routing import DENSE, Provider, RoutedMethod, Routing, TrainingPhas
 
 
 class Gate(Provider):
+    packs = True
+
     def __init__(self, d_in, n_experts):
         super().__init__()
         self.linear = nn.Linear(d_in, n_experts)
