@@ -13,6 +13,10 @@ CHOICES = ("methods", "tasks", "seeds", "method_overrides", "preset", "summary",
 """Parts of a configuration that say which cells there are or stand in their names; all others are settings."""
 
 
+SOURCES = ("bundled", "hub")
+"""Sources of rows that are no folder."""
+
+
 def extended(old: RunInfo, new: RunInfo) -> RunInfo:
     """The union of two plans of one run: cells in the order of planning, each variant and command once.
 
@@ -68,6 +72,20 @@ def _without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
+def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings without the folders that rows and experts lie in: a run that another machine takes up has others, and
+    what they hold is in every cell's name."""
+    kept = dict(settings)
+    if isinstance(data := kept.get("data"), str):
+        sources = [part.rpartition("=") for part in data.split(",")]
+        kept["data"] = ",".join(
+            f"{name}{equals}{source if source in SOURCES else 'DIR'}" for name, equals, source in sources
+        )
+    if isinstance(experts := kept.get("experts"), Mapping) and isinstance(paths := experts.get("paths"), Mapping):
+        kept["experts"] = {**experts, "paths": sorted(paths)}
+    return kept
+
+
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     leaves: dict[str, Any] = {}
     for key, value in values.items():
@@ -84,9 +102,9 @@ def plain(info: RunInfo, path: Path) -> dict[str, Any]:
     if not info.variants:
         raise StoreError(f"{path} keeps no configuration: name a preset.")
     last = info.variants[-1].config
-    settings = _settings(info, info.variants[-1].label)
+    settings = _without_places(_settings(info, info.variants[-1].label))
     for variant in info.variants:
-        if changed := differing(_without_choices(variant.config), settings):
+        if changed := differing(_without_places(_without_choices(variant.config)), settings):
             raise StoreError(
                 f"The configurations of {path} differ in {changed[0][0]}: a new run needs one of them; give a preset "
                 "or a YAML file of your own."

@@ -10,6 +10,7 @@ from harness.assets import asset_folder, cache_root
 from results.ground.errors import HarnessError
 from results.ground.names import commas, unknown
 from results.ground.places import place
+from results.planned import SOURCES
 
 if TYPE_CHECKING:
     from tasks.sources import BundledSource, Source
@@ -56,7 +57,7 @@ def anchored_data(data: str, folder: Path) -> str:
 
 
 def _anchored(where: str, folder: Path) -> str:
-    return where if where in ("bundled", "hub") else str((folder / place(where)).absolute())
+    return where if where in SOURCES else str((folder / place(where)).absolute())
 
 
 def open_source(data: str, *, fetch: bool = True) -> Source:
