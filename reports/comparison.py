@@ -61,6 +61,9 @@ def comparison(
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
     under += notes.clusters_sentences(scores.values())
     under += _sentences_on_means(options, tasks, mean_of, floored)
+    computed_on = notes.machines(records)
+    if options.cost and len(computed_on) > 1:
+        under.append(f"Seconds are left out: cells were computed on different machines ({'; '.join(computed_on)}).")
     for short, builder in builders:
         under += notes.sentences_on_tests(builder.tests, builder.columns, short)
     under += controls.sentences(groups, scores, mean_of, options.controls)
@@ -69,7 +72,7 @@ def comparison(
     return Table(
         name,
         title,
-        _columns(tasks, scores, options, [builder for _, builder in builders]),
+        _columns(tasks, scores, options, [builder for _, builder in builders], timed=len(computed_on) < 2),
         tuple(panels),
         notes=tuple(notes.distinct(under)),
         footnotes=footnotes.texts(),
@@ -146,7 +149,12 @@ def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, op
 
 
 def _columns(
-    tasks: Sequence[str], scores: Mapping[Key, Scores], options: Options, builders: Sequence[PanelBuilder]
+    tasks: Sequence[str],
+    scores: Mapping[Key, Scores],
+    options: Options,
+    builders: Sequence[PanelBuilder],
+    *,
+    timed: bool,
 ) -> tuple[Column, ...]:
     columns = []
     for task in tasks:
@@ -164,8 +172,9 @@ def _columns(
         columns.append(Column(VERDICT, f"against {asked[0]}" if len(asked) == 1 else "verdict", "text", None))
     if options.cost:
         columns.append(Column(PARAMETERS, "trained parameters", "count", None, cost=True))
-        columns.append(Column(TRAINING, "fit", "s", None, cost=True))
-        columns.append(Column(EVALUATION, "evaluation", "s", None, cost=True))
+        if timed:
+            columns.append(Column(TRAINING, "fit", "s", None, cost=True))
+            columns.append(Column(EVALUATION, "evaluation", "s", None, cost=True))
     return tuple(columns)
 
 

@@ -306,6 +306,18 @@ def margin_text(margin: float | None, columns: Mapping[str, Mapping[str, Scores]
     return in_unit(margin or 0.0, one.unit if one else "fraction")
 
 
+def machines(records: Iterable[Record]) -> list[str]:
+    """Kinds of machines that finished cells were computed on."""
+    return distinct(record.environment.hardware for record in records if record.status == "done")
+
+
+def machines_sentence(records: Iterable[Record]) -> str:
+    """Where seconds come from, and that those of different machines compare nothing."""
+    found = machines(records)
+    several = " Seconds of different machines compare nothing." if len(found) > 1 else ""
+    return f"Hardware: {'; '.join(found)}.{several}"
+
+
 def in_unit(value: float, unit: str) -> str:
     """A difference with its unit: fractions in points."""
     shown, factor = display_unit(unit)

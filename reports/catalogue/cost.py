@@ -10,7 +10,7 @@ from reports.catalogue.entries import counted
 from reports.catalogue.model import Entry
 from reports.cells import interval_cell
 from reports.comparison import PANEL_TITLES
-from reports.notes import distinct
+from reports.notes import distinct, machines_sentence
 from reports.statistics import t_interval
 from reports.tables import NOT_RUN, Cell, Column, Footnotes, Panel, Row, Table
 from results.schema import Record, Track
@@ -183,8 +183,7 @@ def _by_method(
     measured = _by_track(rows) or (Panel("measured", "Measured", ()),)
     seeds = {record.spec.seed for record in records}
     spread = "Intervals over seeds." if len(seeds) > 1 else "One seed: the spread over repetitions is not known."
-    hardware = distinct(record.environment.hardware for record in records)
-    under = (f"Hardware: {'; '.join(hardware)}. {spread}",) if hardware else ()
+    under = (f"{machines_sentence(records)} {spread}",) if records else ()
     return published.beside(Table(entry.name, entry.title, (column,), measured, notes=under), entry)
 
 

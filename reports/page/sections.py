@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from reports.catalogue import entries
 from reports.cells import cost_cells, interval_cell, score_interval
-from reports.notes import distinct
+from reports.notes import distinct, machines_sentence
 from reports.plots import routing, scores
 from reports.plots.figure import Figure
 from reports.scores import Items, gather
@@ -98,8 +98,7 @@ def cost(records: Sequence[Record], items: Items) -> Table:
         Column("fit memory", "peak memory, fit", "GiB", None),
         Column("evaluate memory", "peak memory, evaluation", "GiB", None),
     )
-    hardware = "; ".join(distinct(record.environment.hardware for record in records))
-    notes = (f"Hardware: {hardware}. Seconds are means over seeds; fits and experts are shared by tasks.",)
+    notes = (f"{machines_sentence(records)} Seconds are means over seeds; fits and experts are shared by tasks.",)
     return Table("cost", "Cost", columns, (Panel("all", "", tuple(rows)),), notes=notes)
 
 

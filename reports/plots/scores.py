@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from reports.cells import PARAMETERS, interval_cell, score_interval
+from reports.notes import machines, machines_sentence
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN, Question, family
 from reports.scores import Items, Scores, gather
@@ -180,9 +181,11 @@ def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Fig
     unit = next((column.unit for column in table.columns if column.key == score), "%")
     label = f"mean over tasks, {unit}" if score == MEAN else f"{score}, {unit}"
     axes = [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
-    if any(value is not None for value in seconds.values()):
+    timed = len(machines(records)) < 2
+    if timed and any(value is not None for value in seconds.values()):
         axes.append(Axes("scatter", "evaluation seconds per 1,000 tokens", label, points(seconds)))
-    return Figure(name, "Score against cost", tuple(axes) if ready else (), ("Error bars: 95 % intervals.",))
+    under = ("Error bars: 95 % intervals.", *(() if timed else (machines_sentence(records),)))
+    return Figure(name, "Score against cost", tuple(axes) if ready else (), under)
 
 
 def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float | None:
