@@ -13,6 +13,8 @@ CHOICES = ("methods", "tasks", "seeds", "method_overrides", "preset", "summary",
 """Parts of a configuration that say which cells there are or stand in their names; all others are settings."""
 
 
+OF_METHODS = ("method_overrides", "tuned_rates")
+"""Parts that hold settings by method or row, so that configurations of different ones fit together."""
 SOURCES = ("bundled", "hub")
 """Sources of rows that are no folder."""
 
@@ -73,9 +75,9 @@ def _without_choices(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_places(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings without the folders that rows and experts lie in: a run that another machine takes up has others, and
-    what they hold is in every cell's name."""
-    kept = dict(settings)
+    """Settings without those of single methods, and without the folders that rows and experts lie in: another machine
+    that takes up a run has others, and what they hold is in every cell's name."""
+    kept = {key: value for key, value in settings.items() if key not in OF_METHODS}
     if isinstance(data := kept.get("data"), str):
         sources = [part.rpartition("=") for part in data.split(",")]
         kept["data"] = ",".join(
@@ -112,16 +114,18 @@ def plain(info: RunInfo, path: Path) -> dict[str, Any]:
     merged = dict(last)
     for key in ("methods", "tasks", "seeds"):
         merged[key] = list(dict.fromkeys(one for variant in info.variants for one in variant.config.get(key, ())))
-    return merged | {"method_overrides": _overrides(info, path)}
+    return merged | {
+        part: _of_methods(info, path, part) for part in OF_METHODS if part == OF_METHODS[0] or part in last
+    }
 
 
-def _overrides(info: RunInfo, path: Path) -> dict[str, dict[str, Any]]:
+def _of_methods(info: RunInfo, path: Path, part: str) -> dict[str, dict[str, Any]]:
     """Settings of methods, where no two configurations contradict each other; those for every method must be equal.
 
     Raises:
         StoreError: they do not fit into one configuration.
     """
-    every = [variant.config.get("method_overrides", {}) for variant in info.variants]
+    every = [variant.config.get(part, {}) for variant in info.variants]
     merged: dict[str, dict[str, Any]] = {}
     for one in every:
         for method, keys in one.items():

@@ -29,7 +29,22 @@ def test_a_run_that_another_machine_took_up_goes_on_with_its_folders(
     published: dict[str, Any], here: dict[str, Any]
 ) -> None:
     found = plain(configured(published, here), Path("run"))
-    assert found == {"methods": ["m0", "m1"], "seeds": [0], "tasks": [], "method_overrides": {}, **here}
+    assert found == {
+        "methods": ["m0", "m1"],
+        "seeds": [0],
+        "tasks": [],
+        "method_overrides": {},
+        "tuned_rates": {},
+        **here,
+    }
+
+
+def test_rates_of_rows_are_joined_unless_they_contradict() -> None:
+    rates = [{"mixer": {"router.lr": 1e-3}}, {"mole": {"gate.lr": 2e-3}}, {"mixer": {"router.lr": 3e-3}}]
+    found = plain(configured({}, *({"tuned_rates": one} for one in rates[:2])), Path("run"))
+    assert found["tuned_rates"] == rates[0] | rates[1]
+    with pytest.raises(StoreError, match="set methods differently"):
+        plain(configured(*({"tuned_rates": one} for one in rates)), Path("run"))
 
 
 @pytest.mark.parametrize(
