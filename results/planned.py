@@ -114,9 +114,7 @@ def plain(info: RunInfo, path: Path) -> dict[str, Any]:
     merged = dict(last)
     for key in ("methods", "tasks", "seeds"):
         merged[key] = list(dict.fromkeys(one for variant in info.variants for one in variant.config.get(key, ())))
-    return merged | {
-        part: _of_methods(info, path, part) for part in OF_METHODS if part == OF_METHODS[0] or part in last
-    }
+    return merged | {part: _of_methods(info, path, part) for part in OF_METHODS}
 
 
 def _of_methods(info: RunInfo, path: Path, part: str) -> dict[str, dict[str, Any]]:
