@@ -35,7 +35,6 @@ def test_a_run_that_another_machine_took_up_goes_on_with_its_folders(
         "tasks": [],
         "method_overrides": {},
         "tuned_rates": {},
-        "tuned_rates": {},
         **here,
     }
 
