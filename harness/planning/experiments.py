@@ -10,6 +10,7 @@ from harness.planning.options import RunOptions, method_settings, overrides
 from harness.planning.sections import RunConfig
 from harness.planning.variants import Variant
 from results.ground.errors import HarnessError
+from results.planned import SOURCES
 
 if TYPE_CHECKING:
     from reports.catalogue import Context, Entry, Need
@@ -80,7 +81,7 @@ def context(data: str, model: str, transfer_from: str = "") -> Context:
     from reports.catalogue import Context
     from tasks import registry as tasks
 
-    kind = data if data in ("bundled", "hub") else "dir"
+    kind = data if data in SOURCES else "dir"
     available = frozenset(name for name in tasks.names() if kind in tasks.card(name).sources)
     return Context(
         methods=frozenset(methods.names()),

@@ -15,7 +15,6 @@ import pytest
 from reports.api import ReportError, compare, difference_table, render
 from reports.comparison import EVALUATION, PARAMETERS, TRAINING, VERDICT, Options, comparison
 from reports.notes import provenance
-from reports.plots.scores import pareto
 from reports.ranking import MEAN
 from reports.scores import UnknownMetricError
 from results.ground.names import UnknownName
@@ -65,20 +64,6 @@ def test_cost_counts_a_shared_fit_once(factory: ModuleType) -> None:
     assert table.cell("mixer", EVALUATION).value == pytest.approx(sum(evaluations))
     assert table.cell("mixer", PARAMETERS).value == 414_720
     assert table.cell("base", PARAMETERS).value == 0
-
-
-def test_seconds_of_different_machines_do_not_stand_side_by_side(factory: ModuleType) -> None:
-    records, items = factory.make_grid(methods=("mixer", "mole"), seeds=(0, 1, 2), n=10)
-    elsewhere = records[0].environment.model_copy(update={"hardware": "another card"})
-    moved = [r.model_copy(update={"environment": elsewhere}) if r.spec.method == "mole" else r for r in records]
-    for found, machines in ((records, 1), (moved, 2)):
-        table = comparison(found, items)
-        assert (TRAINING in {column.key for column in table.columns}) == (machines == 1)
-        said = "Seconds are left out: cells were computed on different machines (2 CPU cores; another card)."
-        assert (said in table.notes) == (machines == 2)
-        drawn = pareto(table, found)
-        assert len(drawn.axes) == (2 if machines == 1 else 1)
-        assert ("Seconds of different machines compare nothing" in " ".join(drawn.notes)) == (machines == 2)
 
 
 def test_tracks_are_panels_with_marks_of_their_own(factory: ModuleType) -> None:
