@@ -117,6 +117,10 @@ class GmoeGraph(BlockMethod):
     source_rates: ClassVar[Mapping[str, float]] = {"lora.lr": 2e-4}
     config: GmoeGraphConfig
 
+    def pads(self) -> bool:
+        """See `Method.pads`: the released losses count padding."""
+        return super().pads() or self.config.loss.released
+
     def provider(self, name: str, linear: nn.Linear, seed: int) -> Provider:
         """See `BlockMethod.provider`."""
         return GraphRouter(
