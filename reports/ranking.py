@@ -171,14 +171,21 @@ def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Que
     shared = sorted(set.intersection(*several)) if several else []
     rows = max(len(joined[0]), len(joined[1]))
     pool = panel.seed_means(tuple(shared)) if len(shared) == rows > 1 else None
-    random = any(one.random for pair in pairs for one in pair)
     return paired_test(
         *joined,
         pool=pool,
-        random=random,
+        seeds=_drawn(pairs),
         margin=None if margin is None else margin / display_unit(unit)[1],
         groups=_joined_groups(pairs),
     )
+
+
+def _drawn(pairs: Sequence[tuple[Scores, Scores]]) -> tuple[int | None, int | None]:
+    """Seeds behind either side, where it has fewest; None for a side that no seed would change."""
+    first, second = (
+        min((len(pair[side].seeds) for pair in pairs if pair[side].random), default=None) for side in (0, 1)
+    )
+    return first, second
 
 
 def _joined_groups(pairs: Sequence[tuple[Scores, Scores]]) -> list[tuple[str, str]] | None:

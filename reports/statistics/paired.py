@@ -95,7 +95,7 @@ def paired_test(
     flips: int = FLIPS,
     *,
     pool: NDArray[np.float64] | None = None,
-    random: bool = True,
+    seeds: tuple[int | None, int | None] | None = None,
     margin: float | None = None,
     groups: Groups | None = None,
 ) -> PairedTest:
@@ -108,12 +108,12 @@ def paired_test(
     groups hold several items, clusters take the items' place: signs are flipped by group, errors are clustered.
 
     Args:
-        a, b: `[seeds, items]`, the same items in the same order. A method without randomness may have one seed
-            where the other has several.
+        a, b: `[seeds, items]`, the same items in the same order. One may have one seed where the other has several.
         flips: sign patterns up to which all are counted.
         pool: `[seeds, methods]`: mean scores of all random methods of the panel for the same seeds; their common
             variance over seeds is then known with more degrees of freedom (`variance.seed_parts`).
-        random: whether another seed might change either of them; then fewer than `MIN_SEEDS` decide nothing.
+        seeds: how many each was run with, or None for one that no seed would change; their rows by default. Fewer than
+            `MIN_SEEDS` decide nothing, however many the other has.
         margin: difference in the scores' unit that counts as none.
         groups: of each item; items of one group share a passage, a sentence or a question.
 
@@ -122,34 +122,34 @@ def paired_test(
             equally many.
     """
     first, second = _matched(a, b)
-    run = max(len(np.atleast_2d(np.asarray(side))) for side in (a, b))
-    seeds, n = max(len(first), len(second)), first.shape[1]
+    run = (len(np.atleast_2d(np.asarray(a))), len(np.atleast_2d(np.asarray(b))))
+    rows, n = max(len(first), len(second)), first.shape[1]
     nan = float("nan")
     if n == 0:
-        return PairedTest(nan, nan, nan, nan, 0, seeds, "none", nan, nan, note="no common items", decisive=False)
+        return PairedTest(nan, nan, nan, nan, 0, rows, "none", nan, nan, note="no common items", decisive=False)
     full = first - second
     differences = as_scores(full)
     per_item = differences.mean(axis=0)
     mean = float(differences.mean())
-    of_seeds = seed_parts(full.mean(axis=1), pool, len(first) > 1 and len(second) > 1) if seeds > 1 else ()
+    of_seeds = seed_parts(full.mean(axis=1), pool, len(first) > 1 and len(second) > 1) if rows > 1 else ()
     labels, over = numbered(groups, n), "items"
     flipped = per_item
     if labels is not None:
         flipped, over = summed(per_item, labels), "groups of items"
-    known = spread([clustered(full if seeds > 1 else differences, groups)], of_seeds)
+    known = spread([clustered(full if rows > 1 else differences, groups)], of_seeds)
     note = "one item" if n == 1 else "equal on every item" if not differences.any() else None
     parts = () if known is None else known.parts
     low = high = nan
     if known is not None:
         half = half_width(parts, (1 - LEVEL) / 2)
         low, high = mean - half, mean + half
-    if seeds == 1 and labels is None and is_binary(first) and is_binary(second):
+    if rows == 1 and labels is None and is_binary(first) and is_binary(second):
         p = mcnemar(int((per_item > 0).sum()), int((per_item < 0).sum()))
         method = "McNemar, exact"
     else:
         p = sign_flip(flipped, flips)
         method = f"sign-flip over {over}"
-        if seeds > 1 and known is not None:
+        if rows > 1 and known is not None:
             p = max(p, min(1.0, 2 * tail_p(abs(mean), parts)))
             method = f"sign-flip over {over} and t over {over} and seeds, the larger p"
     equivalent = nan
@@ -161,17 +161,24 @@ def paired_test(
         high,
         p,
         n,
-        seeds,
+        rows,
         method,
         float((first != second).mean()),
         float(per_item.std(ddof=1)) if n > 1 else nan,
         note=note,
         parts=parts,
         seed_count=len(of_seeds),
-        decisive=not (random or seeds > 1) or run >= MIN_SEEDS,
+        decisive=_enough(run if seeds is None else seeds, max(run)),
         margin=margin,
         p_equivalent=equivalent,
     )
+
+
+def _enough(drawn: tuple[int | None, int | None], run: int) -> bool:
+    """Whether each side that a seed could change was drawn often enough, and so often together with the other."""
+    if run == 1 and drawn == (None, None):
+        return True
+    return run >= MIN_SEEDS and all(one is None or one >= MIN_SEEDS for one in drawn)
 
 
 def _matched(

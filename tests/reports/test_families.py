@@ -119,14 +119,14 @@ def test_equivalence_equals_statsmodels_and_needs_items() -> None:
     generator = np.random.default_rng(6)
     a = generator.normal(0.5, 0.1, (1, 2000))
     b = a + generator.normal(0.001, 0.05, (1, 2000))
-    test = paired_test(a, b, random=False, margin=0.005)
+    test = paired_test(a, b, seeds=(None, None), margin=0.005)
     expected = ttost_paired(a[0], b[0], -0.005, 0.005)[0]
     assert test.p_equivalent == pytest.approx(expected, rel=0.1)
     assert test.equivalent
     same = np.array([[1.0, 0.0] * 20])
-    assert paired_test(same, same, random=False, margin=0.01).outcome == "undecided"
+    assert paired_test(same, same, seeds=(None, None), margin=0.01).outcome == "undecided"
     many = np.array([[1.0, 0.0] * 2000])
-    assert paired_test(many, many, random=False, margin=0.01).outcome == "equivalent"
+    assert paired_test(many, many, seeds=(None, None), margin=0.01).outcome == "equivalent"
     assert paired_test(many, many, margin=0.01).outcome == "undecided"
 
 

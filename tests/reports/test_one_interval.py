@@ -13,6 +13,7 @@ from reports.efficiency import efficiency
 from reports.plots.scores import differences
 from reports.ranking import Question, family, marks
 from reports.scores import Key, Scores
+from tests.reports.factory import make_record
 
 SIZES = (32, 64, 128)
 METHODS = tuple(entry("t9").methods)
@@ -67,3 +68,18 @@ def test_the_declared_method_is_underlined_where_it_cannot_be_told_from_the_best
     for column, expected in ((alike, {FIRST: "tied", SECOND: "best"}), (ahead, {SECOND: "best"})):
         found = family({"sst2": column}, question=Question(FIRST))
         assert marks({FIRST: 0.4, SECOND: 0.6}, "sst2", found, higher_is_better=True) == expected
+
+
+@pytest.mark.parametrize(("settled", "decided"), [({}, False), ({"settled": True}, True)])
+def test_a_row_drawn_once_is_undecided_beside_rows_of_three_seeds(settled: dict[str, bool], decided: bool) -> None:
+    """What chose an expert on one draw of rows might have chosen another; what draws nothing needs no second seed."""
+    generator = np.random.default_rng(3)
+    record = make_record("best-single").model_copy(update={"extra": settled})
+    often = replace(drawn("mixer", generator), records=(make_record(),))
+    nothing = Key("model", "best-single", "sst2")
+    once = replace(often, key=nothing, values=0 * often.values[:1], seeds=(0,), records=(record,))
+    tests = family({"sst2": {"mixer": often, "best-single": once}}, question=Question("mixer"))
+    test = tests.between("sst2", "mixer", "best-single")
+    assert test is not None
+    assert test.p < 0.05
+    assert test.decisive is decided

@@ -125,12 +125,23 @@ def test_equal_methods_on_few_items_are_not_yet_equivalent(scores: list[float], 
 )
 def test_fewer_than_three_seeds_of_what_is_random_decide_nothing(seeds: int, random: bool, decisive: bool) -> None:
     assert MIN_SEEDS == 3
-    assert paired_test(X[:seeds], Y[:seeds], random=random).decisive is decisive
+    drawn = None if random else (None, None)
+    assert paired_test(X[:seeds], Y[:seeds], seeds=drawn).decisive is decisive
+
+
+@pytest.mark.parametrize("seeds", [(1, 3), (2, 3), (3, 1), (3, 2), (None, 1), None])
+def test_one_draw_is_not_excused_by_the_others_many(seeds: tuple[int | None, int | None] | None) -> None:
+    """A row that chose on one draw of development rows might have chosen otherwise."""
+    assert not paired_test(A[[0, 0, 0]], B[:1], seeds=seeds).decisive
+
+
+def test_three_seeds_each_of_which_they_share_one_are_one() -> None:
+    assert not paired_test(A[:1], B[:1], seeds=(3, 3)).decisive
 
 
 def test_seeds_that_repeat_each_other_were_still_run() -> None:
-    assert paired_test(A[[0, 0, 0]], B[:1]).decisive
-    assert paired_test(A[:1], B[[0, 0, 0]]).decisive
+    assert paired_test(A[[0, 0, 0]], B[:1], seeds=(3, None)).decisive
+    assert paired_test(A[:1], B[[0, 0, 0]], seeds=(None, 3)).decisive
     assert not paired_test(A[[0, 0]], B[[0, 0]]).decisive
 
 

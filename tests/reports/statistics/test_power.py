@@ -27,8 +27,8 @@ from reports.statistics import (
 
 RNG = np.random.default_rng(31)
 SEVERAL = paired_test(RNG.normal(0.1, 1, (4, 25)), RNG.normal(0, 1, (4, 25)))
-ONCE = paired_test(RNG.normal(0.2, 1, (1, 25)), RNG.normal(0, 1, (1, 25)), random=False)
-RIGHT = paired_test([[1.0] * 14 + [0.0] * 26], [[0.0] * 12 + [1.0] * 8 + [0.0] * 20], random=False)
+ONCE = paired_test(RNG.normal(0.2, 1, (1, 25)), RNG.normal(0, 1, (1, 25)), seeds=(None, None))
+RIGHT = paired_test([[1.0] * 14 + [0.0] * 26], [[0.0] * 12 + [1.0] * 8 + [0.0] * 20], seeds=(None, None))
 
 
 @pytest.mark.parametrize(("alpha", "power"), [(0.05, 0.8), (0.01, 0.9)])
