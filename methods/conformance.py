@@ -60,7 +60,7 @@ class Subject:
     def method(self) -> Method:
         """The method, which accepts the tiny model and pool."""
         method = registry.create(self.name, self.overrides).within(tiny_comparison(POOL, targets=self.tiny.targets))
-        method.check(self.tiny.config(), POOL)
+        method.check(self.tiny.known_config(), POOL)
         return method
 
     def experts(self, model: Any) -> list[Expert]:

@@ -10,10 +10,11 @@ from methods.tiny.models import (
     tiny_llama,
     tiny_model,
 )
-from methods.tiny.session import TinyBatch, TinySession, generate, left_padded, tiny_batch, window_gradient
+from methods.tiny.session import GENERATED, TinyBatch, TinySession, generate, left_padded, tiny_batch, window_gradient
 
 __all__ = [
     "ARCHITECTURES",
+    "GENERATED",
     "TARGETS",
     "VOCABULARY",
     "TinyArchitecture",

@@ -108,6 +108,10 @@ class TinyArchitecture:
 
         return AutoConfig.for_model(self.model_type, **self.values)
 
+    def known_config(self) -> Any:
+        """The same, made once: to look at. The library takes its time to make one."""
+        return _known(self.model_type)
+
 
 ARCHITECTURES: Mapping[str, TinyArchitecture] = {
     "llama": TinyArchitecture("llama", _DECODER),
@@ -122,6 +126,11 @@ ARCHITECTURES: Mapping[str, TinyArchitecture] = {
     "t5": TinyArchitecture("t5", _ENCODER_DECODER, ("q", "v"), _call_encoder_decoder, untied=True),
 }
 """Architectures by name; a new one needs nothing but its entry here."""
+
+
+@cache
+def _known(model_type: str) -> Any:
+    return next(one for one in ARCHITECTURES.values() if one.model_type == model_type).config()
 
 
 def tiny_model(architecture: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> Any:

@@ -14,6 +14,9 @@ from methods.routing.frozen import input_device
 from methods.seeding import generator, seed_from
 from methods.tiny.models import VOCABULARY, model_logits
 
+GENERATED = 3
+"""Tokens of a text: a cache serves the second what it holds of the prompt, and the third what it holds of the text."""
+
 
 @dataclass(frozen=True)
 class TinyBatch:
@@ -115,9 +118,9 @@ def left_padded() -> tuple[Tensor, Tensor]:
 
 
 def generate(model: Any, ids: Tensor, mask: Tensor, *, use_cache: bool) -> Tensor:
-    """Six tokens, greedily."""
-    six = {"max_new_tokens": 6, "min_new_tokens": 6}
-    out: Tensor = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **six)
+    """`GENERATED` tokens, greedily."""
+    length = {"max_new_tokens": GENERATED, "min_new_tokens": GENERATED}
+    out: Tensor = model.generate(input_ids=ids, attention_mask=mask, do_sample=False, use_cache=use_cache, **length)
     return out
 
 

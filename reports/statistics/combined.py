@@ -9,8 +9,9 @@ probability whatever the true parts are.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
 LOG_P_MIN = -300.0
 """Smaller p-values are not told apart."""
@@ -25,9 +26,16 @@ class Part(NamedTuple):
 
 def quantile(probability: float, df: float) -> float:
     """Quantile of Student's distribution; of the normal one for infinite `df`."""
+    normal, student = _quantiles()
+    return float(normal(probability) if math.isinf(df) else student(df, probability))
+
+
+@cache
+def _quantiles() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The normal's and Student's: a table asks for a million, and finding them each time takes longer."""
     from scipy import special
 
-    return float(special.ndtri(probability) if math.isinf(df) else special.stdtrit(df, probability))
+    return special.ndtri, special.stdtrit
 
 
 def half_width(parts: Sequence[Part], tail: float) -> float:

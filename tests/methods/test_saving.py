@@ -16,7 +16,7 @@ from methods.conformance import Subject, generate, left_padded, logits, own
 from methods.experts import load_expert, save_expert
 from methods.manifest import SavedModelError
 from methods.saving import Source
-from methods.tiny import tiny_llama
+from methods.tiny import GENERATED, tiny_llama
 
 WHOLE_PROMPTS: list[tuple[str, dict[str, Any]]] = [
     ("xlora", {"scope": "prompt_fixed"}),
@@ -25,6 +25,7 @@ WHOLE_PROMPTS: list[tuple[str, dict[str, Any]]] = [
 STATIC = ["lora", "uniform", "lorahub", "lego", "ties", "dare", "svd", "cat-soup", "multitask-lora", "lora-router-data"]
 STATIC += ["task-arithmetic", "iso-c", "tsv", "knots", "core-space", "best-single", "regmean"]
 ALL: list[tuple[str, dict[str, Any]]] = [(name, {}) for name in registry.names()] + WHOLE_PROMPTS
+LENGTH = {"max_new_tokens": GENERATED, "min_new_tokens": GENERATED}
 
 
 def saved(subject: Subject, folder: Path, **changes: Any) -> Composed:
@@ -39,7 +40,12 @@ def saved(subject: Subject, folder: Path, **changes: Any) -> Composed:
 def greedy(model: Any, **options: Any) -> torch.Tensor:
     ids, mask = left_padded()
     made: torch.Tensor = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=6, min_new_tokens=6, do_sample=False, **options
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=GENERATED,
+        min_new_tokens=GENERATED,
+        do_sample=False,
+        **options,
     )
     return made
 
@@ -73,7 +79,7 @@ def test_a_prompt_is_marked_once_and_kept_while_the_text_grows(tmp_path: Path) -
     inner.register_forward_hook(lambda *_: marks.append(model.lora_composed.context.prompt_mask))
     greedy(model)
     _, mask = left_padded()
-    assert len(marks) == 6
+    assert len(marks) == GENERATED
     assert all(torch.equal(one, mask.bool()) for one in marks)
     marks.clear()
     type(model).generate(model, left_padded()[0], attention_mask=mask, max_new_tokens=2, use_cache=False)
@@ -86,7 +92,7 @@ def test_beams_keep_their_prompts(name: str, overrides: dict[str, Any], tmp_path
     model = methods.load(tmp_path, tiny_llama(dtype=torch.float64))
     ids, mask = left_padded()
     together = greedy(model, num_beams=3)
-    alone = model.generate(ids[:1], attention_mask=mask[:1], max_new_tokens=6, min_new_tokens=6, num_beams=3)
+    alone = model.generate(ids[:1], attention_mask=mask[:1], **LENGTH, num_beams=3)
     assert torch.equal(together[:1], alone)
 
 
