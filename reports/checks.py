@@ -20,6 +20,7 @@ from reports.evidence import (
     Evidence,
     Verdict,
     bounds_text,
+    in_points,
     labels,
     mean_difference,
     published_gain,
@@ -42,7 +43,8 @@ def _data(evidence: Evidence) -> Claim:
     )
     one = entry("t9")
     grid, tasks = common_grid(one, by_axis(one, evidence.records, evidence.variants), evidence.items)
-    panel = curves(one, grid, tasks)
+    some = next((column for by in grid.values() for column in by.values()), {})
+    panel = curves(one, grid, [task for task in tasks if in_points(some[task])])
     if panel is None:
         return claim
     (a, b, *others), groups = panel

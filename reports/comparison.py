@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from reports import controls, notes
 from reports.cells import EVALUATION, PARAMETERS, TRAINING
 from reports.panel import PANEL_TITLES, SHORT_TITLES, VERDICT, Options, PanelBuilder, question
 from reports.ranking import MEAN, Family, family
-from reports.scores import Items, Key, Scores, gather, grouped
+from reports.scores import Items, Key, Scores, averaged, gather, grouped
 from reports.tables import Column, Footnotes, Panel, Table, display_unit
 from results.schema import Record, Track
 
@@ -36,7 +37,7 @@ def comparison(
     scores = gather(records, items, options.metric)
     groups = grouped(records)
     tasks = list(options.tasks) or notes.distinct(key.task for key in groups)
-    mean_of, floored = mean_tasks(scores, tasks)
+    means = mean_tasks(scores, tasks)
     footnotes, panels, builders = Footnotes(), [], []
     several = len({key.model for key in groups}) > 1
     for model in notes.distinct(key.model for key in groups) or ([""] if options.expected else []):
@@ -45,7 +46,7 @@ def comparison(
             if not methods:
                 continue
             builder = PanelBuilder(
-                model, methods, tasks, mean_of, groups, scores, footnotes, options, tested=track != ORACLE
+                model, methods, tasks, means.tasks, groups, scores, footnotes, options, tested=track != ORACLE
             )
             heading, short = (
                 f"{model}: {titles[track]}" if several else titles[track] for titles in (PANEL_TITLES, SHORT_TITLES)
@@ -60,19 +61,19 @@ def comparison(
     done = [record for record in records if record.status == "done"]
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
     under += notes.clusters_sentences(scores.values())
-    under += _sentences_on_means(options, tasks, mean_of, floored)
+    under += _sentences_on_means(options, tasks, means)
     computed_on = notes.machines(records)
     if options.cost and len(computed_on) > 1:
         under.append(f"Seconds are left out: cells were computed on different machines ({'; '.join(computed_on)}).")
     for short, builder in builders:
         under += notes.sentences_on_tests(builder.tests, builder.columns, short)
-    under += controls.sentences(groups, scores, mean_of, options.controls)
+    under += controls.sentences(groups, scores, means.tasks, options.controls)
     if any(record.uses_task_identity for record in records):
         under.append("† knows the task at test time.")
     return Table(
         name,
         title,
-        _columns(tasks, scores, options, [builder for _, builder in builders], timed=len(computed_on) < 2),
+        _columns(tasks, means, scores, options, [builder for _, builder in builders], timed=len(computed_on) < 2),
         tuple(panels),
         notes=tuple(notes.distinct(under)),
         footnotes=footnotes.texts(),
@@ -80,18 +81,20 @@ def comparison(
     )
 
 
-def _sentences_on_means(
-    options: Options, tasks: Sequence[str], mean_of: Sequence[str], floored: Sequence[str]
-) -> list[str]:
+def _sentences_on_means(options: Options, tasks: Sequence[str], means: Means) -> list[str]:
     """Which metric the values are of, and what the means leave out."""
     under = [f"Metric: {options.metric}."] if options.metric else []
-    if options.mean and 1 < len(mean_of) < len(tasks):
-        under.append(f"Means are over {', '.join(mean_of)}.")
-    if options.mean and floored and len(mean_of) > 1:
+    if not options.mean or len(means.tasks) < 2:
+        return under
+    if len(means.tasks) < len(tasks):
+        under.append(f"Means are over {', '.join(means.tasks)}.")
+    if means.floored:
         under.append(
-            f"Not in the mean: {', '.join(floored)}, where every row is at the floor (nothing right, or one answer to "
-            "every item)."
+            f"Not in the mean: {', '.join(means.floored)}, where every row is at the floor (nothing right, or one "
+            "answer to every item)."
         )
+    if means.others:
+        under.append(f"Not in the mean: {', '.join(means.others)}, with values in another unit.")
     return under
 
 
@@ -101,12 +104,29 @@ def measured_tasks(scores: Iterable[Key], tasks: Sequence[str]) -> list[str]:
     return [task for task in tasks if task in found]
 
 
-def mean_tasks(scores: Mapping[Key, Scores], tasks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Tasks that the mean is over, and measured ones that are not: every method is at the floor of those."""
+class Means(NamedTuple):
+    """Tasks that the mean is over, and the measured ones that it leaves out.
+
+    Attributes:
+        tasks: of one unit (`reports.scores.averaged`).
+        floored: every method is at the floor of these.
+        others: in other units.
+    """
+
+    tasks: list[str]
+    floored: list[str]
+    others: list[str]
+
+
+def mean_tasks(scores: Mapping[Key, Scores], tasks: Sequence[str]) -> Means:
+    """What the mean over tasks is over."""
     measured = measured_tasks(scores, tasks)
     floored = [task for task in measured if all(_at_floor(one) for key, one in scores.items() if key.task == task)]
+    if len(floored) == len(measured):
+        floored = []
     kept = [task for task in measured if task not in floored]
-    return (kept, floored) if kept else (measured, [])
+    tasks, others = averaged(kept, {key.task: one for key, one in scores.items()})
+    return Means(tasks, floored, others)
 
 
 def _at_floor(one: Scores) -> bool:
@@ -150,6 +170,7 @@ def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, op
 
 def _columns(
     tasks: Sequence[str],
+    means: Means,
     scores: Mapping[Key, Scores],
     options: Options,
     builders: Sequence[PanelBuilder],
@@ -164,9 +185,8 @@ def _columns(
         detail = "" if not sizes else f"n = {sizes[0]:,}" if len(sizes) == 1 else f"n = {sizes[0]:,}–{sizes[-1]:,}"
         columns.append(Column(task, task, unit, found[0].higher_is_better if found else True, detail))
     if len(tasks) > 1 and options.mean:
-        units = {(column.unit, column.higher_is_better) for column in columns if column.detail}
-        unit, better = units.pop() if len(units) == 1 else ("%", True)
-        columns.append(Column(MEAN, "mean", unit, better, mean=True))
+        first = next((column for column in columns if column.key in means.tasks), Column(MEAN, "mean", "%", True))
+        columns.append(Column(MEAN, "mean", first.unit, first.higher_is_better, mean=True, of=tuple(means.tasks)))
     asked = notes.distinct(b.question.against for b in builders if b.tested and b.question.against and _judged(b))
     if asked:
         columns.append(Column(VERDICT, f"against {asked[0]}" if len(asked) == 1 else "verdict", "text", None))
@@ -208,9 +228,8 @@ def families(
                 task: {m: scores[Key(model, m, task)] for m in names if Key(model, m, task) in scores} for task in tasks
             }
             columns = {task: column for task, column in columns.items() if column}
-            units = {(one.unit, one.higher_is_better) for column in columns.values() for one in column.values()}
             own = {k: one for k, one in scores.items() if k.model == model and k.method in names}
-            mean_of = mean_tasks(own, list(columns))[0] if len(units) == 1 else []
+            mean_of = mean_tasks(own, list(columns)).tasks
             tests = family(columns, mean_of, question(groups, model, names, options))
             if tests.tests:
                 found.append((f"{model}{key}", f"{model}{title}", tests, columns))
@@ -218,6 +237,6 @@ def families(
 
 
 __all__ = [
-    "EVALUATION", "MEAN", "ORACLE", "PANEL_TITLES", "PARAMETERS", "TRAINING", "VERDICT", "Options", "comparison",
-    "families", "mean_tasks", "measured_tasks", "panel_methods",
+    "EVALUATION", "MEAN", "ORACLE", "PANEL_TITLES", "PARAMETERS", "TRAINING", "VERDICT", "Means", "Options",
+    "comparison", "families", "mean_tasks", "measured_tasks", "panel_methods",
 ]  # fmt: skip

@@ -76,8 +76,7 @@ def _columns(scores: Mapping[Key, Scores], model: str, methods: Sequence[str]) -
 
 
 def _mean_of(columns: Mapping[str, Mapping[str, Scores]], mean_of: Sequence[str]) -> list[str]:
-    units = {(one.unit, one.higher_is_better) for task in columns for one in columns[task].values()}
-    return [task for task in mean_of if task in columns] if len(units) == 1 else []
+    return [task for task in mean_of if task in columns]
 
 
 def _tests(

@@ -45,21 +45,19 @@ def difference_table(
         against = tests.question.against
         asked.append(f"{against} against each other method" if against else "every pair of methods")
         for (task, a, b), test in tests.tests.items():
-            one = next(iter((columns.get(task) or next(iter(columns.values()))).values()))
+            one = next(iter(columns[tests.mean_of[0] if task == MEAN else task].values()))
             units.append(display_unit(one.unit)[0])
             kinds.append(test.method)
             if test.margin is not None:
-                margins.append(margin_text(test.margin, {task: {a: one}}))
+                margins.append(margin_text(test.margin, {a: one}))
             cells = _cells(task, a, b, test, one.unit, one.higher_is_better, 0.05 / max(1, tests.size(task)))
             if task == MEAN:
-                cells["decides"] = _decides(test, tests.size(task), sum(1 for column in columns.values() if column))
+                cells["decides"] = _decides(test, tests.size(task), len(tests.mean_of))
             rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
         panels.append(Panel(key, heading, tuple(sorted(rows, key=lambda row: not row.key.startswith(f"{MEAN}:")))))
-    unit = units[0] if len(set(units)) == 1 else "%"
-    points = Column("difference", "difference", "points", None, decimals=1 if unit == "%" else 3)
     table_columns = (
         Column("task", "task", "text", None),
-        points if unit == "%" else replace(points, unit=unit),
+        *_difference_columns(distinct(units)),
         Column("p", "p", "p", None),
         Column("corrected", "p (Holm)", "p", None),
         Column("verdict", "verdict at 5 %", "text", None),
@@ -70,6 +68,14 @@ def difference_table(
     )
     notes = _sentences(asked, kinds, margins, options.metric)
     return Table("compare", "Paired comparison", table_columns, tuple(panels), "pair", tuple(notes))
+
+
+def _difference_columns(units: Sequence[str]) -> tuple[Column, ...]:
+    """The difference in its unit; where tasks differ in that, each row says it."""
+    points = Column("difference", "difference", "points", None, decimals=1)
+    if len(units) > 1:
+        return replace(points, unit="number", decimals=3), Column("unit", "unit", "text", None)
+    return (points if units in ([], ["%"]) else replace(points, unit=units[0], decimals=3),)
 
 
 def _sentences(asked: Sequence[str], kinds: Sequence[str], margins: Sequence[str], metric: str | None) -> list[str]:
@@ -92,7 +98,7 @@ def _sentences(asked: Sequence[str], kinds: Sequence[str], margins: Sequence[str
 def _cells(
     task: str, a: str, b: str, test: PairedTest, unit: str, higher_is_better: bool, alpha: float
 ) -> dict[str, Cell]:
-    factor = display_unit(unit)[1]
+    shown, factor = display_unit(unit)
     return {
         "task": Cell(text="mean of tasks" if task == MEAN else task),
         "difference": Cell(
@@ -102,6 +108,7 @@ def _cells(
             n=test.n_items,
             seeds=test.n_seeds,
         ),
+        "unit": Cell(text="points" if shown == "%" else shown),
         "p": Cell(test.p),
         "corrected": Cell(test.p_holm),
         "verdict": Cell(text=_verdict(test, a, b, unit, higher_is_better)),

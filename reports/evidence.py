@@ -75,7 +75,7 @@ def mean_difference(
     shared = {
         task: {method: found[method], baseline: found[baseline]}
         for task, found in by_task.items()
-        if method in found and baseline in found
+        if method in found and baseline in found and in_points(found[method])
     }
     if not shared:
         return None, [], ()
@@ -86,6 +86,11 @@ def mean_difference(
     test = tests.between(MEAN if len(shared) > 1 else next(iter(shared)), method, baseline)
     runs = tuple(r.cell for found in shared.values() for scores in found.values() for r in scores.records)
     return test, list(shared), runs
+
+
+def in_points(scores: Scores) -> bool:
+    """Whether differences are in points, as the paper's are: bits per byte answer none of its claims."""
+    return scores.unit == "fraction" and scores.higher_is_better
 
 
 def _told(scores: Scores) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from reports.catalogue import entry
 from reports.catalogue.series import pooled
 from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
-from reports.evidence import Claim, Evidence, Verdict, bounds_text, mean_difference, seeds_words
+from reports.evidence import Claim, Evidence, Verdict, bounds_text, in_points, mean_difference, seeds_words
 from reports.notes import distinct
 from reports.plots.scores import weights_of
 from reports.ranking import Question, family
@@ -100,6 +100,7 @@ def _against_three(evidence: Evidence, claim: Claim, chosen: Callable[[int], boo
     if BEST_K not in by_k or not others:
         return claim
     tasks = [task for task in one.tasks if all(task in by_k[k] for k in (BEST_K, *others))]
+    tasks = [task for task in tasks if in_points(by_k[BEST_K][task])]
     if not tasks:
         return claim
     joined = {k: pooled(by_k[k], tasks, k) for k in (BEST_K, *others)}

@@ -293,17 +293,18 @@ def _asked(tests: Family, columns: Mapping[str, Mapping[str, Scores]], panel: st
     against = tests.question.against
     asked = f"{against} against each other row" if against else "every pair of rows"
     tied = "not distinguishable from " + (f"{against} ({against}: from the best)" if against else "the best")
-    margins = distinct(margin_text(test.margin, columns) for test in real.values() if test.margin is not None)
+    tested = ((tests.mean_of[0] if name == MEAN else name, test.margin) for (name, _, _), test in real.items())
+    margins = distinct(margin_text(margin, columns.get(task, {})) for task, margin in tested if margin is not None)
     margin = f" Equivalent: within {' or '.join(margins)} by two one-sided tests." if margins else ""
     text = f"Bold: best of its panel; underlined: {tied}. Tested: {asked} ({kinds}; 5 %, Holm-corrected over {holm})."
     short = f"Bold: best; underlined: {tied} ({kinds}; Holm-corrected, 5 %)."
     return Note(f"{_of(panel)}{text}{margin}", short=f"{short}{margin}")
 
 
-def margin_text(margin: float | None, columns: Mapping[str, Mapping[str, Scores]]) -> str:
-    """A margin in the unit in which differences are shown."""
-    one = next((one for column in columns.values() for one in column.values()), None)
-    return in_unit(margin or 0.0, one.unit if one else "fraction")
+def margin_text(margin: float, column: Mapping[str, Scores]) -> str:
+    """A margin in the unit in which a column's differences are shown."""
+    one = next(iter(column.values()), None)
+    return in_unit(margin, one.unit if one else "fraction")
 
 
 def machines(records: Iterable[Record]) -> list[str]:
@@ -334,7 +335,7 @@ def detectable_sentence(tests: Family, columns: Mapping[str, Mapping[str, Scores
     parts = []
     for column in distinct(name for name, _, _ in tests.tests):
         found = [t for (name, _, _), t in tests.tests.items() if name == column and t.decisive and t.discordant > 0]
-        scores = columns.get(column) or next(filter(None, columns.values()), {})
+        scores = columns.get(column) or next((columns[task] for task in tests.mean_of), {})
         if not found or not scores:
             continue
         alpha = 0.05 / max(1, tests.size(column))

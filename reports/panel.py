@@ -104,20 +104,18 @@ class PanelBuilder:
         *,
         tested: bool = True,
     ) -> None:
-        """`mean_of`: the tasks that the mean is over. `tested`: whether rows compete, as oracles do not."""
+        """`mean_of`: tasks of one unit, which the mean is over. `tested`: whether rows compete, as oracles do not."""
         self.model, self.methods, self.tasks, self.mean_of = model, methods, tasks, mean_of
         self.groups, self.scores, self.footnotes = groups, scores, footnotes
         self.options, self.tested = options, tested
         self.columns = {
             task: {m: scores[Key(model, m, task)] for m in methods if Key(model, m, task) in scores} for task in tasks
         }
-        found = [one for column in self.columns.values() for one in column.values()]
-        self.higher_is_better = all(one.higher_is_better for one in found)
-        self.comparable = len({(one.unit, one.higher_is_better) for one in found}) == 1
+        self.higher_is_better = all(one.higher_is_better for task in mean_of for one in self.columns[task].values())
         # Rows of controls are set against their own method alone (`reports.controls`).
         self.competing = [method for method in methods if kind(groups, model, method) is None]
         self.question = question(groups, model, self.competing, options)
-        complete = self.comparable and all(self.columns[task] for task in mean_of) and options.mean
+        complete = all(self.columns[task] for task in mean_of) and options.mean
         columns = {t: {m: one for m, one in own.items() if m in self.competing} for t, own in self.columns.items()}
         self.tests: Family = (
             family(columns, mean_of if complete else (), self.question) if tested else Family({}, self.question)
@@ -203,7 +201,7 @@ class PanelBuilder:
     def _mean_cell(self, method: str) -> Cell:
         found = [self.columns[task].get(method) for task in self.mean_of]
         present = [one for one in found if one is not None and one.values.shape[1]]
-        if len(present) < len(found) or len(found) < 2 or not self.comparable:
+        if len(present) < len(found) or len(found) < 2:
             return Cell()
         seeds = max(one.values.shape[0] for one in present)
         if any(one.values.shape[0] not in (1, seeds) for one in present):

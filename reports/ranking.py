@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.scores import Scores, align, common_groups
+from reports.scores import Scores, align, common_groups, require_one_unit
 from reports.statistics import PairedTest, holm, paired_test
 from reports.statistics.variance import pooled
 from reports.tables import Mark, display_unit
@@ -51,6 +51,8 @@ class Family:
     tests: dict[tuple[str, str, str], PairedTest]
     """By column, first method, second method."""
     question: Question = field(default_factory=Question)
+    mean_of: tuple[str, ...] = ()
+    """Tasks of the column `MEAN`."""
 
     def between(self, column: str, a: str, b: str) -> PairedTest | None:
         """Test of A minus B; None where the family does not hold it."""
@@ -73,7 +75,10 @@ def family(
     Args:
         columns: scores by task, then by method: all methods of the panel, also those that no pair holds, since they
             tell how much seeds matter.
-        mean_of: tasks whose unweighted mean is one more column, for methods that have all of them.
+        mean_of: tasks of one unit, whose unweighted mean is one more column, for methods that have all of them.
+
+    Raises:
+        ValueError: the tasks of the mean have several units.
     """
     question = question or Question()
     tests: dict[tuple[str, str, str], PairedTest] = {}
@@ -85,6 +90,8 @@ def family(
                 tests[column, a, b] = test
     if len(mean_of) > 1:
         complete = [m for m in columns[mean_of[0]] if all(m in columns[task] for task in mean_of)]
+        for method in complete[:1]:
+            require_one_unit(mean_of, {task: columns[task][method] for task in mean_of})
         panel = _Panel([columns[task] for task in mean_of])
         for a, b in question.pairs(complete):
             pairs = [(columns[task][a], columns[task][b]) for task in mean_of]
@@ -95,7 +102,7 @@ def family(
     for first in (True, False):
         keys = [key for key in tests if (key[0] == MEAN) == first]
         corrected |= dict(zip(keys, holm([tests[key] for key in keys]), strict=True))
-    return Family({key: corrected[key] for key in tests}, question)
+    return Family({key: corrected[key] for key in tests}, question, tuple(mean_of))
 
 
 def marks(

@@ -70,6 +70,25 @@ class Scores:
         )
 
 
+def averaged(tasks: Sequence[str], scores: Mapping[str, Scores]) -> tuple[list[str], list[str]]:
+    """Tasks whose scores have a mean, and the others.
+
+    A mean is of one unit: that of most tasks, or the first of several.
+
+    Args:
+        scores: of some method, by task: metric and unit are the task's.
+    """
+    kinds = {task: (scores[task].unit, scores[task].higher_is_better) for task in tasks}
+    usual = max(kinds.values(), key=list(kinds.values()).count, default=None)
+    return [task for task in tasks if kinds[task] == usual], [task for task in tasks if kinds[task] != usual]
+
+
+def require_one_unit(tasks: Sequence[str], scores: Mapping[str, Scores]) -> None:
+    """Raise `ValueError` where a mean over tasks would add percentages to bits."""
+    if averaged(tasks, scores)[1]:
+        raise ValueError(f"There is no mean over {', '.join(tasks)}, which have several units.")
+
+
 class UnknownMetricError(HarnessError, ValueError):
     """A metric that a task does not have was asked for. The message names those that it has."""
 

@@ -63,7 +63,7 @@ BLANK = Cell(text="")
 class Column:
     """`unit` is `%`, `score`, `bits/byte`, `count`, `s`, `p`, ... and decides the number of decimals.
 
-    `cost` marks parameters and seconds beside scores, `mean` the mean over the other scores.
+    `cost` marks parameters and seconds beside scores, `mean` the mean over the scores of the columns `of`.
     """
 
     key: str
@@ -74,6 +74,7 @@ class Column:
     decimals: int | None = None
     cost: bool = False
     mean: bool = False
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,7 @@ def grid(
         return table
     table = published.under_measured(table)
     model = next((record.spec.model for record in records), "")
-    done = {record.spec.task for record in records if record.status == "done"}
-    return published.beside(table, entry, model, [task for task in entry.tasks if task in done])
+    return published.beside(table, entry, model, next((column.of for column in table.columns if column.mean), ()))
 
 
 def facts(entry: Entry) -> Table:

@@ -19,7 +19,7 @@ from reports.efficiency import Curve, data_fractions, efficiency
 from reports.plots import scores as drawn
 from reports.plots.figure import Axes
 from reports.ranking import MARGIN, MEAN, Question, family, marks
-from reports.scores import Items, Key, Scores, gather
+from reports.scores import Items, Key, Scores, averaged, gather, require_one_unit
 from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
@@ -41,7 +41,7 @@ def by_axis_table(
     grid, tasks = common_grid(entry, chosen, items, metric)
     values = sorted(chosen) or list(entry.axis.paper)
     measured, tested = _measured_panel(entry, grid, tasks, values)
-    scores = [one for by in grid.values() for column in by.values() for one in column.values()]
+    scores = [column[task] for by in grid.values() for column in by.values() for task in tasks]
     unit, better = _unit(scores)
     columns = tuple(Column(str(value), f"{value:,}", unit, better) for value in values)
     done = [r for group in chosen.values() for r in group if r.status == "done"]
@@ -62,9 +62,8 @@ def by_axis_table(
 
 
 def _unit(scores: Sequence[Scores]) -> tuple[str, bool]:
-    """Unit in which means over tasks are shown, and whether higher is better; of points where tasks differ."""
-    kinds = {(display_unit(one.unit)[0], one.higher_is_better) for one in scores}
-    return kinds.pop() if len(kinds) == 1 else ("%", True)
+    """Unit in which means over tasks are shown, and whether higher is better."""
+    return (display_unit(scores[0].unit)[0], scores[0].higher_is_better) if scores else ("%", True)
 
 
 def differences(
@@ -85,7 +84,7 @@ def differences(
 def common_grid(
     entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items, metric: str | None = None
 ) -> tuple[Grid, list[str]]:
-    """Scores at every value, and the tasks that every method has at every value."""
+    """Scores at every value, and the tasks of one unit that every method has at every value."""
     grid: Grid = {method: {} for method in entry.methods}
     for value, group in chosen.items():
         for key, one in gather(group, items, metric).items():
@@ -94,11 +93,17 @@ def common_grid(
     tasks = [
         task for task in entry.tasks if grid and all(task in column for by in grid.values() for column in by.values())
     ]
-    return grid, tasks
+    some = next((column for by in grid.values() for column in by.values()), {})
+    return grid, averaged(tasks, some)[0]
 
 
 def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -> Scores:
-    """Items of all tasks, weighted so that their mean is the unweighted mean over tasks."""
+    """Items of all tasks, weighted so that their mean is the unweighted mean over tasks.
+
+    Raises:
+        ValueError: the tasks have several units.
+    """
+    require_one_unit(tasks, by_task)
     found = [by_task[task] for task in tasks]
     seeds = max(one.values.shape[0] for one in found)
     total = sum(one.values.shape[1] for one in found)
