@@ -173,11 +173,12 @@ def write_page(
     if made.name != "comparison" or isinstance(made, Figure):
         main = renamed(build_report(run, "comparison", order), replace(options, caption=None))
     methods = {record.spec.method for record in run.records if record.status == "done"}
-    differences = difference_table(run.records, run.items, options=_known(run, Options())) if len(methods) > 1 else None
+    asked = _known(run, Options())
+    differences = difference_table(run.records, run.items, options=asked) if len(methods) > 1 else None
     extra: list[Table | Figure] = [*([] if main is made else [made]), *pictures]
     if made.name == REPRODUCTION:
         extra += _measured_entries(run)
-    text_ = page(run.folder.info, run.records, run.items, cast(Table, main), differences, extra)
+    text_ = page(run.folder.info, run.records, run.items, cast(Table, main), differences, extra, asked.against)
     path = run.folder.reports / f"{made.name}.html"
     path.write_text(text_, encoding="utf-8")
     return path
@@ -290,7 +291,8 @@ def _plot(run: Run, name: str, asked: Options) -> Figure:
     from reports.page.sections import plots
 
     done = [record for record in run.records if record.status == "done"]
-    drawn = {figure.name: figure for figure in plots(done, cast(Table, _built(run, "comparison", (), None, asked)))}
+    table = cast(Table, _built(run, "comparison", (), None, asked))
+    drawn = {figure.name: figure for figure in plots(done, table, _known(run, asked).against)}
     if name not in drawn:
         raise ReportError(f"This run has nothing for the plot '{name}'; it has {', '.join(drawn) or 'none'}.")
     return drawn[name]

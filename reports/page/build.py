@@ -26,6 +26,7 @@ def page(
     comparison: Table,
     differences: Table | None,
     extra: Sequence[Table | Figure] = (),
+    against: Sequence[str] = (),
 ) -> str:
     """One self-contained HTML document.
 
@@ -34,6 +35,7 @@ def page(
         comparison: the run's main table.
         differences: paired tests between its methods; None with fewer than two.
         extra: tables and figures of the catalogue that were asked for.
+        against: the methods that the run sets against the others.
     """
     from jinja2 import Environment
 
@@ -49,7 +51,7 @@ def page(
         ("routing", sections.diagnostics(done)),
     ]
     figures = [made for made in extra if isinstance(made, Figure) and not made.empty()]
-    pictures = [*figures, *sections.plots(done, comparison)]
+    pictures = [*figures, *sections.plots(done, comparison, against)]
     template = environment.from_string(_asset("page.html"))
     return template.render(
         info=info,

@@ -144,12 +144,12 @@ def diagnostics(records: Sequence[Record]) -> Table | None:
     return Table("diagnostics", "Routing diagnostics", tuple(columns), (Panel("all", "", tuple(rows)),), notes=notes)
 
 
-def plots(records: Sequence[Record], comparison: Table) -> list[Figure]:
-    """Pictures of a run, those with something to show."""
+def plots(records: Sequence[Record], comparison: Table, against: Sequence[str] = ()) -> list[Figure]:
+    """Pictures of a run, those with something to show; `against`: see `routing.load_by_task`."""
     found = [
         scores.pareto(comparison, records),
         routing.load_overall(records, "load"),
-        routing.load_by_task(records, name="load-by-task"),
+        routing.load_by_task(records, name="load-by-task", against=against),
         routing.entropy_by_layer(records),
         routing.balance_curve(records, "balance"),
     ]

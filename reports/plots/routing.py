@@ -44,11 +44,17 @@ def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float,
     return Figure(name, "Expert load over all tasks", (axes,) if series else (), notes if series else ())
 
 
-def load_by_task(records: Sequence[Record], methods: Sequence[str] = (), name: str = "f4") -> Figure:
-    """Share of each expert on each task, one coordinate system per method (Figure 4: with RSL and without)."""
+def load_by_task(
+    records: Sequence[Record], methods: Sequence[str] = (), name: str = "f4", against: Sequence[str] = ()
+) -> Figure:
+    """Share of each expert on each task, one coordinate system per method (Figure 4: with RSL and without).
+
+    The last one shows the first minus the second; methods that the run sets `against` the others come first.
+    """
     routed = _routed(records)
     axes = []
-    for method in list(methods) or distinct(r.spec.method for r, _ in routed):
+    known = distinct(r.spec.method for r, _ in routed)
+    for method in list(methods) or distinct([*(name for name in against if name in known), *known]):
         series = []
         own = [(r, d) for r, d in routed if r.spec.method == method]
         for task in distinct(r.spec.task for r, _ in own):

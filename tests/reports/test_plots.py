@@ -139,6 +139,12 @@ def test_loads_of_two_losses_are_set_against_each_other_by_seed(factory: ModuleT
                                                          difference.series[0].high, strict=True))  # fmt: skip
 
 
+def test_the_declared_method_is_set_against_the_first_other(factory: ModuleType) -> None:
+    records, _ = factory.make_grid(methods=("mole", "mixer", "mixer-aux"), n=2)
+    assert routing.load_by_task(records).axes[-1].title == "mole − mixer"
+    assert routing.load_by_task(records, against=("uniform", "mixer")).axes[-1].title == "mixer − mole"
+
+
 def _by_k(factory: ModuleType, tasks: tuple[str, ...] = ("sst2", "cola")) -> tuple[list, dict]:
     records, items = [], {}
     for k in (1, 2, 3, 4):
