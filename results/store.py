@@ -125,13 +125,12 @@ class RunFolder:
         folder = self.cell_folder(cell)
         if not is_finished(folder):
             return None
-        version = _version(folder / RECORD)
-        if version is not None and version != SCHEMA_VERSION:
-            mend = "update the harness to read it" if version > SCHEMA_VERSION else "run it again with --replace"
-            raise StoreError(
-                f"{folder / RECORD} has schema {version}, and this harness reads {SCHEMA_VERSION}; {mend}."
-            )
-        record = read_json(folder / RECORD, Record)
+        try:
+            record = read_json(folder / RECORD, Record)
+        except StoreError:
+            _require_known(_version(folder / RECORD), folder / RECORD)
+            raise
+        _require_known(record.schema_version, folder / RECORD)
         if record.cell != cell:
             raise StoreError(
                 f"{folder / RECORD} is of another cell, {record.cell:.40}; remove its folder and run again."
@@ -304,6 +303,14 @@ def _whole(data: bytes) -> bool:
     """Whether a plan is what was written; those of earlier versions do not say."""
     body, seal, sha256 = data.rpartition(SEAL)
     return not seal or hashlib.sha256(body).hexdigest().encode() == sha256.strip()
+
+
+def _require_known(version: int | None, path: Path) -> None:
+    """Refuse what another version of the harness wrote, also where this one can read it: it may mean something else."""
+    if version in (None, SCHEMA_VERSION):
+        return
+    mend = "update the harness to read it" if version > SCHEMA_VERSION else "run it again with --replace"
+    raise StoreError(f"{path} has schema {version}, and this harness reads {SCHEMA_VERSION}; {mend}.")
 
 
 def _version(path: Path) -> int | None:
