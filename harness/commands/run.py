@@ -196,8 +196,9 @@ def _spread(schedule: Schedule) -> str:
     from harness.progress import duration
 
     share = schedule.idle / (schedule.workers * schedule.makespan) if schedule.makespan else 0.0
+    workers = "one worker" if schedule.workers == 1 else f"{schedule.workers:,} workers"
     return (
-        f"On {schedule.workers:,} workers like this one: about {duration(schedule.makespan)}, of which they are idle "
+        f"On {workers} like this one: about {duration(schedule.makespan)}, of which they are idle "
         f"{share:.0%} ({duration(schedule.idle)} together); the longest chain of units is "
         f"{duration(schedule.critical)}. Loading models and scoring are not in it."
     )

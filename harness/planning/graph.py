@@ -65,8 +65,8 @@ class Schedule:
 
     @property
     def idle(self) -> float:
-        """Seconds that workers have nothing to do, all of them together."""
-        return self.workers * self.makespan - self.work
+        """Seconds that workers have nothing to do, all together; sums in two orders differ by a rounding."""
+        return max(0.0, self.workers * self.makespan - self.work)
 
 
 def units(backlogs: Iterable[tuple[Backlog, Callable[[estimate.Work], float]]]) -> list[Unit]:
