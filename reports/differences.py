@@ -131,5 +131,6 @@ def _verdict(test: PairedTest, a: str, b: str, unit: str, higher_is_better: bool
     if test.equivalent:
         return f"equivalent within {in_unit(test.margin or 0.0, unit)}"
     if not test.decisive and test.n_items:
-        return f"undecided (fewer than {MIN_SEEDS} seeds)"
+        scarce = [name for name, few in zip((a, b), test.few, strict=True) if few]
+        return f"undecided (fewer than {MIN_SEEDS} seeds{f' of {scarce[0]}' if len(scarce) == 1 else ''})"
     return f"undecided ({test.note})" if test.note else "undecided"

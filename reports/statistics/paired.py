@@ -40,6 +40,7 @@ class PairedTest:
         parts: of the difference's variance, those of seeds first.
         seed_count: how many of the parts are those of seeds.
         decisive: whether there are enough seeds of whatever is random.
+        few: whether A, and whether B, is what has too few.
         margin: differences smaller than this count as none; None where no margin is set.
         p_equivalent: p-value of two one-sided tests against the margin; corrected after `holm`.
     """
@@ -58,6 +59,7 @@ class PairedTest:
     parts: tuple[Part, ...] = ()
     seed_count: int = 0
     decisive: bool = True
+    few: tuple[bool, bool] = (False, False)
     margin: float | None = None
     p_equivalent: float = float("nan")
 
@@ -86,7 +88,7 @@ class PairedTest:
 
     def swapped(self) -> PairedTest:
         """B minus A."""
-        return replace(self, difference=-self.difference, low=-self.high, high=-self.low)
+        return replace(self, difference=-self.difference, low=-self.high, high=-self.low, few=self.few[::-1])
 
 
 def paired_test(
@@ -123,6 +125,7 @@ def paired_test(
     """
     first, second = _matched(a, b)
     run = (len(np.atleast_2d(np.asarray(a))), len(np.atleast_2d(np.asarray(b))))
+    drawn: tuple[int | None, int | None] = run if seeds is None else seeds
     rows, n = max(len(first), len(second)), first.shape[1]
     nan = float("nan")
     if n == 0:
@@ -168,7 +171,8 @@ def paired_test(
         note=note,
         parts=parts,
         seed_count=len(of_seeds),
-        decisive=_enough(run if seeds is None else seeds, max(run)),
+        decisive=_enough(drawn, max(run)),
+        few=(_scarce(drawn[0]), _scarce(drawn[1])),
         margin=margin,
         p_equivalent=equivalent,
     )
@@ -178,7 +182,11 @@ def _enough(drawn: tuple[int | None, int | None], run: int) -> bool:
     """Whether each side that a seed could change was drawn often enough, and so often together with the other."""
     if run == 1 and drawn == (None, None):
         return True
-    return run >= MIN_SEEDS and all(one is None or one >= MIN_SEEDS for one in drawn)
+    return run >= MIN_SEEDS and not any(_scarce(one) for one in drawn)
+
+
+def _scarce(seeds: int | None) -> bool:
+    return seeds is not None and seeds < MIN_SEEDS
 
 
 def _matched(

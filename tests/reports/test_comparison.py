@@ -339,6 +339,10 @@ def test_compare_names_the_better_one_and_the_undecided(factory: ModuleType, sto
     (row,) = compare([few], ["mixer", "uniform"]).panels[0].rows
     assert row.cells["verdict"].text == "undecided (fewer than 3 seeds)"
     assert row.cells["decides"].text.startswith("at least 3 seeds")
+    records, items = three_methods(factory, seeds=(0, 1, 2))
+    once = stored([one for one in records if (one.spec.method, one.spec.seed) not in {("mole", 1), ("mole", 2)}], items)
+    (row,) = compare([once], ["mixer", "mole"]).panels[0].rows
+    assert row.cells["verdict"].text == "undecided (fewer than 3 seeds of mole)"
 
 
 def test_mistakes_are_one_sentence(factory: ModuleType, stored) -> None:

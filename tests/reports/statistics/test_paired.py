@@ -132,7 +132,11 @@ def test_fewer_than_three_seeds_of_what_is_random_decide_nothing(seeds: int, ran
 @pytest.mark.parametrize("seeds", [(1, 3), (2, 3), (3, 1), (3, 2), (None, 1), None])
 def test_one_draw_is_not_excused_by_the_others_many(seeds: tuple[int | None, int | None] | None) -> None:
     """A row that chose on one draw of development rows might have chosen otherwise."""
-    assert not paired_test(A[[0, 0, 0]], B[:1], seeds=seeds).decisive
+    test = paired_test(A[[0, 0, 0]], B[:1], seeds=seeds)
+    assert not test.decisive
+    first, second = seeds or (3, 1)
+    assert test.few == (first in (1, 2), second in (1, 2))
+    assert test.swapped().few == (second in (1, 2), first in (1, 2))
 
 
 def test_three_seeds_each_of_which_they_share_one_are_one() -> None:
