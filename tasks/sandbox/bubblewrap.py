@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.sandbox import seccomp
-from tasks.sandbox.interpreter import GUEST_PARENT, INSIDE_GUEST, Role, guest_command, interpreter
+from tasks.sandbox.interpreter import GUEST_PARENT, INSIDE_GUEST, Interpreter, Role, guest_command, interpreter
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import Limits
 from tasks.sandbox.versions import installed, missing, written
@@ -41,6 +42,12 @@ def missing_bubblewrap() -> str | None:
 def root(at: str = "") -> list[str]:
     """Arguments that build a read-only root at `at`: interpreter, standard library, shared objects, guest package."""
     python = interpreter()
+    return list(_root(python, at, python.changed))
+
+
+@lru_cache(maxsize=8)
+def _root(python: Interpreter, at: str, _changed: tuple[int, ...]) -> tuple[str, ...]:
+    """Made once for the library's folders as they are, since every program that is judged asks for it twice."""
     folders = [folder for folder in python.path if folder.parent not in python.path]  # lib-dynload lies within another
     files = [str(python.executable), *python.objects]
     arguments = _open_folders(at, [*map(python.inside, folders), *map(python.inside, files)])
@@ -61,7 +68,7 @@ def root(at: str = "") -> list[str]:
     arguments += ["--perms", "0755", "--dir", f"{at}/dev"]
     for device in ("null", "zero", "urandom"):
         arguments += ["--dev-bind", f"/dev/{device}", f"{at}/dev/{device}"]
-    return arguments
+    return tuple(arguments)
 
 
 def _open_folders(at: str, paths: list[str]) -> list[str]:

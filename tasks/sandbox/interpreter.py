@@ -7,6 +7,7 @@ the shared objects that these load.
 
 from __future__ import annotations
 
+import compileall
 import json
 import os
 import subprocess
@@ -81,6 +82,11 @@ class Interpreter:
         return tuple(entry for folder in self.path for entry in sorted(folder.iterdir()) if self._belongs(entry))
 
     @property
+    def changed(self) -> tuple[int, ...]:
+        """When something was last put into the library's folders or taken out of them, in nanoseconds."""
+        return tuple(folder.stat().st_mtime_ns for folder in self.path)
+
+    @property
     def strangers(self) -> tuple[Path, ...]:
         """What lies in the library's folders now and is no part of it (installed packages, anything put there)."""
         return tuple(
@@ -139,6 +145,14 @@ def interpreter() -> Interpreter:
     return Interpreter(executable, prefix, path, names, tuple(dict.fromkeys(objects)))
 
 
+@cache
+def _compile_guest() -> None:
+    """Put bytecode beside the package `guest`, which installing a wheel does and a checkout lacks: no candidate's
+    interpreter may write any, and each would compile it all. A folder that cannot be written to stays as it is."""
+    compileall.compile_dir(GUEST_PARENT / "guest", quiet=2)
+
+
 def guest_command(executable: str, guest_parent: str, role: Role, config: str) -> list[str]:
     """Isolated mode, no site packages, no bytecode written."""
+    _compile_guest()
     return [executable, "-I", "-S", "-B", "-c", START.format(role=role), guest_parent, config]

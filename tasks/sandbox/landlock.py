@@ -6,11 +6,12 @@ import importlib.util
 import json
 import os
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from tasks.sandbox import seccomp
-from tasks.sandbox.interpreter import GUEST_PARENT, Role, guest_command, interpreter
+from tasks.sandbox.interpreter import GUEST_PARENT, Interpreter, Role, guest_command, interpreter
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import Limits
 
@@ -54,13 +55,19 @@ class LandlockLevel(Level):
         python = interpreter()
         inside = guest_command(str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits))
         launcher = str(GUEST_PARENT / "landlocked.py")
-        rules = {
-            "library": _library_folder(),
-            "listed": [str(folder) for folder in (GUEST_PARENT, *python.path)],
-            "readable": [*map(str, (python.executable, *python.library, GUEST_PARENT / "guest")), *python.objects],
-        }
         argv = [str(python.executable), "-I", "-S", "-B", launcher, "{rules}", *inside]
-        return Command(argv, inputs={"{rules}": json.dumps(rules).encode("utf-8")})
+        return Command(argv, inputs={"{rules}": _rules(python, python.changed)})
+
+
+@lru_cache(maxsize=8)
+def _rules(python: Interpreter, _changed: tuple[int, ...]) -> bytes:
+    """Made once for the library's folders as they are, since every program that is judged asks for it twice."""
+    rules = {
+        "library": _library_folder(),
+        "listed": [str(folder) for folder in (GUEST_PARENT, *python.path)],
+        "readable": [*map(str, (python.executable, *python.library, GUEST_PARENT / "guest")), *python.objects],
+    }
+    return json.dumps(rules).encode("utf-8")
 
 
 def _library_folder() -> str:

@@ -7,7 +7,10 @@ import io
 import os
 import resource
 import sys
-from typing import Any, BinaryIO, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO, NoReturn
 
 PR_SET_DUMPABLE = 4
 PR_SET_SECCOMP = 22

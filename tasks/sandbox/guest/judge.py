@@ -9,12 +9,17 @@ from __future__ import annotations
 import json
 import sys
 import traceback
-from types import TracebackType
-from typing import Any, BinaryIO
 
 from . import literals
 from .confine import confine, hush_errors, take_pipes
-from .remote import Ask, Lacking, Remote, Stop
+from .remote import Lacking, Remote, Stop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, BinaryIO
+
+    from .remote import Ask
 
 DETAIL_LENGTH = 300
 

@@ -10,15 +10,18 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from . import values
 
-Refer = Callable[[Any], int]
-Resolve = Callable[[int, str, bool], Any]
-"""From number, class name, and whether the class compares by identity."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    Refer = Callable[[Any], int]
+    Resolve = Callable[[int, str, bool], Any]
+    """From number, class name, and whether the class compares by identity."""
 
 JSON_INTEGERS = 2**63
 DEEP = 5000

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, NoReturn
 
 from . import literals
 
-Ask = Callable[[dict[str, Any] | None], Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    Ask = Callable[[dict[str, Any] | None], Any]
 
 ONE_BY_ONE = 32
 """So many items of an iterator are fetched singly, so that what happens between two of them stays in order."""

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 
-@dataclass(frozen=True)
 class Kind:
     """How one type is taken apart into values that can cross, and made again from them.
 
     `take` gets the type and the value, `make` the type and the parts.
     """
 
-    take: Callable[[Any, Any], list[Any]]
-    make: Callable[..., Any]
+    def __init__(self, take: Callable[[Any, Any], list[Any]], make: Callable[..., Any]) -> None:
+        self.take = take
+        self.make = make
 
 
 def _data(cls: Any, value: Any) -> list[Any]:

@@ -10,12 +10,15 @@ import json
 import math
 import operator
 import sys
-from collections.abc import Callable
-from typing import Any, BinaryIO
 
 from . import literals
 from .confine import confine, hush_errors, take_pipes
 from .remote import Lacking
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
 
 MISSING = object()
 OUT_OF_MEMORY = literals.dump({"raised": "MemoryError", "message": ""})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.sandbox import Outcome, Program, Verdict, bubblewrap, canary, evaluate_programs
-from tasks.sandbox.interpreter import Interpreter, interpreter
+from tasks.sandbox.interpreter import GUEST_PARENT, Interpreter, Role, guest_command, interpreter
 from tasks.sandbox.level import Level
 
 
@@ -44,9 +45,26 @@ def test_strangers_are_covered_in_an_empty_root(prefix: Interpreter, monkeypatch
     assert "etc/jupyter" not in arguments
 
 
-def test_what_is_put_there_later_is_a_stranger_too(prefix: Interpreter) -> None:
-    (prefix.path[0] / "token").write_text("x")
+def test_what_is_put_there_later_is_a_stranger_too(prefix: Interpreter, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a root that was built before, with a listing from then."""
+    monkeypatch.setattr(bubblewrap, "interpreter", lambda: prefix)
+    assert "token" not in " ".join(bubblewrap.root("/box"))
+    (prefix.path[1] / "token").write_text("x")
     assert "token" in {path.name for path in prefix.strangers}
+    assert "--ro-bind /dev/null /box/python/lib/python3/lib-dynload/token" in " ".join(bubblewrap.root("/box"))
+
+
+@pytest.mark.parametrize("role", ["worker", "judge"])
+def test_what_starts_for_every_program_loads_little_and_compiles_nothing(role: Role) -> None:
+    command = guest_command(sys.executable, str(GUEST_PARENT), role, "{}")
+    assert {"-S", "-B"} <= set(command)
+    code = f"import sys; sys.path.insert(0, {str(GUEST_PARENT)!r}); from guest import {role}; print(*sys.modules)"
+    started = [sys.executable, "-v", *command[1:4], "-c", code]
+    ran = subprocess.run(started, check=True, capture_output=True, text=True)
+    assert not {"typing", "dataclasses", "inspect", "tasks", "harness"} & set(ran.stdout.split())
+    loaded = [line for line in ran.stderr.splitlines() if "guest" in line and "code object from" in line]
+    assert len(loaded) >= 5
+    assert all(".pyc" in line for line in loaded), loaded
 
 
 def test_the_canary_tries_what_lies_beside_the_interpreter(prefix: Interpreter) -> None:
