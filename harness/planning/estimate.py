@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from harness.planning.plan import Cell, Plan
@@ -80,14 +81,23 @@ def tokens_per_second(parameters: int, device: str) -> float:
     """Forward tokens a second of a dense model, from a timed matrix product on this machine."""
     import torch
 
+    flops = _flops_per_second(device, torch.get_num_threads(), torch.get_float32_matmul_precision())
+    return EFFICIENCY * flops / (2 * parameters)
+
+
+@cache
+def _flops_per_second(device: str, _threads: int, _precision: str) -> float:
+    """Of a float32 matrix product, timed once in a process for each number of threads and each way of rounding."""
+    import torch
+
     size = 1024 if device == "cpu" else 4096
-    a = torch.randn(size, size, device=device)
+    a = torch.randn(size, size, generator=torch.Generator(device).manual_seed(0), device=device)
     best = float("inf")
     for _ in range(4):
         start = time.perf_counter()
         (a @ a).sum().item()
         best = min(best, time.perf_counter() - start)
-    return EFFICIENCY * 2 * size**3 / best / (2 * parameters)
+    return 2 * size**3 / best
 
 
 def parameter_count(config: object) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from harness.planning import estimate
 from harness.planning.config import resolve
 from harness.planning.estimate import evaluation_work, fit_work
 from harness.planning.plan import Plan
@@ -37,3 +40,12 @@ def test_an_ensemble_is_as_many_evaluations_as_it_has_experts(tiny_model: Path) 
 
 def test_tokens_bound_a_fit(tiny_model: Path) -> None:
     assert trained(tiny_model, "routers.tokens=500") == 500
+
+
+def test_the_machine_is_timed_once_and_no_generator_is_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    estimate._flops_per_second.cache_clear()
+    before = torch.get_rng_state()
+    first = estimate.tokens_per_second(1_000_000, "cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    monkeypatch.setattr(time, "perf_counter", lambda: pytest.fail("timed again"))
+    assert estimate.tokens_per_second(2_000_000, "cpu") == pytest.approx(first / 2)
