@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests start a hundred processes: where bytecode is not written, each of them compiles all modules again.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: install fetch demo test quick coverage mutation lint docs clean
 
 install: $(VENV)/installed
