@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from results.ground.places import ELSEWHERE
+
 SECRET = "[secret]"
 HOME = "~"
-_ELSEWHERE = "…"
 
 _SECRET_VARIABLE = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _SECRET_NAME = r"(?:[\w.-]*[._-])?(?:api_?key|token|secret|password)"
@@ -73,8 +74,8 @@ class Scrubber:
         """A text that the harness wrote, such as a note or an error."""
         text = self.secrets(text)
         for folder in self._folders:
-            text = re.sub(rf"{re.escape(folder)}(?![\w.-])", _ELSEWHERE, text)
-        text = re.sub(rf"{_ELSEWHERE}(?:[/\\]{_LAST})*[/\\]({_LAST})", rf"{_ELSEWHERE}/\1", text)
+            text = re.sub(rf"{re.escape(folder)}(?![\w.-])", ELSEWHERE, text)
+        text = re.sub(rf"{ELSEWHERE}(?:[/\\]{_LAST})*[/\\]({_LAST})", rf"{ELSEWHERE}/\1", text)
         return _PATHS.sub(lambda found: _shortened(found.group()), text)
 
     def value(self, value: Any) -> Any:
@@ -128,4 +129,4 @@ def _shortened(path: str) -> str:
     of_a_user = 1 < len(parts) <= 3 and parts[-2] in ("home", "Users")
     if not parts or of_a_user or (len(parts) == 1 and path.startswith("~")):
         return HOME
-    return f"{_ELSEWHERE}/{parts[-1]}"
+    return f"{ELSEWHERE}/{parts[-1]}"

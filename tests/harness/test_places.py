@@ -33,6 +33,11 @@ ROUNDS = 30
         (["run", "--methods", "base", "--tasks", "sst2", "--output", f"/tmp/{LONG}"], "too long"),
         (["run", "--methods", "base", "--tasks", "sst2", "--output", "/tmp/\udcff"], "not in UTF-8"),
         (["run", "--methods", "base", "--tasks", "sst2", "--data", LONG], "too long"),
+        (["run", "--methods", "base", "--tasks", "sst2", "--data", "…/data"], "where this was published: name yours"),
+        (
+            ["run", "--methods", "lora", "--tasks", "sst2", "--experts", "sst2=…/sst2"],
+            "where this was published: name yours",
+        ),
         (["run", "--methods", "base", "--tasks", "sst2", "--model", LONG], "too long"),
         (["run", "--preset", f"{LONG}.yaml"], "too long"),
         (["run", "--into", f"/tmp/{LONG}"], "too long"),
