@@ -67,6 +67,11 @@ def control_of(config: Mapping[str, Any]) -> str | None:
     return str(found["name"]) if isinstance(found, Mapping) and "name" in found else None
 
 
+def same_fit(config: Mapping[str, Any]) -> bool:
+    """Whether a row's routers are another row's, so that a picture of routers would show them twice."""
+    return control_of(config) == SHUFFLED_ROUTER
+
+
 def controlled(display: str) -> str:
     """The method whose row's control has a display name."""
     return display.rpartition(_BETWEEN)[0]

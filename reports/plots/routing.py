@@ -10,6 +10,7 @@ import numpy as np
 from reports.notes import distinct
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.statistics import t_interval
+from results.controls import same_fit
 from results.schema import Record, RoutingDiagnostics
 
 PUBLISHED_POOL = 6
@@ -120,7 +121,8 @@ def balance_curve(records: Sequence[Record], name: str = "f6", term: str = "aux"
         term: name of the loss in the training log.
     """
     series = []
-    routed = [record for record in records if any(term in step for step in record.training_log)]
+    shown = [record for record in records if not same_fit(record.spec.method_config)]
+    routed = [record for record in shown if any(term in step for step in record.training_log)]
     for method in distinct(record.spec.method for record in routed):
         by_seed = {r.spec.seed: r.training_log for r in routed if r.spec.method == method}
         curves = [[float(step[term]) for step in log if term in step] for log in by_seed.values()]
@@ -161,7 +163,9 @@ def layer_of(module: str) -> int:
 
 
 def _routed(records: Sequence[Record]) -> list[tuple[Record, RoutingDiagnostics]]:
-    return [(record, record.routing) for record in records if record.routing is not None]
+    """Records with diagnostics, but for rows whose routers another row shows."""
+    shown = [record for record in records if not same_fit(record.spec.method_config)]
+    return [(record, record.routing) for record in shown if record.routing is not None]
 
 
 def _spread(routed: Sequence[tuple[Record, RoutingDiagnostics]]) -> str:

@@ -15,6 +15,7 @@ from reports.plots import routing, scores
 from reports.plots.draw import PALETTE, draw, save, svg
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN
+from results.controls import RANDOM_EXPERTS, SHUFFLED_ROUTER, identity, named
 
 
 def test_entropy_by_layer_is_the_mean_of_its_modules(factory: ModuleType) -> None:
@@ -143,6 +144,17 @@ def test_the_declared_method_is_set_against_the_first_other(factory: ModuleType)
     records, _ = factory.make_grid(methods=("mole", "mixer", "mixer-aux"), n=2)
     assert routing.load_by_task(records).axes[-1].title == "mole − mixer"
     assert routing.load_by_task(records, against=("uniform", "mixer")).axes[-1].title == "mixer − mole"
+
+
+def test_a_shuffled_routers_curves_are_drawn_once(factory: ModuleType) -> None:
+    """Its fit is the method's own; a control that is fitted anew is drawn."""
+    records, _ = factory.make_grid(methods=("mixer",), n=2)
+    for control in (SHUFFLED_ROUTER, RANDOM_EXPERTS):
+        more, _ = factory.make_grid(methods=(named("mixer", control),), n=2, config=identity(control))
+        records += more
+    figures = (routing.load_overall(records), routing.entropy_by_layer(records), routing.balance_curve(records))
+    drawn = {figure.name: {one.name for axes in figure.axes for one in axes.series} for figure in figures}
+    assert set(map(frozenset, drawn.values())) == {frozenset({"mixer", "mixer · random experts"})}
 
 
 def _by_k(factory: ModuleType, tasks: tuple[str, ...] = ("sst2", "cola")) -> tuple[list, dict]:
