@@ -22,8 +22,8 @@ def place(text: str | Path) -> Path:
         raise HarnessError(f"{text!r} is no path: give a folder.")
     if text.startswith(f"{ELSEWHERE}/"):
         raise HarnessError(
-            f"{text} stands for a folder of the machine where this was published: name yours, with --experts, --data, "
-            "--model or --methods, whichever it was."
+            f"{text} stands for a folder of the machine where this was published: name yours in a `harness run` "
+            "(--experts, --data, --model or --methods, whichever it was)."
         )
     try:
         return Path(text).expanduser()
