@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from tasks.sandbox import seccomp
-from tasks.sandbox.interpreter import GUEST_PARENT, INSIDE_GUEST, Interpreter, Role, guest_command, interpreter
+from tasks.sandbox.interpreter import GUEST_PARENT, INSIDE_GUEST, Entry, Interpreter, Role, guest_command, interpreter
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import Limits
 from tasks.sandbox.versions import installed, missing, written
@@ -42,22 +42,22 @@ def missing_bubblewrap() -> str | None:
 def root(at: str = "") -> list[str]:
     """Arguments that build a read-only root at `at`: interpreter, standard library, shared objects, guest package."""
     python = interpreter()
-    return list(_root(python, at, python.changed))
+    return list(_root(python, at, python.listing()))
 
 
 @lru_cache(maxsize=8)
-def _root(python: Interpreter, at: str, _changed: tuple[int, ...]) -> tuple[str, ...]:
+def _root(python: Interpreter, at: str, listing: tuple[Entry, ...]) -> tuple[str, ...]:
     """Made once for the library's folders as they are, since every program that is judged asks for it twice."""
     folders = [folder for folder in python.path if folder.parent not in python.path]  # lib-dynload lies within another
     files = [str(python.executable), *python.objects]
     arguments = _open_folders(at, [*map(python.inside, folders), *map(python.inside, files)])
     for folder in folders:
         arguments += ["--ro-bind", str(folder), f"{at}{python.inside(folder)}"]
-    for stranger in python.strangers:
-        place = f"{at}{python.inside(stranger)}"
-        if stranger.is_symlink():
-            continue  # it leads nowhere that is not in this root
-        if stranger.is_dir():
+    for entry in listing:
+        place = f"{at}{python.inside(entry.path)}"
+        if python.belongs(entry) or entry.is_link:
+            continue  # a stranger's link leads nowhere that is not in this root
+        if entry.is_folder:
             arguments += ["--tmpfs", place, "--remount-ro", place]
         else:
             arguments += ["--ro-bind", "/dev/null", place]

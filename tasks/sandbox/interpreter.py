@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Role = Literal["worker", "judge"]
 
@@ -53,6 +53,14 @@ print(json.dumps({"path": sys.path, "names": sorted(sys.stdlib_module_names), "o
 """Run by the base interpreter, without site packages: where its modules are, and what loading all of them loads."""
 
 
+class Entry(NamedTuple):
+    """What lies in a folder of the library; a link to a folder is no folder."""
+
+    path: str
+    is_folder: bool
+    is_link: bool
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """Paths of the base interpreter (outside any virtual environment)."""
@@ -76,43 +84,36 @@ class Interpreter:
             return f"{INSIDE_PYTHON}/{Path(path).relative_to(self.prefix)}"
         return str(path)
 
-    @property
-    def library(self) -> tuple[Path, ...]:
-        """Files and folders of the standard library."""
-        return tuple(entry for folder in self.path for entry in sorted(folder.iterdir()) if self._belongs(entry))
+    def listing(self) -> tuple[Entry, ...]:
+        """What lies in the library's folders now, by name. What is made of it can be kept for as long as it is equal:
+        times of change say less, since two changes within one tick of the kernel's clock have the same."""
+        found = (entry for folder in self.path for entry in os.scandir(folder))
+        entries = (Entry(one.path, one.is_dir(follow_symlinks=False), one.is_symlink()) for one in found)
+        own = {str(folder) for folder in self.path}
+        return tuple(sorted(entry for entry in entries if entry.path not in own))
 
-    @property
-    def changed(self) -> tuple[int, ...]:
-        """When something was last put into the library's folders or taken out of them, in nanoseconds."""
-        return tuple(folder.stat().st_mtime_ns for folder in self.path)
-
-    @property
-    def strangers(self) -> tuple[Path, ...]:
-        """What lies in the library's folders now and is no part of it (installed packages, anything put there)."""
-        return tuple(
-            entry
-            for folder in self.path
-            for entry in sorted(folder.iterdir())
-            if not self._belongs(entry) and entry not in self.path
-        )
+    def belongs(self, entry: Entry) -> bool:
+        """Whether this is of the standard library; else it is a stranger (installed packages, anything put there)."""
+        folder, file = os.path.split(entry.path)
+        if os.path.basename(folder) == "lib-dynload":
+            return file.endswith(".so")
+        name = file.partition(".")[0]
+        return name in self.names or name == "__pycache__" or name.startswith("_sysconfigdata")
 
     @cached_property
     def library_path(self) -> str:
         """Value of LD_LIBRARY_PATH inside: there is no linker cache."""
         return ":".join(dict.fromkeys(str(Path(self.inside(name)).parent) for name in self.objects))
 
-    def _belongs(self, entry: Path) -> bool:
-        name = entry.name.partition(".")[0]
-        if entry.parent.name == "lib-dynload":
-            return entry.suffix == ".so"
-        return name in self.names or name == "__pycache__" or name.startswith("_sysconfigdata")
-
     def outsiders(self, most: int = 40) -> list[str]:
         """Some files of the prefix that no candidate may read: the probe tries them."""
-        own = (self.executable, *self.library, *map(Path, self.objects))
+        listing = self.listing()
+        library = [entry.path for entry in listing if self.belongs(entry)]
+        strangers = [Path(entry.path) for entry in listing if not self.belongs(entry)]
+        own = (str(self.executable), *library, *self.objects)
         real = {os.path.realpath(path) for path in own}
         folders = [self.prefix / name for name in ("etc", "envs", "share", "bin", "include")]
-        places = (*self.strangers, *folders)
+        places = (*strangers, *folders)
         found = (path for place in places for path in islice(_files(place), 5) if os.path.realpath(path) not in real)
         return list(islice(found, most))
 

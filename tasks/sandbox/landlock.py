@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.sandbox import seccomp
-from tasks.sandbox.interpreter import GUEST_PARENT, Interpreter, Role, guest_command, interpreter
+from tasks.sandbox.interpreter import GUEST_PARENT, Entry, Interpreter, Role, guest_command, interpreter
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import Limits
 
@@ -56,16 +56,17 @@ class LandlockLevel(Level):
         inside = guest_command(str(python.executable), str(GUEST_PARENT), role, self.config_json(role, limits))
         launcher = str(GUEST_PARENT / "landlocked.py")
         argv = [str(python.executable), "-I", "-S", "-B", launcher, "{rules}", *inside]
-        return Command(argv, inputs={"{rules}": _rules(python, python.changed)})
+        return Command(argv, inputs={"{rules}": _rules(python, python.listing())})
 
 
 @lru_cache(maxsize=8)
-def _rules(python: Interpreter, _changed: tuple[int, ...]) -> bytes:
+def _rules(python: Interpreter, listing: tuple[Entry, ...]) -> bytes:
     """Made once for the library's folders as they are, since every program that is judged asks for it twice."""
+    library = (entry.path for entry in listing if python.belongs(entry))
     rules = {
         "library": _library_folder(),
         "listed": [str(folder) for folder in (GUEST_PARENT, *python.path)],
-        "readable": [*map(str, (python.executable, *python.library, GUEST_PARENT / "guest")), *python.objects],
+        "readable": [str(python.executable), *library, str(GUEST_PARENT / "guest"), *python.objects],
     }
     return json.dumps(rules).encode("utf-8")
 

@@ -21,13 +21,14 @@ from typing import Any
 import psutil
 
 from tasks.sandbox import cgroup
-from tasks.sandbox.interpreter import Role
 from tasks.sandbox.level import Command, Level
 from tasks.sandbox.model import IsolationError, Limits, Outcome, Program, Verdict
 from tasks.sandbox.patience import Meter, tree, within
 
 READY = b"ready\n"
 VERDICT = b"="
+STARTS = 3
+"""How often the processes of one program are started at most, where files beside the interpreter come and go."""
 
 
 class Closed(Exception):
@@ -103,13 +104,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def started(level: Level, role: Role, limits: Limits) -> AsyncIterator[Peer]:
-    """A process at `level`, not yet ready; killed at the end.
+async def started(level: Level, command: Command, limits: Limits) -> AsyncIterator[Peer]:
+    """A process of this command at `level`, not yet ready; killed at the end.
 
     Raises:
         IsolationError: its program cannot be started.
     """
-    command = level.command(role, limits)
     with _grouped(command.argv, limits) as argv:
         async with _running(argv, command, level, limits) as peer:
             yield peer
@@ -162,11 +162,31 @@ def _readable(content: bytes) -> int:
 
 
 async def run(program: Program, level: Level, limits: Limits, seconds: float) -> Verdict:
-    """Judge one program within `seconds` (see `tasks.sandbox.patience`)."""
+    """Judge one program within `seconds` (see `tasks.sandbox.patience`).
+
+    A process that does not start has run nothing of the program. A command names what it covers beside the interpreter,
+    so it fails where a file has gone since; if it would be another by now, that one is started, STARTS times at most.
+    """
+    commands = _commands(level, limits)
+    for _ in range(STARTS):
+        tried = commands
+        verdict = await _judged(program, level, tried, limits, seconds)
+        if verdict.outcome is not Outcome.ISOLATION_ERROR or (commands := _commands(level, limits)) == tried:
+            break
+    return verdict
+
+
+def _commands(level: Level, limits: Limits) -> tuple[Command, Command]:
+    return level.command("worker", limits), level.judge().command("judge", limits)
+
+
+async def _judged(
+    program: Program, level: Level, commands: tuple[Command, Command], limits: Limits, seconds: float
+) -> Verdict:
     try:
         async with (
-            started(level, "worker", limits) as worker,
-            started(level.judge(), "judge", limits) as judge,
+            started(level, commands[0], limits) as worker,
+            started(level.judge(), commands[1], limits) as judge,
         ):
             await worker.await_ready(limits.startup)
             await judge.await_ready(limits.startup)

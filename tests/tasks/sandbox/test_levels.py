@@ -112,6 +112,28 @@ def test_failure_to_isolate_is_no_failed_sample(argv: list[str], detail: str) ->
     assert verdict.detail.startswith(detail)
 
 
+class Moving(Fake):
+    """Its first commands cover a file that is gone by the time they start, as an installation nearby can do it."""
+
+    def __init__(self, stale: int) -> None:
+        super().__init__([])
+        self.stale = stale
+        self.made = 0
+
+    def command(self, role: Role, limits: Limits) -> Command:
+        self.made += role == "worker"
+        if self.made <= self.stale:
+            return Command(["/bin/sh", "-c", f"echo 'no such file as token-{self.made}' >&2; exit 1"])
+        return named("process").command(role, limits)
+
+
+@pytest.mark.parametrize(("stale", "outcome", "made"), [(0, "passed", 1), (2, "passed", 3), (9, "isolation_error", 4)])
+def test_what_moved_beside_the_interpreter_is_looked_at_again(stale: int, outcome: str, made: int) -> None:
+    level = Moving(stale)
+    verdict = evaluate_programs([ADD], level=level)[0]
+    assert (verdict.outcome, level.made) == (Outcome(outcome), made), verdict
+
+
 def test_a_level_that_starts_but_does_not_isolate_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     process = named("process")
 
