@@ -31,7 +31,7 @@ from harness.commands.arguments import (
 from harness.commands.options import takes
 from harness.commands.tools import tools
 from harness.interrupts import Ended, endable
-from harness.planning.options import ROWS, ExecutionOptions, RunOptions
+from harness.planning.options import PLACES, ROWS, ExecutionOptions, RunOptions
 from results.ground.damage import in_words
 from results.ground.errors import HarnessError
 
@@ -168,17 +168,22 @@ def compare(
 
 
 @app.command(rich_help_panel=LOOK)
+@takes(RunOptions, only=PLACES)
 def verify(
     run: RunPath,
     recompute: Annotated[
         int | None, typer.Option(min=1, help="Also compute this many cells again, and compare them.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Chooses the cells that are computed again.")] = 0,
+    **places: Unpack[RunOptions],
 ) -> None:
-    """Check that a run and the stages behind it are what was written, and fit together."""
+    """Check that a run and the stages behind it are what was written, and fit together.
+
+    --data and --experts name the folders of this machine where those of another one were used.
+    """
     from harness.commands.verify import verify_command
 
-    verify_command(run, recompute, seed)
+    verify_command(run, recompute, seed, places)
 
 
 @app.command(rich_help_panel=COMPARE)

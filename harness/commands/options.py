@@ -17,14 +17,17 @@ from results.ground.errors import HarnessError
 from results.ground.names import commas
 
 
-def takes(*groups: type, hidden: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes(
+    *groups: type, hidden: Collection[str] = (), only: Collection[str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """A command that also takes every option of some groups, and gets those that were given as keyword arguments.
 
     Args:
         groups: `TypedDict`s whose entries are declared with `harness.planning.options.Option`.
         hidden: options that the command knows only to say why it refuses them.
+        only: those of the groups that it takes; None for all.
     """
-    options = [one for group in groups for one in declared(group)]
+    options = [one for group in groups for one in declared(group) if only is None or one[0] in only]
     names = {name for name, _, _ in options}
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:

@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
+from results.ground.errors import HarnessError
 
-def verify_command(path: Path, recompute: int | None, seed: int) -> None:
+if TYPE_CHECKING:
+    from harness.planning.options import RunOptions
+
+
+def verify_command(path: Path, recompute: int | None, seed: int, places: RunOptions) -> None:
     """Print what does not fit together in a run and in the stages behind it; exit code 1 when something does not.
 
     Args:
         path: the run's folder.
         recompute: cells to compute again; None for none.
         seed: chooses them.
+        places: where rows and experts of those cells lie here, if not where the run says.
 
     Raises:
-        HarnessError: no run, a half-written or newer one, or no cell that could be computed again.
+        HarnessError: no run, a half-written or newer one, no cell that could be computed again, or places for none.
     """
     from harness.planning.stores import stage_store
     from results.behind import behind
     from results.store import RunFolder
 
+    if places and recompute is None:
+        raise HarnessError(f"--{next(iter(places))} is for cells that are computed again: say --recompute N too.")
     folder = RunFolder.open(path)
     problems = folder.verify()
     stages = behind(folder.info, stage_store())
@@ -30,7 +39,7 @@ def verify_command(path: Path, recompute: int | None, seed: int) -> None:
     for problem in problems:
         typer.echo(problem)
     if recompute is not None:
-        for problem in _recomputed(path, recompute, seed):
+        for problem in _recomputed(path, recompute, seed, places):
             typer.echo(problem)
             problems.append(problem)
     named = len(stages.whole) + len(stages.gone) + len(stages.faults)
@@ -41,11 +50,12 @@ def verify_command(path: Path, recompute: int | None, seed: int) -> None:
         raise typer.Exit(1)
 
 
-def _recomputed(path: Path, n: int, seed: int) -> Iterator[str]:
+def _recomputed(path: Path, n: int, seed: int, places: RunOptions) -> Iterator[str]:
     from harness.evaluation.again import again
+    from harness.planning.variants import here
     from harness.runs import Run
 
-    done = again(Run.open(path), n, seed)
+    done = again(Run(path, here(path, places)), n, seed)
     yield from done.differences
     equal = "equal" if not done.differences else "see above"
     typer.echo(f"{len(done.cells)} of {done.eligible} cells computed again (seed {seed}): {equal}.")

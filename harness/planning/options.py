@@ -112,6 +112,8 @@ class ExecutionOptions(TypedDict, total=False):
 
 ROWS = ("methods", "controls", "against", "transfer_from")
 """Options that say which rows there are and what is asked of them; a matrix has its own."""
+PLACES = ("data", "experts")
+"""Options that say where something lies, which is no part of what a cell is."""
 _LISTS = ("methods", "tasks", "include", "seeds", "controls")
 
 

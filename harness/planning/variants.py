@@ -9,8 +9,10 @@ from typing import Any
 
 from harness.planning.config import applied, parse_set, validate, with_setting
 from harness.planning.options import RunOptions, method_settings, overrides
+from harness.planning.pools import with_pools
 from harness.planning.sections import RunConfig
 from results.ground.digest import canonical, digest
+from results.ground.errors import HarnessError
 from results.ground.files import StoreError
 from results.ground.places import place
 from results.planned import plain
@@ -51,6 +53,44 @@ def of_run(path: Path, options: RunOptions) -> list[Variant]:
             below = plain(info.model_copy(update={"variants": group}), path)
             found.append(Variant(applied(below, overrides(options), method_settings(options), present), label))
     return found
+
+
+def here(path: Path, options: RunOptions) -> list[Variant]:
+    """A run's configurations, with folders of this machine for those in which its rows and experts lay.
+
+    Cells stay what they are, since what a folder holds is in their names and where it lies is not.
+
+    Args:
+        path: the run's folder.
+        options: some of `PLACES`, as `harness run` takes them.
+
+    Raises:
+        StoreError: the folder is no run, or keeps no configuration.
+        HarnessError: a mistake in an option, or experts of which none came from a folder.
+    """
+    info = RunFolder.open(path).info
+    if not info.variants:
+        raise StoreError(f"{path} keeps no configuration: it can be reported, but not computed or changed.")
+    said = overrides(options)
+    brought = [_brought(said.get("experts", {}), variant.config) for variant in info.variants]
+    if "experts" in said and not any(brought):
+        raise HarnessError(f"No expert of {path} that came from a folder is among those: name them as it does.")
+    found = []
+    for variant, own in zip(info.variants, brought, strict=True):
+        experts = variant.config["experts"]
+        moved = {
+            "data": said.get("data", variant.config["data"]),
+            "experts": {**experts, "paths": {**experts["paths"], **own}},
+        }
+        found.append(Variant(validate({**variant.config, **moved}), variant.label))
+    return found
+
+
+def _brought(experts: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, str]:
+    """Where those experts of a configuration that came from folders lie by what `--experts` says."""
+    said = with_pools({"model": config["model"], "experts": experts})["experts"].get("paths", {})
+    known = config["experts"]["paths"]
+    return {name: str(place(folder).absolute()) for name, folder in said.items() if name in known}
 
 
 def _set_alike(variants: Sequence[PlannedVariant]) -> list[list[PlannedVariant]]:

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from harness.evaluation.again import differing
+from harness.planning.variants import here
 from results.behind import behind
+from results.ground.errors import HarnessError
 from results.schema import Item, Metric, Record
 from results.stages import Stages
 from results.store import RunFolder
 from tests.harness.runs.command import call, content
 from tests.results.test_store import make_items, make_record
+from tests.tasks.conftest import ROWS, write_rows
 
 system = [pytest.mark.assets, pytest.mark.model]
 
@@ -111,6 +114,61 @@ class TestAgain:
         shutil.rmtree(tmp_path / "stages" / "expert")
         assert call("verify", str(own), "--recompute", "9") == 0
         assert "1 of 1 cells computed again" in capsys.readouterr().out
+
+
+class TestElsewhere:
+    """`--recompute` of a run that was made on another machine, whose folders a publication shortens to `…/NAME`."""
+
+    pytestmark = system
+
+    @pytest.fixture
+    def published(self, own: Path) -> Path:
+        folder = RunFolder.open(own)
+        there = [one.model_copy(update={"config": {**one.config, "data": "…/rows"}}) for one in folder.info.variants]
+        with folder.lock():
+            folder.write_plan(folder.info.model_copy(update={"variants": there}))
+        return own
+
+    def test_what_lay_in_folders_there_is_named_here(self, published: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("verify", str(published), "--recompute", "5") == 2
+        assert "…/rows stands for a folder of the machine" in capsys.readouterr().err
+        assert call("verify", str(published), "--recompute", "5", "--data", "bundled") == 0
+        assert "2 of 2 cells computed again (seed 0): equal." in capsys.readouterr().out
+
+    def test_other_rows_are_other_cells(
+        self, published: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name in ("sst2", "mrpc"):
+            for split, numbers in (("train", range(300)), ("validation", range(300, 320))):
+                rows = [ROWS["glue", name][1](n) for n in numbers]
+                write_rows(tmp_path / "glue" / name / f"{split}.jsonl", rows)
+        assert call("verify", str(published), "--recompute", "5", "--data", f"bundled,glue={tmp_path}") == 2
+        assert "whose versions and data are those of now" in capsys.readouterr().err
+
+    def test_places_alone_say_nothing(self, own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert call("verify", str(own), "--data", "bundled") == 2
+        assert "say --recompute N too" in capsys.readouterr().err
+
+
+STUDY = Path("results/reference/smollm2-135m")
+
+
+def test_experts_of_another_machine_are_taken_from_here(tmp_path: Path) -> None:
+    shown = {name: path for one in here(STUDY, {}) for name, path in one.config.experts.paths.items()}
+    moved = here(STUDY, {"experts": ["reference"], "data": str(tmp_path)})
+    for variant in moved:
+        assert variant.config.data == str(tmp_path)
+        assert list(variant.config.experts.names) == list(shown)
+        for name, path in variant.config.experts.paths.items():
+            assert Path(path) == (STUDY / "pool" / name).absolute()
+    one = here(STUDY, {"experts": ["sst2=/mine", "other=/mine"]})[0].config.experts.paths
+    assert one == {**here(STUDY, {})[0].config.experts.paths, "sst2": "/mine"}
+
+
+@pytest.mark.parametrize("experts", ["sst2", "sst3=/no/such/folder"])
+def test_experts_that_the_run_has_from_no_folder_are_refused(experts: str) -> None:
+    with pytest.raises(HarnessError, match="that came from a folder is among those"):
+        here(STUDY, {"experts": [experts]})
 
 
 def changed(record: Record, **metrics: float) -> Record:
