@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from results.ground.collecting import paused
+
 if TYPE_CHECKING:
     from reports.panel import Options
     from reports.render.options import TableOptions
@@ -35,12 +37,12 @@ def rendered(
 
     shown = options or api.DEFAULT
     api.check_formats(formats)
-    opened = api.Run.open(run)
-    whole = api.build_report(opened, table, registry.names(), asked=asked)
-    paths = api.render_report(opened, whole, table, formats, registry.names(), shown)
-    text = (
-        [] if isinstance(whole, Figure) or table not in ("comparison", "matrix") else [api.terminal_text(whole, shown)]
-    )
+    with paused():
+        opened = api.Run.open(run)
+        whole = api.build_report(opened, table, registry.names(), asked=asked)
+        paths = api.render_report(opened, whole, table, formats, registry.names(), shown)
+        in_words = table in ("comparison", "matrix")
+        text = [api.terminal_text(whole, shown)] if in_words and not isinstance(whole, Figure) else []
     return "\n".join([*text, *map(str, paths)])
 
 
@@ -52,4 +54,6 @@ def compare_command(runs: list[Path], methods: list[str] | None, asked: Options)
     """
     from reports import api
 
-    typer.echo(api.compare_text(runs, methods, asked))
+    with paused():
+        text = api.compare_text(runs, methods, asked)
+    typer.echo(text)

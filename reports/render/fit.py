@@ -93,6 +93,7 @@ class Fit:
 
     def __init__(self, table: Table, room: float) -> None:
         self.table, self.room = table, room
+        self._bodies: dict[tuple[Style, str], float] = {}
         self.style, self.blocks = self._layout()
 
     def lines(self, cell: Cell, column: Column) -> tuple[str, str]:
@@ -257,7 +258,13 @@ class Fit:
         return max(0.0, *map(width, label), *(width(line, SMALL) for line in detail))
 
     def _body(self, column: Column) -> float:
-        """The widest cell."""
+        """The widest cell; asked for again and again while the layout is sought."""
+        place = self.style, column.key
+        if place not in self._bodies:
+            self._bodies[place] = self._widest(column)
+        return self._bodies[place]
+
+    def _widest(self, column: Column) -> float:
         widths = [0.0]
         for _, row in self.table.rows():
             cell = row.cell(column.key)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
 
 FLIPS = 2**16
+DIRECT = 4_000_000
+"""Products up to which a convolution is summed directly, where every probability keeps its digits."""
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -52,24 +55,29 @@ def _all_signs(n: int) -> NDArray[np.float64]:
 @lru_cache(maxsize=256)
 def _heads(count: int) -> NDArray[np.float64]:
     """Probabilities of 0 to `count` heads of as many fair coins; many comparisons ask for the same."""
-    from scipy import stats
-
-    chances: NDArray[np.float64] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+    ways = accumulate(range(count), lambda found, heads: found * (count - heads) // (heads + 1), initial=1)
+    chances = np.array([found / 2**count for found in ways])
     chances.setflags(write=False)
     return chances
 
 
 def _lattice(steps: NDArray[np.int64], observed: int) -> float:
     """P(|sum of +-steps| >= observed): the numbers of plus signs among equal steps are binomial and independent."""
-    from scipy import signal
-
     chances: NDArray[np.float64] = np.ones(1)
     for step, count in zip(*np.unique(steps, return_counts=True), strict=True):
         own = np.zeros(step * count + 1)
         own[::step] = _heads(int(count))
-        chances = signal.convolve(chances, own, method="direct" if len(own) < 500 else "auto")
+        chances = np.convolve(chances, own) if len(chances) * len(own) < DIRECT else _by_transform(chances, own)
     sums = 2 * np.arange(len(chances)) - int(steps.sum())
     return float(min(1.0, max(chances[np.abs(sums) >= observed].sum(), 0.0)))
+
+
+def _by_transform(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The same by Fourier's transform: right to some 1e-16, which is not relative to small probabilities."""
+    length = len(one) + len(other) - 1
+    padded = 1 << length.bit_length()
+    found: NDArray[np.float64] = np.fft.irfft(np.fft.rfft(one, padded) * np.fft.rfft(other, padded), padded)[:length]
+    return found
 
 
 def _saddlepoint(sizes: NDArray[np.float64], observed: float) -> float:

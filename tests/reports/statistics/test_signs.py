@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import mcnemar, sign_flip
+from reports.statistics import mcnemar, sign_flip, signs
 
 RNG = np.random.default_rng(8)
 
@@ -98,3 +98,18 @@ def test_very_near_nought_it_is_the_normal_distributions() -> None:
     expected = 2 * stats.norm.sf(1e-4 / np.sqrt((values**2).sum()))
     assert sign_flip(values, flips=1) == pytest.approx(expected, abs=1e-9)
     assert sign_flip(values, flips=1) < 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 51, 1023, 1024, 3000])
+def test_heads_are_binomial(count: int) -> None:
+    heads = signs._heads(count)
+    assert heads.sum() == pytest.approx(1)
+    assert heads == pytest.approx(stats.binom.pmf(np.arange(count + 1), count, 0.5), rel=1e-9, abs=1e-300)
+
+
+def test_many_items_are_the_same_by_transform(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = RNG.choice([-4, -3, -2, -1, 1, 2, 3, 4], 900) / 6 + RNG.choice([0, 0, 0, 0, 1 / 6], 900)
+    direct = sign_flip(values)
+    assert 1e-9 < direct < 1
+    monkeypatch.setattr(signs, "DIRECT", 0)
+    assert sign_flip(values) == pytest.approx(direct, abs=1e-12)
