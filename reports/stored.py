@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from results.schema import Item
 
-KEPT = 200_000
+KEPT = 50_000
 """Items that stay in memory after they were read."""
 
 

@@ -64,6 +64,7 @@ class Row(BaseModel):
         agreement: how far the results of both sides are equal, in words.
         axis: what varies over the rows of a plot; empty otherwise.
         value: where on that axis this row is.
+        memory: GiB that our side took at most, where it is a process of its own.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Row(BaseModel):
     agreement: str = ""
     axis: str = ""
     value: int | None = None
+    memory: float | None = None
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.bench.measure import Options, Row, by_turns
-from harness.bench.startup import answered
+from harness.bench.startup import answered, peak
 from methods import registry as methods
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
@@ -19,6 +20,7 @@ from results.store import RunFolder
 from tasks import registry as tasks
 
 METHODS = 28
+TASKS = 20
 SEEDS = 10
 WITHOUT = ("crossdomain",)
 """Sets that have to be made first."""
@@ -26,8 +28,8 @@ WITHOUT = ("crossdomain",)
 
 def plans(options: Options) -> Iterator[Row]:
     """`harness run --plan` of 28 methods on every task that the data has, with 1, 3 and 10 seeds and twice as many;
-    with `--run`, `harness report` of a run with 5,600 cells, each a copy of one of that run's with every tenth score
-    turned at random."""
+    with `--run`, `harness report` of runs with 1,400, 2,800 and 5,600 cells, each a copy of one of that run's with
+    every tenth score turned at random."""
     chosen = _tasks(options.data)
     with tempfile.TemporaryDirectory() as scratch:
         for seeds in (1, 3, SEEDS, 2 * SEEDS):
@@ -38,31 +40,64 @@ def plans(options: Options) -> Iterator[Row]:
                 "--output", f"{scratch}/{seeds}", "--plan",
             ]  # fmt: skip
             target = 5.0 if seeds == SEEDS else None
-            yield from _timed(f"a plan of {cells:,} cells", plan, target, options, ("cells", cells))
-        if options.run is not None and options.wants("report"):
-            folder = _copied(Path(options.run), Path(scratch) / "report", 20)
-            cells = METHODS * 20 * SEEDS
-            yield from _timed(f"a report on {cells:,} cells", ["report", str(folder)], 10.0, options, ("", None))
+            yield from _timed(f"a plan of {cells:,} cells", plan, target, options, cells)
+        for of_each in (5, 10, TASKS) if options.run is not None else ():
+            cells = METHODS * of_each * SEEDS
+            if options.wants(name := f"a report on {cells:,} cells"):
+                folder = _copied(Path(str(options.run)), Path(scratch) / "report", of_each)
+                target = 10.0 if of_each == TASKS else None
+                yield from _timed(name, ["report", str(folder)], target, options, cells)
+                shutil.rmtree(folder)
 
 
-def _timed(
-    name: str, arguments: list[str], target: float | None, options: Options, at: tuple[str, int | None]
-) -> Iterator[Row]:
+def draw(rows: list[Row], path: Path) -> None:
+    """Seconds and memory by number of cells."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "plans"
+    figure, (seconds, memory) = pyplot.subplots(1, 2, figsize=(7.2, 3.2))
+    for kind in dict.fromkeys(_kind(row) for row in rows):
+        own = [row for row in rows if _kind(row) == kind]
+        cells = [row.value for row in own]
+        seconds.plot(cells, [row.median for row in own], "o-", label=kind)
+        memory.plot(cells, [row.memory for row in own], "o-", label=kind)
+    for panel, label in ((seconds, "seconds, start of the process included"), (memory, "GiB at most")):
+        panel.set_xlabel("cells")
+        panel.set_ylabel(label)
+        panel.set_xlim(left=0)
+        panel.set_ylim(bottom=0)
+        panel.grid(alpha=0.3)
+    seconds.legend(frameon=False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
+
+
+def _kind(row: Row) -> str:
+    return "report" if "report" in row.name else "plan"
+
+
+def _timed(name: str, arguments: list[str], target: float | None, options: Options, cells: int) -> Iterator[Row]:
     if not options.wants(name):
         return
     command = [sys.executable, "-m", "harness.cli", *arguments]
-    answered(command)  # files are read into memory, and rows divided, once
-    ours, alone = by_turns(lambda: answered(command), lambda: answered([sys.executable, "-c", "pass"]), options)
+    memory = peak(command)  # files are read into memory, and rows divided, once
+    alone = [sys.executable, "-c", "pass"]
+    ours, theirs = by_turns(lambda: answered(command), lambda: answered(alone), options)
     yield Row(
         name=name,
         setting="a new process; rows divided before",
         peer="python -c pass",
         seconds=ours,
-        peer_seconds=alone,
+        peer_seconds=theirs,
         target=target,
         kind="seconds",
-        axis=at[0],
-        value=at[1],
+        axis="cells",
+        value=cells,
+        memory=memory,
     )
 
 

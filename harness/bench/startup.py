@@ -19,7 +19,7 @@ def startup(options: Options) -> Iterator[Row]:
         if not options.wants(name):
             continue
         command = [sys.executable, "-m", "harness.cli", *arguments]
-        answered(command)  # files are read into memory once
+        memory = peak(command)  # files are read into memory once
         seconds, alone = by_turns(
             lambda command=command: answered(command),  # type: ignore[misc]
             lambda: answered([sys.executable, "-c", "pass"]),
@@ -33,6 +33,7 @@ def startup(options: Options) -> Iterator[Row]:
             peer_seconds=alone,
             target=target,
             kind="seconds",
+            memory=memory,
         )
 
 
@@ -45,3 +46,24 @@ def answered(command: Sequence[str]) -> None:
     done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise HarnessError(done.stderr.strip().removeprefix("harness: "))
+
+
+_WATCHER = """
+import resource, subprocess, sys
+code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+
+
+def peak(command: Sequence[str]) -> float:
+    """GiB that a command takes at most, started by a small process: a child's peak is never below its parent's size.
+
+    Raises:
+        HarnessError: it failed; its own sentence.
+    """
+    watched = [sys.executable, "-S", "-c", _WATCHER, *command]
+    done = subprocess.run(watched, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise HarnessError(done.stderr.strip().removeprefix("harness: "))
+    return int(done.stdout) * (1 if sys.platform == "darwin" else 1024) / 2**30

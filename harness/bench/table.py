@@ -30,11 +30,12 @@ def line(row: Mapping[str, Any], command: str) -> str:
     unit = " s" if row["kind"] == "seconds" else "x"
     value = row["median"] if row["kind"] == "seconds" else row["ratio"]
     limit = "—" if row["limit"] is None else f"{row['limit']:.2f}x"
+    taken = f", {row['memory']:.2f} GiB" if row.get("memory") else ""
     missed = "" if row["reached"] else " (missed)"
     cells = (
         row["name"],
         row["peer"],
-        f"{value:.2f}{unit}{missed}",
+        f"{value:.2f}{unit}{missed}{taken}",
         limit,
         f"{bound} {row['target']:g}{unit}",
         f"`harness bench {command}`",

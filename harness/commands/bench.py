@@ -35,7 +35,7 @@ def bench_command(name: str, as_json: bool, **choices: object) -> None:
         typer.echo(", ".join(f"{key} {value}" for key, value in device.items()))
     draw = getattr(import_module(measure.__module__), "draw", None)
     if options.plot is not None and draw is None:
-        raise HarnessError(f"--plot: the benchmark {name} draws nothing; leave it out, or choose scaling.")
+        raise HarnessError(f"--plot: the benchmark {name} draws nothing; leave it out, or choose scaling or plans.")
     rows: list[Row] = []
     for row in measure(options):
         rows.append(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from torch import nn
 from typer.testing import CliRunner
 
 import harness.bench
-from harness.bench import BENCHMARKS, benchmark
+from harness.bench import BENCHMARKS, benchmark, plans
 from harness.bench.composed import copied
 from harness.bench.engine import Stopwatch, watched
 from harness.bench.measure import Options, Row, WorkCounter, by_turns
 from harness.bench.peer import instances
 from harness.bench.scaling import draw, point
+from harness.bench.startup import peak
 from harness.cli import app
 from methods.tiny import tiny_llama
 from results.ground.errors import HarnessError
@@ -148,6 +150,29 @@ def test_the_plot_has_a_panel_for_each_axis(tmp_path: Path) -> None:
     draw(rows, tmp_path / "plot.svg")
     text = (tmp_path / "plot.svg").read_text()
     assert text.count('id="axes_') == 2
+
+
+def test_plans_are_drawn_by_their_cells(tmp_path: Path) -> None:
+    rows = [
+        row(name=f"a {kind} of {cells}", kind="seconds", axis="cells", value=cells, memory=0.5)
+        for kind in ("plan", "report")
+        for cells in (100, 1000)
+    ]
+    plans.draw(rows, tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    assert text.count('id="axes_') == 2
+    assert "GiB at most" in text or "<!-- GiB at most -->" in text
+
+
+def test_a_command_says_what_it_took_at_most() -> None:
+    little, more = (
+        peak([sys.executable, "-c", f"kept = bytearray({size}); kept[::4096] = b'x' * len(kept[::4096])"])
+        for size in (1, 200 * 2**20)
+    )
+    assert little < 0.05
+    assert 0.19 < more - little < 0.21
+    with pytest.raises(HarnessError, match="no such thing"):
+        peak([sys.executable, "-c", "import sys; sys.exit('harness: no such thing')"])
 
 
 def test_scaling_counts_what_experts_add() -> None:

@@ -20,6 +20,10 @@ ROW: dict[str, Any] = {"name": "n", "peer": "p", "median": 2.0, "ratio": 3.456, 
         ({"reached": False}, "| n | p | 3.46x (missed) | 4.00x | at least 3x | `harness bench routing` |"),
         ({"kind": "overhead", "limit": None}, "| n | p | 3.46x | — | at most 3x | `harness bench routing` |"),
         ({"kind": "seconds"}, "| n | p | 2.00 s | 4.00x | at most 3 s | `harness bench routing` |"),
+        (
+            {"kind": "seconds", "memory": 0.5},
+            "| n | p | 2.00 s, 0.50 GiB | 4.00x | at most 3 s | `harness bench routing` |",
+        ),
     ],
 )
 def test_a_line_for_each_row(changes: dict[str, Any], line: str, tmp_path: Path) -> None:
