@@ -168,6 +168,7 @@ class AvgAct(RoutedMethod):
                 session.loss(composed, f"expert:{name}", self.config.rows)
                 for gate in gates:
                     gate.end()
+                session.progress(index + 1, len(composed.experts))
         finally:
             for gate in gates:
                 gate.alone = None

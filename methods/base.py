@@ -172,6 +172,9 @@ class Session(Protocol):
     def dev_tasks(self) -> tuple[str, ...]:
         """Names of the pool's tasks that have development examples; at least one."""
 
+    def progress(self, done: int, of: int) -> None:
+        """Tell whoever watches how far a search or a pass over rows is; phases tell it themselves."""
+
     def note(self, entry: Mapping[str, Any]) -> None:
         """Add JSON data to the log of the fit, for methods that do not learn by optimiser steps."""
 

@@ -106,6 +106,7 @@ class BestSingle(Method):
             composed.choose(index)
             losses.append(dev_loss(composed, session, self.config.dev_rows))
             session.note({"phase": "search", "expert": name, "dev_loss": losses[-1]})
+            session.progress(index + 1, len(composed.experts))
         finite = [index for index, loss in enumerate(losses) if math.isfinite(loss)]
         if not finite:
             raise RuntimeError("no expert has a finite loss on the development rows.")

@@ -157,6 +157,7 @@ class Lorahub(Method):
             loss = session.loss(composed, data, n)
             value = loss / (n if config.loss_div == "examples" else 1) + config.l1 * float(abs(w).mean())
             session.note({"phase": "search", "step": evaluations, "task": loss, "weights": w.tolist()})
+            session.progress(evaluations, config.budget)
             return value if math.isfinite(value) else DIVERGED
 
         training = composed.model.training

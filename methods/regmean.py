@@ -167,7 +167,7 @@ class Regmean(Method):
         totals: dict[str, Tensor] = {}
         products: dict[str, list[Tensor]] = {site: [] for site in composed.sites}
         try:
-            for name in composed.experts:
+            for index, name in enumerate(composed.experts):
                 composed.be(name)
                 grams = Grams(composed, [first for first, *_ in groups])
                 try:
@@ -180,6 +180,7 @@ class Regmean(Method):
                     for site in group:
                         if name in composed.parts[site]:
                             products[site].append(composed.parts[site][name][0].double() @ gram)
+                session.progress(index + 1, len(composed.experts))
         finally:
             composed.model.train(training)
         solved: dict[str, Tensor] = {}

@@ -146,6 +146,7 @@ class Retrieval(RoutedMethod):
                 composed.seen = []
                 session.loss(composed, f"expert:{name}", self.config.rows)
                 composed.keep(index)
+                session.progress(index + 1, len(composed.experts))
         finally:
             composed.seen = None
             composed.model.train(training)

@@ -209,6 +209,11 @@ class EngineSession:
             seed=self.seed,
         )
 
+    def progress(self, done: int, of: int) -> None:
+        """See `methods.base.Session`."""
+        if self.on_step is not None:
+            self.on_step(done, of)
+
     def note(self, entry: Mapping[str, Any]) -> None:
         """Add an entry to the record's training log."""
         self.log.append(dict(entry))

@@ -158,10 +158,11 @@ class ScaledMerge(Merge):
             return
         assert isinstance(composed, Scaled)
         best, lowest = self.config.grid[0], math.inf
-        for scaling in self.config.grid:
+        for index, scaling in enumerate(self.config.grid):
             composed.set_scaling(scaling)
             loss = dev_loss(composed, session, self.config.dev_rows)
             session.note({"phase": "search", "scaling": scaling, "dev_loss": loss})
+            session.progress(index + 1, len(self.config.grid))
             if loss < lowest:
                 best, lowest = scaling, loss
         if not math.isfinite(lowest):

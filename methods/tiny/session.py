@@ -134,6 +134,7 @@ class TinySession:
         trained: names of groups that some phase trained.
         task: see `methods.base.Session`.
         notes: entries of `note`, in order.
+        progressed: what `progress` was told, in order.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class TinySession:
         self.task = task
         self.log: list[Mapping[str, float]] = []
         self.notes: list[Mapping[str, Any]] = []
+        self.progressed: list[tuple[int, int]] = []
         self.trained: set[str] = set()
 
     @property
@@ -179,6 +181,10 @@ class TinySession:
         composed.model.eval()
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
+
+    def progress(self, done: int, of: int) -> None:
+        """See `Session.progress`."""
+        self.progressed.append((done, of))
 
     def note(self, entry: Mapping[str, Any]) -> None:
         """See `Session.note`."""
