@@ -165,7 +165,7 @@ class AvgAct(RoutedMethod):
             for index, name in enumerate(composed.experts):
                 for gate in gates:
                     gate.begin(index)
-                session.loss(composed, f"expert:{name}", self.config.rows)
+                session.read(composed, f"expert:{name}", self.config.rows)
                 for gate in gates:
                     gate.end()
                 session.progress(index + 1, len(composed.experts))

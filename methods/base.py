@@ -162,12 +162,16 @@ class Session(Protocol):
     def loss(self, composed: Composed, data: str, n: int) -> float:
         """Mean answer-token cross-entropy in nats over the first `n` examples of `data`, without gradients.
 
+        A fit that was cut off is told what it was told before, and nothing is computed again: only the number counts.
         `context.prompt_mask` marks the prompts meanwhile, as in evaluation.
 
         `data` is `routing`, `expert:NAME` (as in phases), `task:NAME` for the router-train examples of one task (of its
         expert's tasks, where it has none itself), or `dev:NAME` for its development examples, on which nothing is
         trained.
         """
+
+    def read(self, composed: Composed, data: str, n: int) -> None:
+        """Pass the same examples through the model, for what its layers note of them meanwhile."""
 
     def dev_tasks(self) -> tuple[str, ...]:
         """Names of the pool's tasks that have development examples; at least one."""

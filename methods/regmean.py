@@ -171,7 +171,7 @@ class Regmean(Method):
                 composed.be(name)
                 grams = Grams(composed, [first for first, *_ in groups])
                 try:
-                    session.loss(composed, f"expert:{name}", self.config.rows)
+                    session.read(composed, f"expert:{name}", self.config.rows)
                 finally:
                     grams.remove()
                 for group in groups:

@@ -144,7 +144,7 @@ class Retrieval(RoutedMethod):
         try:
             for index, name in enumerate(composed.experts):
                 composed.seen = []
-                session.loss(composed, f"expert:{name}", self.config.rows)
+                session.read(composed, f"expert:{name}", self.config.rows)
                 composed.keep(index)
                 session.progress(index + 1, len(composed.experts))
         finally:

@@ -231,25 +231,38 @@ class EngineSession:
 
     @torch.no_grad()
     def loss(self, composed: Composed, data: str, n: int) -> float:
-        """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`.
+        """Mean answer-token cross-entropy in nats over the first `n` drawn rows of `data`; see `methods.base.Session`.
 
         Raises:
             HarnessError: there are none.
         """
-        rows = self.rows(data, "router")[:n]
-        if not rows:
-            raise HarnessError(f"There are no rows of {data} in this source: choose another --data.")
-        self._searched(data, rows)
+        rows = self._looked_at(data, n)
+        return self.kept.run(f"loss on {data}", lambda _: self._mean_loss(composed, rows))
+
+    @torch.no_grad()
+    def read(self, composed: Composed, data: str, n: int) -> None:
+        """Pass the same rows through the model, in every process.
+
+        Raises:
+            HarnessError: there are none.
+        """
+        self._mean_loss(composed, self._looked_at(data, n))
+
+    def _mean_loss(self, composed: Composed, rows: Sequence[Encoded]) -> float:
         losses = self._row_losses(composed, rows)
         return sum(total for _, total, _ in losses) / sum(count for *_, count in losses)
 
-    def _searched(self, data: str, rows: Sequence[Encoded]) -> None:
-        """Keep what a search without optimiser steps has looked at."""
+    def _looked_at(self, data: str, n: int) -> list[Encoded]:
+        """The first `n` drawn rows of `data`; that a search without optimiser steps has looked at them is noted."""
+        rows = self.rows(data, "router")[:n]
+        if not rows:
+            raise HarnessError(f"There are no rows of {data} in this source: choose another --data.")
         name = f"search on {data}"
         if not self.phases or self.phases[-1]["phase"] != name:
             size = {"examples": len(rows), "tokens": sum(map(len, rows))}
             self.phases.append({"phase": name, "steps": 0, "evaluations": 0, **size, "lr": {}})
         self.phases[-1]["evaluations"] += 1
+        return rows
 
     @torch.no_grad()
     def dev_loss(self, composed: Composed, n: int) -> float:

@@ -203,6 +203,10 @@ class TinySession:
         composed.context.prompt_mask = None
         return float(nn.functional.cross_entropy(logits, batch.labels[:, 1:].flatten()))
 
+    def read(self, composed: Composed, data: str, n: int) -> None:
+        """See `Session.read`."""
+        self.loss(composed, data, n)
+
     def _batch(self, composed: Composed, data: str, step: int) -> TinyBatch:
         _, _, chosen = data.partition(":")
         batch = tiny_batch(domains=max(len(composed.experts), 1), seed=seed_from(self.seed, data, step))

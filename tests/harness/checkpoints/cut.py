@@ -60,10 +60,16 @@ class LoopSession(TinySession):
         cut: step, counted from one over all phases, in which the process ends; None for never.
         scale: of learning rates.
         epochs: of each phase.
+        cut_look: computation of a loss, counted from one, in which the process ends; None for never.
     """
 
     def __init__(
-        self, kept: Checkpoint | None = None, cut: int | None = None, scale: float = 1.0, epochs: int = 2
+        self,
+        kept: Checkpoint | None = None,
+        cut: int | None = None,
+        scale: float = 1.0,
+        epochs: int = 2,
+        cut_look: int | None = None,
     ) -> None:
         super().__init__()
         self.kept = kept or Checkpoint()
@@ -72,7 +78,8 @@ class LoopSession(TinySession):
         self.tokens = 0
         self.steps_made: list[int] = []
         self.losses: list[dict[str, Any]] = []
-        self._cut = cut
+        self.looks = 0
+        self._cut, self._cut_look = cut, cut_look
 
     def _step(self, done: int, of: int) -> None:
         self.steps_made.append(done)
@@ -94,8 +101,20 @@ class LoopSession(TinySession):
         )
         self.losses += log.steps
 
+    def loss(self, composed: Composed, data: str, n: int) -> float:
+        return self.kept.run(f"loss on {data}", lambda _: self._look(composed, data, n))
+
+    def read(self, composed: Composed, data: str, n: int) -> None:
+        self._look(composed, data, n)
+
+    def _look(self, composed: Composed, data: str, n: int) -> float:
+        self.looks += 1
+        if self.looks == self._cut_look:
+            raise Cut
+        return super().loss(composed, data, n)
+
     def dev_loss(self, composed: Composed, n: int) -> float:
-        return self.loss(composed, "dev", n)
+        return self._look(composed, "dev", n)
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

@@ -51,6 +51,33 @@ def test_every_method_goes_on_to_the_bit(subject: Subject, tmp_path: Path) -> No
     assert len(session.steps_made) == steps - (at - 1)
 
 
+SEARCHING = [Subject(name) for name in ("best-single", "task-arithmetic", "lorahub")]
+READING = [Subject(name) for name in ("regmean", "retrieval", "avg-act")]
+
+
+@pytest.mark.parametrize("subject", SEARCHING, ids=str)
+def test_a_search_computes_no_loss_twice(subject: Subject, tmp_path: Path) -> None:
+    whole = LoopSession()
+    expected = fit(subject, whole).state()
+    assert whole.looks >= 4
+    with kept(tmp_path) as own, pytest.raises(Cut):
+        fit(subject, LoopSession(own, cut_look=4))
+    with kept(tmp_path) as own:
+        session = LoopSession(own)
+        assert equal(fit(subject, session).state(), expected)
+    assert session.looks == whole.looks - 3
+    assert session.notes == whole.notes
+
+
+@pytest.mark.parametrize("subject", READING, ids=str)
+def test_what_layers_note_of_rows_is_noted_in_every_process(subject: Subject, tmp_path: Path) -> None:
+    expected = fit(subject, LoopSession()).state()
+    with kept(tmp_path) as own, pytest.raises(Cut):
+        fit(subject, LoopSession(own, cut_look=3))
+    with kept(tmp_path) as own:
+        assert equal(fit(subject, LoopSession(own)).state(), expected)
+
+
 @pytest.mark.parametrize("at", [4, 5, 6, 16])
 def test_phases_are_remembered(at: int, tmp_path: Path) -> None:
     """Gates of four experts, one phase of four steps each."""

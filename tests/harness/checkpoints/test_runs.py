@@ -11,12 +11,14 @@ import pytest
 
 from harness.checkpoints import Checkpoint
 from harness.interrupts import Ended
+from harness.training.session import EngineSession
 from results.store import RunFolder
 from tests.harness.runs.command import TINY, printed
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
-STAGES = ("expert sst2 (seed 0)", "fit mixer (seed 0)", "mixer on gsm8k (seed 0)")
+STAGES = ("expert sst2 (seed 0)", "fit mixer (seed 0)", "mixer on gsm8k (seed 0)", "fit best-single (seed 0)")
+SAID = "mixer on gsm8k (seed 0): goes on after "
 
 
 @pytest.fixture
@@ -33,6 +35,19 @@ def ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoint, "save", save)
 
 
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with every loss of a search that is computed."""
+    genuine, found = EngineSession._mean_loss, list[int]()
+
+    def mean_loss(self: EngineSession, composed: Any, rows: Any) -> float:
+        found.append(len(rows))
+        return genuine(self, composed, rows)
+
+    monkeypatch.setattr(EngineSession, "_mean_loss", mean_loss)
+    return found
+
+
 def computed(stages: Path) -> dict[str, Any]:
     """All that was computed, but for times and memory."""
     found: dict[str, Any] = {}
@@ -47,21 +62,26 @@ def computed(stages: Path) -> dict[str, Any]:
 
 
 def test_a_run_goes_on_inside_each_kind_of_stage(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: None
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: None, looked: list[int]
 ) -> None:
     sizes = [f"{section}.{size}" for section in ("experts", "routers") for size in ("batch_size=4", "tokens=1600")]
-    line = ("run", "--methods", "mixer", "--tasks", "sst2,gsm8k", *TINY, "--model", str(tiny_model), "--tune",
-            *(word for size in [*sizes, "eval.max_new_tokens=16"] for word in ("--set", size)))  # fmt: skip
+    line = ("run", "--methods", "mixer,best-single", "--tasks", "sst2,gsm8k", *TINY, "--model", str(tiny_model),
+            "--tune", *(word for size in [*sizes, "eval.max_new_tokens=16"] for word in ("--set", size)))  # fmt: skip
     whole = printed(*line, "--output", str(tmp_path / "whole"), stages=tmp_path / "apart")
     assert whole.returncode == 0, whole.stderr
+    in_all = len(looked)
+    assert in_all > 5
     monkeypatch.setenv("HARNESS_CHECKPOINT_SECONDS", "0")
+    said = ""
     for name in STAGES:
         done = printed(*line, "--output", str(tmp_path / "run"), stages=tmp_path / "stages")
         assert done.returncode == 143, done.stderr
         assert f"{name}: interrupted after" in done.stderr
+        said += done.stderr
     done = printed(*line, "--output", str(tmp_path / "run"), stages=tmp_path / "stages")
     assert done.returncode == 0, done.stderr
-    assert f"{STAGES[-1]}: goes on after " in done.stderr
+    assert SAID in said
+    assert len(looked) == 2 * in_all, "a loss was computed twice"
     assert computed(tmp_path / "stages") == computed(tmp_path / "apart")
     one, other = (RunFolder.open(tmp_path / name).records() for name in ("run", "whole"))
     for record, same in zip(one, other, strict=True):
