@@ -26,7 +26,7 @@ from reports.stored import StoredItems
 from reports.tables import Table
 from results.ground.collecting import paused
 from results.ground.names import unknown
-from results.merging import together
+from results.merging import homes, together
 from results.schema import Item, Record
 from results.store import RunFolder
 
@@ -71,8 +71,9 @@ class Run:
     @cached_property
     def items(self) -> Mapping[str, Sequence[Item]]:
         """Items of the finished cells by cell."""
-        homes = {planned.cell: folder for folder in (*self.others, self.folder) for planned in folder.info.cells}
-        return StoredItems([r.cell for r in self.records if r.status == "done"], lambda cell: homes[cell].items(cell))
+        own = homes([self.folder, *self.others]) if self.others else {}
+        cells = [record.cell for record in self.records if record.status == "done"]
+        return StoredItems(cells, lambda cell: own.get(cell, self.folder).items(cell))
 
 
 def render(
@@ -331,15 +332,29 @@ def compare(runs: Sequence[Path], methods: Sequence[str] | None = None, asked: O
 
 def compared(opened: Run, methods: Sequence[str] | None = None, asked: Options | None = None) -> Table:
     """`compare` on runs that are open."""
-    asked = _known(opened, asked or Options())
+    own = asked or Options()
+    asked = _known(opened, own)
     done = [record for record in opened.records if record.status == "done"]
     known = list(dict.fromkeys(key.method for key in grouped(done)))
-    for method in methods or ():
-        if method not in known:
-            raise unknown("method", method, known)
+    if methods is not None:
+        methods = distinct(row for method in methods for row in _rows_of(method, known))
+        declared = [name for name in asked.against if name in methods]
+        asked = replace(asked, against=own.against or declared or methods[:1])
     if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
     return labelled(difference_table(opened.records, opened.items, methods, asked), opened.records)
+
+
+def _rows_of(method: str, known: Sequence[str]) -> list[str]:
+    """A row, or the rows of all settings of a method.
+
+    Raises:
+        UnknownName: there is none.
+    """
+    found = [row for row in known if row == method] or [row for row in known if row.startswith(f"{method} (")]
+    if not found:
+        raise unknown("method", method, known)
+    return found
 
 
 def _known(run: Run, asked: Options) -> Options:

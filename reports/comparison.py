@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from reports import controls, notes
 from reports.cells import EVALUATION, PARAMETERS, TRAINING
+from reports.outcomes import DERIVED
 from reports.panel import PANEL_TITLES, SHORT_TITLES, VERDICT, Options, PanelBuilder, question
 from reports.ranking import MEAN, Family, family
 from reports.scores import Items, Key, Scores, averaged, gather, grouped
@@ -61,7 +62,7 @@ def comparison(
     done = [record for record in records if record.status == "done"]
     under = [*notes.provenance(done), notes.seeds_sentence(scores.values())] if done else []
     under += notes.clusters_sentences(scores.values())
-    under += _sentences_on_means(options, tasks, means)
+    under += sentences_on_means(options, tasks, means)
     computed_on = notes.machines(records)
     if options.cost and len(computed_on) > 1:
         under.append(f"Seconds are left out: cells were computed on different machines ({'; '.join(computed_on)}).")
@@ -81,7 +82,7 @@ def comparison(
     )
 
 
-def _sentences_on_means(options: Options, tasks: Sequence[str], means: Means) -> list[str]:
+def sentences_on_means(options: Options, tasks: Sequence[str], means: Means) -> list[str]:
     """Which metric the values are of, and what the means leave out."""
     under = [f"Metric: {options.metric}."] if options.metric else []
     if not options.mean or len(means.tasks) < 2:
@@ -130,9 +131,9 @@ def mean_tasks(scores: Mapping[Key, Scores], tasks: Sequence[str]) -> Means:
 
 
 def _at_floor(one: Scores) -> bool:
-    """Nothing right, or one answer to every item."""
+    """Nothing right, or one answer to every item; likelihoods have no floor."""
     nothing = one.unit == "fraction" and one.higher_is_better and one.values.size > 0 and not one.values.any()
-    return nothing or bool(one.constant)
+    return nothing or (bool(one.constant) and one.metric not in DERIVED)
 
 
 def panel_methods(groups: Mapping[Key, list[Record]], model: str, track: str, options: Options) -> list[str]:
@@ -204,10 +205,20 @@ def _judged(builder: PanelBuilder) -> bool:
     return decisive and any(builder.verdict(method).text for method in builder.methods)
 
 
+class Tested(NamedTuple):
+    """Tests of a panel, with the scores by task and method that they are of."""
+
+    key: str
+    title: str
+    tests: Family
+    columns: Mapping[str, Mapping[str, Scores]]
+    means: Means
+
+
 def families(
     records: Sequence[Record], items: Items, methods: Sequence[str] | None = None, options: Options | None = None
-) -> list[tuple[str, str, Family, Mapping[str, Mapping[str, Scores]]]]:
-    """Key, title, tests and scores of each panel.
+) -> list[Tested]:
+    """The tests of each panel.
 
     Args:
         methods: display names, tested together whatever their track; by default those of each track by themselves,
@@ -215,7 +226,7 @@ def families(
     """
     options = options or Options()
     groups, scores = grouped(records), gather(records, items, options.metric)
-    found: list[tuple[str, str, Family, Mapping[str, Mapping[str, Scores]]]] = []
+    found: list[Tested] = []
     for model in notes.distinct(key.model for key in scores):
         chosen = [("", "", list(dict.fromkeys(methods)))] if methods is not None else []
         if methods is None:
@@ -228,15 +239,15 @@ def families(
                 task: {m: scores[Key(model, m, task)] for m in names if Key(model, m, task) in scores} for task in tasks
             }
             columns = {task: column for task, column in columns.items() if column}
-            own = {k: one for k, one in scores.items() if k.model == model and k.method in names}
-            mean_of = mean_tasks(own, list(columns)).tasks
-            tests = family(columns, mean_of, question(groups, model, names, options))
+            # Of all rows, as the table has it: methods chosen beside each other do not change what their mean is over.
+            means = mean_tasks(scores, list(columns))
+            tests = family(columns, means.tasks, question(groups, model, names, options))
             if tests.tests:
-                found.append((f"{model}{key}", f"{model}{title}", tests, columns))
+                found.append(Tested(f"{model}{key}", f"{model}{title}", tests, columns, means))
     return found
 
 
 __all__ = [
     "EVALUATION", "MEAN", "ORACLE", "PANEL_TITLES", "PARAMETERS", "TRAINING", "VERDICT", "Means", "Options",
-    "comparison", "families", "mean_tasks", "measured_tasks", "panel_methods",
+    "Tested", "comparison", "families", "mean_tasks", "measured_tasks", "panel_methods", "sentences_on_means",
 ]  # fmt: skip

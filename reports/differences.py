@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.comparison import families
+from reports.comparison import families, sentences_on_means
 from reports.decisions import size_to_decide
 from reports.notes import distinct, in_unit, margin_text
 from reports.panel import Options
@@ -40,7 +40,9 @@ def difference_table(
     asked: list[str] = []
     units: list[str] = []
     margins: list[str] = []
-    for key, heading, tests, columns in families(done, items, methods, options):
+    left_out: list[str] = []
+    for key, heading, tests, columns, means in families(done, items, methods, options):
+        left_out += sentences_on_means(replace(options, metric=None), list(columns), means)
         rows = []
         against = tests.question.against
         asked.append(f"{against} against each other method" if against else "every pair of methods")
@@ -66,7 +68,7 @@ def difference_table(
         Column("seeds", "seeds", "count", None),
         Column("discordant", "items that differ, %", "%", None),
     )
-    notes = _sentences(asked, kinds, margins, options.metric)
+    notes = [*_sentences(asked, kinds, margins, options.metric), *distinct(left_out)]
     return Table("compare", "Paired comparison", table_columns, tuple(panels), "pair", tuple(notes))
 
 

@@ -13,7 +13,7 @@ from reports.cells import cost_cells, interval_cell, score_interval
 from reports.controls import kind
 from reports.errors import ReportError
 from reports.ranking import MEAN, Family, Question, family, marks
-from reports.scores import Key, Scores
+from reports.scores import Key, Scores, with_common_seeds
 from reports.statistics import MIN_SEEDS, PairedTest, above_level, task_mean
 from reports.tables import BLANK, Cell, Footnotes, Row, display_unit
 from results.schema import Record, Track
@@ -182,7 +182,7 @@ class PanelBuilder:
             reason = f"{task} has no {self.options.metric}." if done else known.get(method) or known.get(task)
             return Cell(footnotes=tuple(notes.distinct(reasons or [self.footnotes.key(reason or "Not run.")])))
         wanted = max(len(other.seeds) for other in self.columns[task].values())
-        if len(one.seeds) < wanted and (one.values.shape[0] > 1 or unfinished):
+        if len(one.seeds) < wanted and (one.values.shape[0] > 1 or unfinished or one.random):
             reasons.append(self.footnotes.key(f"{len(one.seeds)} of {wanted} seeds."))
         if one.unscored:
             reasons.append(self.footnotes.key(f"Without {one.unscored} items that have no verdict."))
@@ -203,13 +203,18 @@ class PanelBuilder:
         present = [one for one in found if one is not None and one.values.shape[1]]
         if len(present) < len(found) or len(found) < 2:
             return Cell()
-        seeds = max(one.values.shape[0] for one in present)
-        if any(one.values.shape[0] not in (1, seeds) for one in present):
-            return Cell()
-        arrays = [np.broadcast_to(one.values, (seeds, one.values.shape[1])) for one in present]
-        _, factor = display_unit(present[0].unit)
-        runs = tuple(record.cell for one in present for record in one.records)
-        return interval_cell(task_mean(arrays, groups=[one.groups for one in present]), factor, runs)
+        paired = with_common_seeds(present)
+        if paired is None:
+            return Cell(footnotes=(self.footnotes.key("No seed that all tasks have."),))
+        seeds = max(one.values.shape[0] for one in paired)
+        arrays = [np.broadcast_to(one.values, (seeds, one.values.shape[1])) for one in paired]
+        _, factor = display_unit(paired[0].unit)
+        runs = tuple(record.cell for one in paired for record in one.records)
+        wanted = max(len(one.seeds) for one in present)
+        fewer = (
+            (self.footnotes.key(f"{seeds} of {wanted} seeds, those that all tasks have."),) if seeds < wanted else ()
+        )
+        return interval_cell(task_mean(arrays, groups=[one.groups for one in paired]), factor, runs, fewer)
 
     def _open_rows(self, column: str) -> list[str]:
         """Methods that a seed could change and that have too few of them."""

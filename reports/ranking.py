@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.scores import Scores, align, common_groups, require_one_unit
+from reports.scores import Scores, align, common_groups, require_one_unit, with_common_seeds
 from reports.statistics import PairedTest, holm, paired_test
 from reports.statistics.variance import pooled
 from reports.tables import Mark, display_unit
@@ -168,6 +168,10 @@ class _Panel:
 
 def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Question) -> PairedTest | None:
     """The test of one pair on one task, or on the mean of several; None where their seeds do not fit together."""
+    sides = [with_common_seeds(side) for side in zip(*pairs, strict=True)] if len(pairs) > 1 else []
+    if None in sides:
+        return None
+    pairs = list(zip(*(side for side in sides if side is not None), strict=True)) or list(pairs)
     aligned = [align(a, b) for a, b in pairs]
     joined = aligned[0] if len(aligned) == 1 else _mean_pair(aligned)
     if joined is None:

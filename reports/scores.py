@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,40 +101,45 @@ def key_of(record: Record) -> Key:
 def grouped(records: Iterable[Record]) -> dict[Key, list[Record]]:
     """Records by place, seeds in ascending order, places in order of appearance.
 
-    Where one method, task and seed occurs with several settings (an ablation over the amount of training data, say),
-    each setting is a place of its own, and the method's name there says which.
+    Where one method and task occurs with several settings (an ablation over the amount of training data, or runs that
+    were joined), each setting is a place of its own, and the method's name there says which: seeds of one row differ in
+    nothing but the seed and the experts of that seed.
     """
     groups: dict[Key, list[Record]] = {}
     for record in records:
         groups.setdefault(key_of(record), []).append(record)
     separate: dict[Key, list[Record]] = {}
     for key, group in groups.items():
-        if len({record.spec.seed for record in group}) == len(group):
-            separate[key] = group
-        else:
-            separate |= _by_setting(key, group)
+        separate |= _by_setting(key, group)
     return {key: sorted(group, key=lambda record: record.spec.seed) for key, group in separate.items()}
 
 
 def _by_setting(key: Key, group: Sequence[Record]) -> dict[Key, list[Record]]:
-    """Split a group by what differs besides the seed. Experts' hashes differ by seed, so they count last."""
-    settings = [
-        {
-            **flat(record.spec.model_dump(mode="json", exclude={"seed", "pool"})),
-            **flat({"stored": record.parameters.stored}),
-        }
-        for record in group
-    ]
-    names = list(dict.fromkeys(name for one in settings for name in one))
-    differing = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    """Split a group by what differs besides the seed. Experts' hashes differ by seed, so they count last, and so does
+    how much of them is stored: where two records of one seed are told apart by nothing else."""
+    settings = [flat(record.spec.model_dump(mode="json", exclude={"seed", "pool"})) for record in group]
+    labels = _labels(settings)
+    if len({(label, one.spec.seed) for label, one in zip(labels, group, strict=True)}) < len(group):
+        stored = [flat({"stored": record.parameters.stored}) for record in group]
+        labels = _labels([one | more for one, more in zip(settings, stored, strict=True)])
     found: dict[Key, list[Record]] = {}
-    for record, setting in zip(group, settings, strict=True):
-        label = ", ".join(f"{name.removeprefix('training.')}={setting.get(name)}" for name in differing)
-        seeds = {one.spec.seed for one in found.get(key._replace(method=f"{key.method} ({label})"), [])}
-        if record.spec.seed in seeds or not differing:
-            label = ", ".join(filter(None, [label, f"experts {digest(record.spec.pool, 8)}"]))
-        found.setdefault(key._replace(method=f"{key.method} ({label})"), []).append(record)
+    for record, label in zip(group, labels, strict=True):
+        place = _named(key, label)
+        if record.spec.seed in {one.spec.seed for one in found.get(place, ())}:
+            place = _named(key, ", ".join(filter(None, [label, f"experts {digest(record.spec.pool, 8)}"])))
+        found.setdefault(place, []).append(record)
     return found
+
+
+def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What differs between settings, as each has it."""
+    names = dict.fromkeys(name for one in settings for name in one)
+    differing = [name for name in names if len({repr(one.get(name)) for one in settings}) > 1]
+    return [", ".join(f"{name.removeprefix('training.')}={one.get(name)}" for name in differing) for one in settings]
+
+
+def _named(key: Key, label: str) -> Key:
+    return key._replace(method=f"{key.method} ({label})") if label else key
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -202,6 +207,33 @@ def align(a: Scores, b: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64
     if not shared:
         return first.mean(axis=0, keepdims=True), second.mean(axis=0, keepdims=True)
     return first[[a.seeds.index(seed) for seed in shared]], second[[b.seeds.index(seed) for seed in shared]]
+
+
+def with_common_seeds(scores: Sequence[Scores]) -> list[Scores] | None:
+    """One method's scores on several tasks with the seeds that all of them have, by which a mean over tasks pairs them;
+    tasks on which no seed could change them stay as they are. None where no seed is common."""
+    varying = [len(one.seeds) > 1 or one.random for one in scores]
+    drawn = [set(one.seeds) for one, varies in zip(scores, varying, strict=True) if varies]
+    if not drawn:
+        return list(scores)
+    common = sorted(set.intersection(*drawn))
+    if not common:
+        return None
+    return [_restricted(one, common) if varies else one for one, varies in zip(scores, varying, strict=True)]
+
+
+def _restricted(one: Scores, seeds: Sequence[int]) -> Scores:
+    if list(one.seeds) == list(seeds):
+        return one
+    rows = [one.seeds.index(seed) for seed in seeds]
+    counted = None if one.counted is None else replace(one.counted, answers=one.counted.answers[rows])
+    return replace(
+        one,
+        values=one.values[rows],
+        seeds=tuple(seeds),
+        records=tuple(one.records[row] for row in rows),
+        counted=counted,
+    )
 
 
 def common_groups(a: Scores, b: Scores) -> tuple[str, ...] | None:

@@ -37,11 +37,8 @@ def merge(paths: Sequence[Path], target: Path) -> RunFolder:
     merged = RunFolder(target, whole)
     with merged.lock():
         merged.write_plan(whole)
-        for cell in dict.fromkeys(planned.cell for planned in whole.cells):
-            found = [(folder, record) for folder in folders if (record := folder.record(cell)) is not None]
-            if found:
-                best = min(found, key=lambda one: one[1].status != "done")
-                _copy(best[0].cell_folder(cell), merged.cell_folder(cell))
+        for cell, folder in homes(folders).items():
+            _copy(folder.cell_folder(cell), merged.cell_folder(cell))
     return merged
 
 
@@ -63,25 +60,40 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def together(folders: Sequence[RunFolder]) -> list[Record]:
-    """Records of several runs to be compared, each cell once.
+    """Records of several runs to be compared, each cell once, as the first of them has it that has finished it.
 
     A method that two runs computed differently on one task and seed carries the run's name behind its own.
     """
     records: dict[str, Record] = {}
-    homes: dict[tuple[str, str, str, int], set[str]] = {}
-    owners: dict[str, str] = {}
-    for folder in folders:
-        for record in folder.records():
-            spec = record.spec
-            records.setdefault(record.cell, record)
-            owners.setdefault(record.cell, folder.path.name)
-            homes.setdefault((record.model.label, spec.method, spec.task, spec.seed), set()).add(record.cell)
-    twice = {(model, method) for (model, method, _, _), cells in homes.items() if len(cells) > 1}
+    cells: dict[tuple[str, str, str, int], set[str]] = {}
+    owners = homes(folders)
+    for cell, folder in owners.items():
+        record = folder.record(cell)
+        assert record is not None
+        records[cell] = record
+        spec = record.spec
+        cells.setdefault((record.model.label, spec.method, spec.task, spec.seed), set()).add(cell)
+    twice = {(model, method) for (model, method, _, _), own in cells.items() if len(own) > 1}
     return [
         record.model_copy(
-            update={"spec": record.spec.model_copy(update={"method": f"{record.spec.method} ({owners[record.cell]})"})}
+            update={
+                "spec": record.spec.model_copy(update={"method": f"{record.spec.method} ({owners[cell].path.name})"})
+            }
         )
         if (record.model.label, record.spec.method) in twice
         else record
-        for record in records.values()
+        for cell, record in records.items()
     ]
+
+
+def homes(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
+    """The folder of each cell that some of these hold, in the order of their plans: the first that has finished it,
+    else the first that has tried."""
+    found: dict[str, RunFolder] = {}
+    finished: set[str] = set()
+    for folder in folders:
+        for record in folder.records():
+            if record.cell not in found or (record.cell not in finished and record.status == "done"):
+                found[record.cell] = folder
+            finished |= {record.cell} if record.status == "done" else set()
+    return found

@@ -209,10 +209,10 @@ def test_verdicts_stand_in_the_table_and_follow_the_direction(factory: ModuleTyp
 
 def test_a_family_is_what_was_declared(factory: ModuleType) -> None:
     records, items = factory.make_grid(("base", "uniform", "mixer", "mole"), ("sst2", "arc-e"), n=30)
-    (_, _, tests, _), *_ = families(records, items)
+    (_, _, tests, *_), *_ = families(records, items)
     assert set(tests.tests) == {(c, "mixer", m) for c in ("sst2", "arc-e", MEAN) for m in ("base", "uniform", "mole")}
     assert (tests.size(MEAN), tests.size("sst2")) == (3, 6)
     smallest = min((test for (c, _, _), test in tests.tests.items() if c == MEAN), key=lambda test: test.p)
     assert smallest.p_holm == pytest.approx(min(1.0, 3 * smallest.p))
-    (_, _, every, _), *_ = families(records, items, options=Options(against=("all",)))
+    (_, _, every, *_), *_ = families(records, items, options=Options(against=("all",)))
     assert len(every.tests) == 3 * 6

@@ -60,7 +60,7 @@ def test_the_mean_is_over_tasks_of_the_usual_unit_and_says_so(run: Run) -> None:
 
 
 def test_the_mean_is_tested_as_it_is_shown(run: Run) -> None:
-    ((_, _, tests, columns),) = families(*run)
+    ((_, _, tests, columns, _),) = families(*run)
     assert tests.mean_of == ("sst2", "arc-e")
     found, alone = (
         one.between(MEAN, "mixer", "uniform")
