@@ -12,7 +12,9 @@ from reports.panel import asked
 from results.store import RunFolder
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
-FOLDERS = sorted(path.parent for path in REFERENCE.glob("*/run.yaml"))
+FOLDERS = sorted(path.parent for path in REFERENCE.rglob("run.yaml"))
+UNFINISHED = {"smollm2-135m/study-tuning": ["767aa5c1f793c19b (phatgoose on sst2)"]}
+"""Cells that a page says were not finished."""
 WITH_OUTCOMES = [folder for folder in FOLDERS if (folder / "cells").is_dir()]
 
 
@@ -20,10 +22,11 @@ def test_the_demo_holds_outcomes() -> None:
     assert REFERENCE / "demo" in WITH_OUTCOMES
 
 
-@pytest.mark.parametrize("folder", WITH_OUTCOMES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", WITH_OUTCOMES, ids=lambda folder: str(folder.relative_to(REFERENCE)))
 def test_outcomes_fit_their_records_and_hold_no_texts(folder: Path) -> None:
     run = RunFolder.open(folder)
-    assert run.verify() == []
+    lacks = UNFINISHED.get(str(folder.relative_to(REFERENCE)), [])
+    assert run.verify() == [f"{cell} is not finished." for cell in lacks]
     for record in run.records():
         items = run.items(record.cell)
         assert not any(item.prompt for item in items)
@@ -33,7 +36,9 @@ def test_outcomes_fit_their_records_and_hold_no_texts(folder: Path) -> None:
         assert "mixer" in compare_text([folder], None, asked(against="mixer"))
 
 
-@pytest.mark.parametrize("folder", [f for f in FOLDERS if f not in WITH_OUTCOMES], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    "folder", [f for f in FOLDERS if f not in WITH_OUTCOMES], ids=lambda folder: str(folder.relative_to(REFERENCE))
+)
 def test_a_folder_without_outcomes_names_the_command_that_makes_them(folder: Path) -> None:
     text = (folder / "README.md").read_text()
     assert re.search(r"`harness (run|reproduce) ", text)
