@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from reports.scores import placed
 from results.schema import Record, RoutingDiagnostics
 
 COLLAPSED = 0.1
@@ -16,13 +17,13 @@ STILL = 1e-6
 """Mean change of a logit that is none."""
 
 Found = Sequence[tuple[Record, RoutingDiagnostics]]
-"""Records of one method and seed."""
+"""Records of one row and seed."""
 
 
 def sentences(records: Sequence[Record]) -> list[str]:
     """One sentence for each kind of failure, with the rows and seeds that show it."""
     runs: dict[tuple[str, int], list[tuple[Record, RoutingDiagnostics]]] = {}
-    for record in records:
+    for record in placed(records):
         if record.routing is not None:
             runs.setdefault((record.spec.method, record.spec.seed), []).append((record, record.routing))
     kinds: tuple[tuple[Callable[[Found], str | None], str], ...] = (

@@ -41,7 +41,7 @@ def table(records: Sequence[Record], items: Items, metric: str | None = None) ->
     for model in models:
         rows = tuple(
             Row(label, label, {task: _cell(Key(model, method, task), scores, groups, footnotes) for task in tasks},
-                "reference" if label == BASE else "method")
+                "reference" if _parts(label)[0] == BASE else "method")
             for label, method in _rows(groups, model).items()
         )  # fmt: skip
         panels.append(Panel(model, model if len(models) > 1 else "", rows))
@@ -66,10 +66,12 @@ def heat(records: Sequence[Record], items: Items, metric: str | None = None) -> 
     axes = []
     for model in models:
         rows = _rows(groups, model)
-        base = rows.pop(BASE, None)
+        bases = {_parts(label)[1]: method for label, method in rows.items() if _parts(label)[0] == BASE}
         series = tuple(
             Series(label, tuple(shown), tuple(_difference(scores, model, method, base, task) for task in shown))
             for label, method in rows.items()
+            if method not in bases.values()
+            for base in [bases.get(_parts(label)[1], bases.get(""))]
         )
         title = model if len(models) > 1 else ""
         axes.append(Axes("heat", "task", "expert", series, title, zlabel="points above the base", center=0.0))
@@ -89,12 +91,21 @@ def _own(records: Sequence[Record]) -> list[Record]:
 
 
 def _rows(groups: Mapping[Key, Sequence[Record]], model: str) -> dict[str, str]:
-    """Display names of the methods by the label of their row: base first, then experts as they come."""
+    """Display names of the methods by the label of their row, which says the setting where there are several: base
+    first, then experts as they come.
+    """
     found: dict[str, str] = {}
     for key, group in groups.items():
         if key.model == model:
-            found.setdefault(expert_of(group[0]) or BASE, key.method)
-    return {label: found[label] for label in sorted(found, key=lambda label: label != BASE)}
+            setting = key.method.removeprefix(group[0].spec.method)
+            found[(expert_of(group[0]) or BASE) + setting] = key.method
+    return {label: found[label] for label in sorted(found, key=lambda label: _parts(label)[0] != BASE)}
+
+
+def _parts(label: str) -> tuple[str, str]:
+    """Expert (or `BASE`) and setting of a row."""
+    name, bracket, setting = label.partition(" (")
+    return name, bracket + setting
 
 
 def _cell(key: Key, scores: Mapping[Key, Scores], groups: Mapping[Key, Sequence[Record]], footnotes: Footnotes) -> Cell:

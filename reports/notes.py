@@ -9,7 +9,7 @@ from typing import Any
 
 from reports import budgets, collapse
 from reports.ranking import MEAN, Family
-from reports.scores import Scores
+from reports.scores import Scores, placed
 from reports.statistics import MIN_SEEDS, detectable_by
 from reports.tables import Note, display_unit
 from results.schema import Record
@@ -41,7 +41,8 @@ def provenance(records: Sequence[Record]) -> list[str]:
         for deviation in record.data.deviations
     )
     notes += map(Note, deviations)
-    return notes + record_notes(records) + unscored_sentences(records) + judge_sentences(records)
+    named = placed(records)
+    return notes + record_notes(records) + unscored_sentences(named) + judge_sentences(named)
 
 
 def record_notes(records: Sequence[Record]) -> list[str]:

@@ -142,6 +142,35 @@ def _named(key: Key, label: str) -> Key:
     return key._replace(method=f"{key.method} ({label})") if label else key
 
 
+def by_row(records: Iterable[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Records by base model and by the name that their row has in a table, where each setting is a row (`grouped`)."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for key, group in grouped({record.cell: record for record in records}.values()).items():
+        found.setdefault((key.model, key.method), []).extend(group)
+    return found
+
+
+def placed(records: Sequence[Record]) -> list[Record]:
+    """The same records with methods named as their rows are, with the base model too where there are several.
+
+    Records of one name and one task differ in their seeds alone: what pools by name pools neither settings nor models.
+    """
+    rows = by_row(records)
+    several = len({model for model, _ in rows}) > 1
+    names = {record.cell: row_name(*row, several=several) for row, group in rows.items() for record in group}
+    return [
+        record
+        if names[record.cell] == record.spec.method
+        else record.model_copy(update={"spec": record.spec.model_copy(update={"method": names[record.cell]})})
+        for record in records
+    ]
+
+
+def row_name(model: str, method: str, *, several: bool) -> str:
+    """Name of a row where no panel says the base model; `several`: whether there are several of these."""
+    return f"{method} on {model}" if several else method
+
+
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, keys joined by dots."""
     if not isinstance(value, dict):

@@ -11,9 +11,10 @@ from reports.catalogue.model import Entry
 from reports.cells import interval_cell
 from reports.comparison import PANEL_TITLES
 from reports.notes import distinct, machines_sentence
+from reports.scores import placed
 from reports.statistics import t_interval
 from reports.tables import NOT_RUN, Cell, Column, Footnotes, Panel, Row, Table
-from results.schema import Record, Track
+from results.schema import Record
 
 GIB = 2**30
 
@@ -51,12 +52,12 @@ def training_time(entry: Entry, records: Sequence[Record]) -> Table:
         Column("examples", "examples", "count", None),
         Column("hours", "hours", "number", None, decimals=2),
     )
-    rows = []
+    rows, own = [], placed(_done(records))
     for phase, label in (("experts", "stage 1 (experts)"), ("fit", "stage 2 (routers)")):
-        for method in distinct(record.spec.method for record in _done(records)):
+        for method in distinct(record.spec.method for record in own):
             stages = {
                 (r.spec.seed, r.cost.tokens.get(phase, 0), r.cost.seconds.get(phase, 0.0)): r.cell
-                for r in _done(records)
+                for r in own
                 if r.spec.method == method and r.cost.tokens.get(phase) and r.cost.seconds.get(phase)
             }
             if not stages:
@@ -168,9 +169,10 @@ def _found(record: Record, kind: str) -> str:
 def _by_method(
     entry: Entry, records: Sequence[Record], column: Column, value: Callable[[Record], float | None]
 ) -> Table:
-    rows: dict[str, tuple[Track, Row]] = {}
-    for method in distinct(record.spec.method for record in records):
-        own = [record for record in records if record.spec.method == method]
+    rows: dict[str, tuple[Record, Row]] = {}
+    named = placed(records)
+    for method in distinct(record.spec.method for record in named):
+        own = [record for record in named if record.spec.method == method]
         by_seed: dict[int, list[float]] = {}
         for record in own:
             found = value(record)
@@ -179,7 +181,7 @@ def _by_method(
         means = [sum(values) / len(values) for values in by_seed.values()]
         runs = tuple(record.cell for record in own)
         cells = {column.key: interval_cell(t_interval(means), 1.0, runs)}
-        rows[method] = own[0].track, Row(method, method, cells)
+        rows[method] = own[0], Row(method, method, cells)
     measured = _by_track(rows) or (Panel("measured", "Measured", ()),)
     seeds = {record.spec.seed for record in records}
     spread = "Intervals over seeds." if len(seeds) > 1 else "One seed: the spread over repetitions is not known."
@@ -187,13 +189,13 @@ def _by_method(
     return published.beside(Table(entry.name, entry.title, (column,), measured, notes=under), entry)
 
 
-def _by_track(rows: dict[str, tuple[Track, Row]]) -> tuple[Panel, ...]:
+def _by_track(rows: dict[str, tuple[Record, Row]]) -> tuple[Panel, ...]:
     """A panel for frozen experts and one for methods that train them; the base model stands in both."""
-    joint = [row for track, row in rows.values() if track == "joint"]
-    frozen = [row for track, row in rows.values() if track != "joint"]
+    joint = [row for record, row in rows.values() if record.track == "joint"]
+    frozen = [row for record, row in rows.values() if record.track != "joint"]
     if not joint:
         return (Panel("compose", "Measured", tuple(frozen)),) if frozen else ()
-    base = [row for row in frozen if row.key == "base"]
+    base = [row for record, row in rows.values() if record.spec.method_name == "base"]
     panels = [("compose", frozen), ("joint", [*base, *joint])]
     return tuple(Panel(track, f"Measured. {PANEL_TITLES[track]}", tuple(own)) for track, own in panels if own)
 

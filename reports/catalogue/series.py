@@ -19,7 +19,7 @@ from reports.efficiency import Curve, data_fractions, efficiency
 from reports.plots import scores as drawn
 from reports.plots.figure import Axes
 from reports.ranking import MARGIN, MEAN, Question, family, marks
-from reports.scores import Items, Key, Scores, averaged, gather, require_one_unit
+from reports.scores import Items, Key, Scores, averaged, by_row, gather, require_one_unit
 from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
@@ -213,10 +213,11 @@ def alpha_lambda(
         Column("load_variance", "load variance", "number", False, decimals=4),
         Column("routing_entropy", "entropy, nats", "number", None, decimals=3),
     ]
-    panels = []
+    panels, own = [], by_row(records)
     for panel in table.panels:
+        model = panel.key.rpartition("/")[0]
         rows = [
-            replace(row, cells={**row.cells, **_routing_cells(records, row.key)})
+            replace(row, cells={**row.cells, **_routing_cells(own.get((model, row.key), ()))})
             for row in panel.rows
             if row.kind != "level"
         ]
@@ -228,8 +229,8 @@ def alpha_lambda(
     return _with_published_rows(table, entry) if entry.paper else table
 
 
-def _routing_cells(records: Sequence[Record], method: str) -> dict[str, Cell]:
-    own = [r for r in records if r.spec.method == method and r.routing is not None]
+def _routing_cells(records: Sequence[Record]) -> dict[str, Cell]:
+    own = [r for r in records if r.routing is not None]
     seeds = sorted({r.spec.seed for r in own})
     variances, entropies = [], []
     for seed in seeds:

@@ -14,7 +14,7 @@ from reports.page.payload import payload
 from reports.plots.draw import svg
 from reports.plots.figure import Figure
 from reports.render import format as fmt
-from reports.scores import Items
+from reports.scores import Items, placed
 from reports.tables import Cell, Table
 from results.schema import Record, RunInfo
 
@@ -48,7 +48,7 @@ def page(
         *((made.name, made) for made in extra if isinstance(made, Table)),
         ("published", sections.beside_published(done, items)),
         ("cost", sections.cost(done, items)),
-        ("routing", sections.diagnostics(done)),
+        ("routing", sections.diagnostics(records)),
     ]
     figures = [made for made in extra if isinstance(made, Figure) and not made.empty()]
     pictures = [*figures, *sections.plots(done, comparison, against)]
@@ -59,8 +59,8 @@ def page(
         budgets=[budget_sentence(done), *tuning_sentences(done)] if done else [],
         tables=[(key, labelled(table, records)) for key, table in tables if table is not None],
         pictures=[(figure, _data_url(figure)) for figure in (labelled(one, records) for one in pictures)],
-        failed=[record for record in relabelled(records) if record.status != "done"],
-        payload=payload(relabelled(records), items),
+        failed=[record for record in placed(relabelled(records)) if record.status != "done"],
+        payload=payload(placed(relabelled(records)), items),
         style=_asset("page.css"),
         script=_asset("page.js"),
     )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.catalogue import entries
 from reports.cells import cost_cells, interval_cell, score_interval
 from reports.notes import distinct, machines_sentence
 from reports.plots import routing, scores
 from reports.plots.figure import Figure
-from reports.scores import Items, gather
+from reports.scores import Items, by_row, gather
 from reports.statistics import t_interval
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
-from results.schema import Record
+from results.schema import Record, RoutingDiagnostics
 
 MODEL = "llama3-8b"
 
@@ -68,16 +68,15 @@ PHASES = ("fit", "evaluate")
 
 
 def cost(records: Sequence[Record], items: Items) -> Table:
-    """Parameters, time and memory by method."""
+    """Parameters, time and memory by row."""
     grid = gather(records, items)
-    rows = []
-    for model, method in distinct_pairs(records):
-        own = [r for r in records if (r.model.label, r.spec.method) == (model, method)]
+    rows: dict[str, list[Row]] = {}
+    for (model, method), own in by_row(records).items():
         shown = cost_cells([one for key, one in grid.items() if (key.model, key.method) == (model, method)])
         peaks = {
             phase: [r.cost.peak_memory[phase] / 2**30 for r in own if phase in r.cost.peak_memory] for phase in PHASES
         }
-        rate = scores.seconds_per_thousand_tokens(own, method)
+        rate = scores.seconds_per_thousand_tokens(own)
         experts = {(r.spec.seed, seconds) for r in own if (seconds := r.cost.seconds.get("experts"))}
         seeds = max(1, len({r.spec.seed for r in own}))
         cells = {
@@ -87,7 +86,7 @@ def cost(records: Sequence[Record], items: Items) -> Table:
             "rate": Cell(rate),
             **{f"{phase} memory": Cell(max(found)) if found else Cell() for phase, found in peaks.items()},
         }
-        rows.append(Row(f"{model}/{method}", method, cells))
+        rows.setdefault(model, []).append(Row(f"{model}/{method}", method, cells))
     columns = (
         Column("trainable", "trained parameters", "count", None),
         Column("stored", "stored, frozen", "count", None),
@@ -99,15 +98,28 @@ def cost(records: Sequence[Record], items: Items) -> Table:
         Column("evaluate memory", "peak memory, evaluation", "GiB", None),
     )
     notes = (f"{machines_sentence(records)} Seconds are means over seeds; fits and experts are shared by tasks.",)
-    return Table("cost", "Cost", columns, (Panel("all", "", tuple(rows)),), notes=notes)
+    return Table("cost", "Cost", columns, _by_model(rows), notes=notes)
+
+
+def _by_model(rows: Mapping[str, Sequence[Row]]) -> tuple[Panel, ...]:
+    """A panel for each base model, named where there are several."""
+    return tuple(Panel(model, model if len(rows) > 1 else "", tuple(own)) for model, own in rows.items())
 
 
 def diagnostics(records: Sequence[Record]) -> Table | None:
-    """What the routers did, by method and task: means over seeds, with intervals over seeds where there are several."""
-    routed = [(record, record.routing) for record in records if record.routing is not None]
+    """What the routers did, by row and task: means over seeds, with intervals over seeds where there are several.
+
+    Args:
+        records: of all statuses, so that rows are named as in the comparison.
+    """
+    routed: dict[tuple[str, str, str], list[tuple[str, RoutingDiagnostics]]] = {}
+    for (model, method), group in by_row(records).items():
+        for record in group:
+            if record.routing is not None:
+                routed.setdefault((model, method, record.spec.task), []).append((record.cell, record.routing))
     if not routed:
         return None
-    experts = distinct(name for _, found in routed for name in found.experts)
+    experts = distinct(name for found in routed.values() for _, one in found for name in one.experts)
     columns = [
         Column("task", "task", "text", None),
         Column("entropy", "entropy / ln N", "number", None, decimals=3),
@@ -118,30 +130,26 @@ def diagnostics(records: Sequence[Record]) -> Table | None:
         Column("initial", "initial logit std", "number", None, decimals=3),
         *(Column(f"load/{name}", f"load {name}", "number", None, decimals=3) for name in experts),
     ]
-    rows = []
-    for method in distinct(record.spec.method for record, _ in routed):
-        for task in distinct(record.spec.task for record, _ in routed):
-            own = [(r, d) for r, d in routed if (r.spec.method, r.spec.task) == (method, task)]
-            if not own:
-                continue
-            runs = tuple(record.cell for record, _ in own)
-            values: dict[str, list[float]] = {
-                "entropy": [d.entropy for _, d in own],
-                "variance": [d.variance for _, d in own],
-                "own": [d.own_expert_mass for _, d in own if d.own_expert_mass is not None],
-                "kept": [d.kept_mass for _, d in own],
-                "shift": [d.logit_shift for _, d in own],
-                "initial": [d.logit_std_initial for _, d in own],
-            }
-            for index, name in enumerate(own[0][1].experts):
-                values[f"load/{name}"] = [d.load[index] for _, d in own]
-            cells = {key: interval_cell(t_interval(found), 1.0, runs) for key, found in values.items() if found}
-            rows.append(Row(f"{method}/{task}", method, {"task": Cell(text=task), **cells}))
+    rows: dict[str, list[Row]] = {}
+    for (model, method, task), seeds in routed.items():
+        runs, own = zip(*seeds, strict=True)
+        values: dict[str, list[float]] = {
+            "entropy": [d.entropy for d in own],
+            "variance": [d.variance for d in own],
+            "own": [d.own_expert_mass for d in own if d.own_expert_mass is not None],
+            "kept": [d.kept_mass for d in own],
+            "shift": [d.logit_shift for d in own],
+            "initial": [d.logit_std_initial for d in own],
+        }
+        for index, name in enumerate(own[0].experts):
+            values[f"load/{name}"] = [d.load[index] for d in own]
+        cells = {name: interval_cell(t_interval(found), 1.0, runs) for name, found in values.items() if found}
+        rows.setdefault(model, []).append(Row(f"{method}/{task}", method, {"task": Cell(text=task), **cells}))
     notes = (
         "Entropy 1 is a uniform router; variance is Eq. 10 of arXiv 2507.00029v2; logit shift near 0 is an untrained "
         "router; load is the mean applied weight.",
     )
-    return Table("diagnostics", "Routing diagnostics", tuple(columns), (Panel("all", "", tuple(rows)),), notes=notes)
+    return Table("diagnostics", "Routing diagnostics", tuple(columns), _by_model(rows), notes=notes)
 
 
 def plots(records: Sequence[Record], comparison: Table, against: Sequence[str] = ()) -> list[Figure]:
@@ -154,8 +162,3 @@ def plots(records: Sequence[Record], comparison: Table, against: Sequence[str] =
         routing.balance_curve(records, "balance"),
     ]
     return [figure for figure in found if not figure.empty()]
-
-
-def distinct_pairs(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """Models and methods with a finished cell, in order of appearance."""
-    return list(dict.fromkeys((r.model.label, r.spec.method) for r in records if r.status == "done"))

@@ -9,6 +9,7 @@ import numpy as np
 
 from reports.notes import distinct
 from reports.plots.figure import Axes, Figure, Reference, Series
+from reports.scores import placed
 from reports.statistics import t_interval
 from results.controls import same_fit
 from results.schema import Record, RoutingDiagnostics
@@ -48,34 +49,41 @@ def load_overall(records: Sequence[Record], name: str = "f3", band: tuple[float,
 def load_by_task(
     records: Sequence[Record], methods: Sequence[str] = (), name: str = "f4", against: Sequence[str] = ()
 ) -> Figure:
-    """Share of each expert on each task, one coordinate system per method (Figure 4: with RSL and without).
+    """Share of each expert on each task, one coordinate system per row (Figure 4: with RSL and without).
 
     The last one shows the first minus the second; methods that the run sets `against` the others come first.
+
+    Args:
+        methods: those shown, in this order; all by default.
     """
-    routed = _routed(records)
+    first = {method: place for place, method in enumerate(methods or against)}
+    shown = [record for record in records if not methods or record.spec.method in first]
+    routed = _routed(sorted(shown, key=lambda record: first.get(record.spec.method, len(first))))
     axes = []
-    known = distinct(r.spec.method for r, _ in routed)
-    for method in list(methods) or distinct([*(name for name in against if name in known), *known]):
+    for method in distinct(r.spec.method for r, _ in routed):
         series = []
         own = [(r, d) for r, d in routed if r.spec.method == method]
         for task in distinct(r.spec.task for r, _ in own):
             shares = [_share(d) for r, d in own if r.spec.task == task]
             experts = next(d.experts for r, d in own if r.spec.task == task)
             series.append(_over_seeds(task, experts, shares))
-        if series:
-            even = Reference("even share", 100 / len(series[0].x))
-            axes.append(Axes("bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)))
-    if len(shown := [one.title for one in axes]) > 1 and (difference := _difference(routed, shown[0], shown[1])):
+        even = Reference("even share", 100 / len(series[0].x))
+        axes.append(Axes("bars", "expert", "share of applied weight, %", tuple(series), method, references=(even,)))
+    if len(axes) > 1 and (difference := _difference(routed, axes[0].title, axes[1].title)):
         axes.append(difference)
     return Figure(name, "Expert load by task", tuple(axes), (_spread(routed),) if axes else ())
 
 
 def _difference(routed: Sequence[tuple[Record, RoutingDiagnostics]], first: str, second: str) -> Axes | None:
-    """Share under one method minus that under another, paired by seed, on the tasks that both have."""
-    loads = {
-        (r.spec.method, r.spec.task, r.spec.seed): _share(d) for r, d in routed if r.spec.method in (first, second)
-    }
-    experts = next(d.experts for r, d in routed if r.spec.method == first)
+    """Share under one method minus that under another, paired by seed, on the tasks that both have.
+
+    None where their pools differ.
+    """
+    pair = [(r, d) for r, d in routed if r.spec.method in (first, second)]
+    experts = pair[0][1].experts
+    if any(d.experts != experts for _, d in pair):
+        return None
+    loads = {(r.spec.method, r.spec.task, r.spec.seed): _share(d) for r, d in pair}
     series = []
     for task in distinct(task for _, task, _ in loads):
         seeds = [s for m, t, s in loads if (m, t) == (first, task) and (second, task, s) in loads]
@@ -121,7 +129,7 @@ def balance_curve(records: Sequence[Record], name: str = "f6", term: str = "aux"
         term: name of the loss in the training log.
     """
     series = []
-    shown = [record for record in records if not same_fit(record.spec.method_config)]
+    shown = [record for record in placed(records) if not same_fit(record.spec.method_config)]
     routed = [record for record in shown if any(term in step for step in record.training_log)]
     for method in distinct(record.spec.method for record in routed):
         by_seed = {r.spec.seed: r.training_log for r in routed if r.spec.method == method}
@@ -163,8 +171,8 @@ def layer_of(module: str) -> int:
 
 
 def _routed(records: Sequence[Record]) -> list[tuple[Record, RoutingDiagnostics]]:
-    """Records with diagnostics, but for rows whose routers another row shows."""
-    shown = [record for record in records if not same_fit(record.spec.method_config)]
+    """Records with diagnostics under the names of their rows, but for rows whose routers another row shows."""
+    shown = [record for record in placed(records) if not same_fit(record.spec.method_config)]
     return [(record, record.routing) for record in shown if record.routing is not None]
 
 

@@ -9,22 +9,23 @@ from reports.cells import PARAMETERS, interval_cell, score_interval
 from reports.notes import machines, machines_sentence
 from reports.plots.figure import Axes, Figure, Reference, Series
 from reports.ranking import MEAN, Question, family
-from reports.scores import Items, Scores, gather
+from reports.scores import Items, Scores, by_row, gather, row_name
 from reports.statistics import PairedTest
-from reports.tables import Cell, Table, display_unit
+from reports.tables import Cell, Row, Table, display_unit
 from results.schema import Record
 
 
 def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence[Reference] = ()) -> Figure:
     """A table whose columns are values of a setting, as lines with bands (Table 9, rank curves)."""
-    rows = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    rows = {name: row for name, (_, row) in _measured(table).items()}
     keys = [
         column.key
         for column in table.columns
-        if _is_number(column.key) and any(row.cells.get(column.key, Cell()).value is not None for row in rows)
+        if _is_number(column.key) and any(row.cells.get(column.key, Cell()).value is not None for row in rows.values())
     ]
     series = [
-        _series(row.label, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys]) for row in rows
+        _series(name, [float(key) for key in keys], [row.cells.get(key, Cell()) for key in keys])
+        for name, row in rows.items()
     ]
     unit = next((column.unit for column in table.columns if column.key in keys), "%")
     axes = Axes("lines", xlabel, f"mean over tasks, {unit}", tuple(series), references=tuple(references), log_x=True)
@@ -33,18 +34,18 @@ def curve(table: Table, xlabel: str, name: str, title: str, references: Sequence
 
 def by_task(table: Table, name: str = "by-task") -> Figure:
     """Score of every method on every task and their mean, with intervals."""
-    rows = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    rows = {name: row for name, (_, row) in _measured(table).items()}
     unit = "%" if table.metric is None else table.columns[0].unit
     columns = [
         column
         for column in table.columns
-        if column.unit == unit and any(row.cell(column.key).value is not None for row in rows)
+        if column.unit == unit and any(row.cell(column.key).value is not None for row in rows.values())
     ]
     series = []
-    for row in rows:
+    for label, row in rows.items():
         cells = [row.cell(column.key) for column in columns]
         values = (tuple(cell.value for cell in cells), tuple(c.low for c in cells), tuple(c.high for c in cells))
-        series.append(Series(row.label, tuple(column.label for column in columns), *values))
+        series.append(Series(label, tuple(column.label for column in columns), *values))
     axes = Axes("bars", "task", f"{table.metric or 'score'}, {unit}", tuple(series))
     return Figure(name, table.title, (axes,) if columns else (), ("Error bars: 95 % intervals.",) if columns else ())
 
@@ -57,10 +58,14 @@ def top_k(records: Sequence[Record], items: Items, name: str = "f5", metric: str
         metric: in place of each task's own.
     """
     by_metric: dict[tuple[str, str], dict[str, dict[int, Scores]]] = {}
-    for key, one in gather(records, items, metric).items():
-        k = one.records[0].spec.method_config.get("route", {}).get("eval_k")
+    grid = gather(records, items, metric)
+    several = len({key.model for key in grid}) > 1
+    for key, one in grid.items():
+        spec = one.records[0].spec
+        k = spec.method_config.get("route", {}).get("eval_k")
         if k is not None:
-            by_metric.setdefault((one.metric, one.unit), {}).setdefault(key.task, {})[int(k)] = one
+            line = row_name(key.model, key.task + key.method.removeprefix(spec.method), several=several)
+            by_metric.setdefault((one.metric, one.unit), {}).setdefault(line, {})[int(k)] = one
     axes = []
     for (shown, unit), tasks in by_metric.items():
         label, factor = display_unit(unit)
@@ -143,41 +148,52 @@ def _points(unit: str) -> str:
 
 
 def heat_map(table: Table, column: str, name: str = "alpha-lambda") -> Figure:
-    """Mean score over the weights of balance (rows) and entropy (columns), as in Table 15."""
-    values: dict[tuple[float, float], float | None] = {}
-    for _, row in table.rows():
+    """Mean score over the weights of balance (rows) and entropy (columns), as in Table 15; one map for each base model
+    and other setting.
+    """
+    maps: dict[tuple[str, str], dict[tuple[float, float], float | None]] = {}
+    for model, row in _measured(table).values():
         weights = weights_of(row.key)
-        if weights is not None and row.kind == "method":
+        if weights is not None:
             # Two readings of one pair of weights can stand in a table: its own comes first.
-            values.setdefault(weights, row.cells[column].value)
-    alphas, lambdas = sorted({a for a, _ in values}), sorted({b for _, b in values})
-    series = [
-        Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas)) for a in alphas
-    ]
+            maps.setdefault((model, row.key.rpartition("]")[2]), {}).setdefault(weights, row.cells[column].value)
     unit = next((one.unit for one in table.columns if one.key == column), "%")
     label = f"mean over tasks, {unit}" if column == MEAN else f"{column}, {unit}"
-    axes = Axes("heat", "λ (weight of entropy)", "α (weight of balance)", tuple(series), zlabel=label)
-    return Figure(name, "Score by the two weights of RSL", (axes,) if series else ())
+    axes, several = [], len({model for model, _ in maps}) > 1
+    for (model, setting), values in maps.items():
+        if not any(value is not None for value in values.values()):
+            continue
+        alphas, lambdas = sorted({a for a, _ in values}), sorted({b for _, b in values})
+        series = tuple(
+            Series(f"{a:g}", tuple(f"{b:g}" for b in lambdas), tuple(values.get((a, b)) for b in lambdas))
+            for a in alphas
+        )
+        title = ", ".join(filter(None, (model if several else "", setting.strip(" ()"))))
+        axes.append(Axes("heat", "λ (weight of entropy)", "α (weight of balance)", series, title, zlabel=label))
+    return Figure(name, "Score by the two weights of RSL", tuple(axes))
 
 
 def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Figure:
     """Mean score against trained parameters and against evaluation seconds per thousand tokens."""
-    shown = [row for _, row in table.rows() if row.kind in ("method", "reference")]
+    shown = _measured(table)
     measured = [
         column.key
         for column in table.columns
-        if any(row.cells.get(column.key, Cell()).value is not None for row in shown)
+        if any(row.cells.get(column.key, Cell()).value is not None for _, row in shown.values())
     ]
     score = MEAN if MEAN in measured else measured[0] if measured else MEAN
-    ready = list({row.label: row for row in shown if row.cells.get(score, Cell()).value is not None}.values())
-    seconds = {row.label: seconds_per_thousand_tokens(records, row.key) for row in ready}
+    ready = {name: row for name, (_, row) in shown.items() if row.cells.get(score, Cell()).value is not None}
+    own = by_row(record for record in records if record.status == "done")
+    seconds = {name: seconds_per_thousand_tokens(own.get((shown[name][0], row.key), ())) for name, row in ready.items()}
 
     def points(x: Mapping[str, float | None]) -> tuple[Series, ...]:
         return tuple(
-            _series(row.label, [value], [row.cells[score]]) for row in ready if (value := x[row.label]) is not None
+            _series(name, [value], [row.cells[score]])
+            for name, row in ready.items()
+            if (value := x.get(name)) is not None
         )
 
-    parameters = {row.label: row.cells[PARAMETERS].value for row in ready if PARAMETERS in row.cells}
+    parameters = {name: row.cells[PARAMETERS].value for name, row in ready.items() if PARAMETERS in row.cells}
     unit = next((column.unit for column in table.columns if column.key == score), "%")
     label = f"mean over tasks, {unit}" if score == MEAN else f"{score}, {unit}"
     axes = [Axes("scatter", "trained parameters", label, points(parameters), log_x=True)] if parameters else []
@@ -188,16 +204,22 @@ def pareto(table: Table, records: Sequence[Record], name: str = "pareto") -> Fig
     return Figure(name, "Score against cost", tuple(axes) if ready else (), under)
 
 
-def seconds_per_thousand_tokens(records: Sequence[Record], method: str) -> float | None:
-    """Evaluation time of a method over all its cells per token read or generated; None where none were counted.
+def seconds_per_thousand_tokens(own: Sequence[Record]) -> float | None:
+    """Evaluation time of a row over all its cells per token read or generated; None where none were counted.
 
     Tokens that share a prefix count each time they stand in a prompt, so that methods that cannot share it show it.
     """
-    own = [record for record in records if record.spec.method == method and record.status == "done"]
     phases = ("evaluation_input", "evaluation_generated")
     tokens = sum(record.cost.tokens.get(phase, 0) for record in own for phase in phases)
     seconds = sum(record.cost.seconds.get("evaluate", 0.0) for record in own)
     return 1000 * seconds / tokens if tokens else None
+
+
+def _measured(table: Table) -> dict[str, tuple[str, Row]]:
+    """Measured rows with their base models, by name (`row_name`); a reference that stands in two panels counts once."""
+    rows = [(p.key.rpartition("/")[0], row) for p, row in table.rows() if row.kind in ("method", "reference")]
+    several = len({model for model, _ in rows}) > 1
+    return {row_name(model, row.label, several=several): (model, row) for model, row in rows}
 
 
 def weights_of(method: str) -> tuple[float, float] | None:

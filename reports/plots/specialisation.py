@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from reports.notes import distinct
 from reports.plots.figure import Axes, Figure, Reference, Series
+from reports.scores import placed
 from reports.statistics import t_interval
 from results.schema import Record, RoutingDiagnostics
 
@@ -20,7 +22,7 @@ _PUBLISHED_LOADS = (15, 18)
 def summary(
     records: Sequence[Record], methods: Sequence[str], published: Mapping[str, Any], name: str = "specialisation"
 ) -> Figure:
-    """Normalised entropy, smallest and largest load, and own-expert mass by method: means over tasks, with intervals
+    """Normalised entropy, smallest and largest load, and own-expert mass by row: means over tasks, with intervals
     over seeds, beside what the paper says of its Figures 3 and 4 and what its Table 15 lists.
 
     Args:
@@ -28,8 +30,9 @@ def summary(
         methods: in the order in which they are drawn.
         published: `rows` of Table 15, whose last column is the entropy in bits over six experts.
     """
-    routed = [(record, record.routing) for record in records if record.routing is not None]
-    shown = [method for method in methods if any(record.spec.method == method for record, _ in routed)]
+    chosen = [record for method in methods for record in records if record.spec.method == method]
+    routed = [(record, record.routing) for record in placed(chosen) if record.routing is not None]
+    shown = distinct(record.spec.method for record, _ in routed)
     if not shown:
         return Figure(name, "Routing by method", ())
 
