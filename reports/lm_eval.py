@@ -1,6 +1,6 @@
 """A run's results in the files of lm-evaluation-harness 0.4.13, for the tools that read those.
 
-One folder per method (and model and seed where there are several) with `results_<date>.json` and a
+One folder per row of the run's table (and model and seed where there are several) with `results_<date>.json` and a
 `samples_<task>_<date>.jsonl` for each task, named and laid out as `lm_eval --output_path DIR --log_samples` does, so
 that its `make_table` and its W&B and Trackio loggers read them. Where the two differ:
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from reports.errors import ReportError
-from reports.notes import distinct
+from reports.scores import by_row
 from results.schema import Item, Metric, Record, RunInfo
 
 NAME = "lm-eval"
@@ -46,7 +46,7 @@ def write(
         The files written, results first within each folder.
 
     Raises:
-        ReportError: the run has no start to date the files with, or two methods would share a folder.
+        ReportError: the run has no start to date the files with, or two rows would share a folder or two tasks a file.
     """
     try:
         started = datetime.fromisoformat(info.started)
@@ -58,10 +58,12 @@ def write(
     for name, own in _models(records, rename or {}):
         safe = sanitized(name)
         if folders.setdefault(safe, name) != name or safe in {path.parent.name for path in paths}:
-            raise ReportError(f"Two methods would share the folder {safe}: give one another name with --rename.")
+            raise ReportError(f"Two rows would share the folder {safe}: give one another name with --rename.")
         model = folder / NAME / safe
         model.mkdir(parents=True, exist_ok=True)
         samples = {sanitized(r.spec.task): list(_samples(r, items[r.cell])) for r in own}
+        if len(samples) < len(own):
+            raise ReportError(f"Two tasks of {name} have one name in lm-eval's files: write them from separate runs.")
         result = _results(name, own, items, samples, started.timestamp())
         path = model / f"results_{date}.json"
         path.write_text(json.dumps(result, indent=2, ensure_ascii=False), encoding="utf-8")
@@ -79,16 +81,14 @@ def sanitized(name: str) -> str:
 
 
 def _models(records: Sequence[Record], rename: Mapping[str, str]) -> Iterator[tuple[str, list[Record]]]:
-    """Name and finished records of what lm-eval calls a model: a method on a base model with one seed."""
-    done = [record for record in records if record.status == "done"]
-    models = distinct(record.model.label for record in done)
-    for model in models:
-        for method in distinct(r.spec.method for r in done if r.model.label == model):
-            own = [r for r in done if (r.model.label, r.spec.method) == (model, method)]
-            seeds = sorted({r.spec.seed for r in own})
-            for seed in seeds:
-                name = rename.get(method, method) + (f"@{model}" if len(models) > 1 else "")
-                yield name + (f"@seed-{seed}" if len(seeds) > 1 else ""), [r for r in own if r.spec.seed == seed]
+    """Name and finished records of what lm-eval calls a model: a row of a table on a base model with one seed."""
+    rows = {row: [r for r in group if r.status == "done"] for row, group in by_row(records).items()}
+    several = len({model for (model, _), own in rows.items() if own}) > 1
+    for (model, method), own in rows.items():
+        seeds = sorted({r.spec.seed for r in own})
+        for seed in seeds:
+            name = rename.get(method, method) + (f"@{model}" if several else "")
+            yield name + (f"@seed-{seed}" if len(seeds) > 1 else ""), [r for r in own if r.spec.seed == seed]
 
 
 def _results(

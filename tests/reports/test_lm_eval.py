@@ -128,3 +128,29 @@ def test_models_seeds_and_new_names_have_folders_of_their_own(factory: ModuleTyp
         ours.write(run, RunInfo(name="x", commands=[Command(time="2026-01-01")]), records, items, {"mixer": "base"})
     with pytest.raises(ReportError, match="no time of its start"):
         ours.write(run, RunInfo(name="x"), records, items)
+
+
+def test_every_cell_is_written_under_the_name_of_its_setting_and_base_model(
+    factory: ModuleType, stored: Callable[..., Path]
+) -> None:
+    """Two numbers of routing examples on two base models: four results, each with its own score and its own seconds."""
+    records, items, right = [], {}, {}
+    for model in ("A", "B"):
+        for examples in (32, 64):
+            record = factory.make_record(training={"examples": examples}, model=model, n=4)
+            seconds = {"evaluate": float(examples)}
+            records.append(record.model_copy(update={"cost": record.cost.model_copy(update={"seconds": seconds})}))
+            right[f"mixer (examples={examples})@{model}"] = len(right) / 4
+            items[record.cell] = factory.make_items([1.0] * len(items) + [0.0] * (4 - len(items)))
+    found = read(render(stored(records, items), formats=["lm-eval"]))
+    shown = {name: samples["sst2"] for name, (_, samples) in found.items()}
+    assert {name: sum(line["acc"] for line in lines) / 4 for name, lines in shown.items()} == right
+    for name, (result, _) in found.items():
+        assert result["model_name"] == name
+        assert result["total_evaluation_time_seconds"] == ("32.0" if "=32" in name else "64.0")
+
+
+def test_tasks_that_would_share_a_file_are_refused(factory: ModuleType, stored: Callable[..., Path]) -> None:
+    records, items = factory.make_grid(methods=("base",), tasks=("a/b", "a|b"), seeds=(0,), n=2)
+    with pytest.raises(ReportError, match="Two tasks of base have one name"):
+        render(stored(records, items), formats=["lm-eval"])
