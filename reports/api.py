@@ -269,7 +269,7 @@ def _built(
     if table == REPRODUCTION:
         from reports import claims
 
-        return claims.table(claims.claims(run.records, run.items, run.variants), run.records)
+        return claims.table(run.records, run.items, run.variants)
     if table in PLOTS:
         return _plot(run, table, asked)
     return build(entry(table), run.records, run.items, variants=run.variants, context=context, metric=asked.metric)

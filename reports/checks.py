@@ -10,7 +10,7 @@ import numpy as np
 from reports import cost_checks, loss_checks
 from reports.catalogue import entry
 from reports.catalogue.select import by_axis
-from reports.catalogue.series import common_grid, curves, points
+from reports.catalogue.series import common_grids, curves, points
 from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
 from reports.efficiency import data_fractions, efficiency
 from reports.evidence import (
@@ -42,7 +42,8 @@ def _data(evidence: Evidence) -> Claim:
         "Section 4.5, Table 9",
     )
     one = entry("t9")
-    grid, tasks = common_grid(one, by_axis(one, evidence.records, evidence.variants), evidence.items)
+    grids = common_grids(one, by_axis(one, evidence.records, evidence.variants), evidence.items)
+    ((grid, tasks),) = grids.values()
     some = next((column for by in grid.values() for column in by.values()), {})
     panel = curves(one, grid, [task for task in tasks if in_points(some[task])])
     if panel is None:

@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from reports.catalogue import entries
 from reports.catalogue.model import Entry
 from reports.catalogue.select import Variants, select
+from reports.notes import distinct
 from reports.ranking import MEAN, Question, family
-from reports.scores import Items, Scores, gather
+from reports.scores import Items, Scores, gather, placed
 from reports.statistics import PairedTest
 from results.schema import Record
 
@@ -52,15 +54,30 @@ class Claim:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Finished records with their items and planned labels."""
+    """Finished records of one base model with their items and planned labels.
+
+    Raises:
+        ValueError: there are several base models: a claim is judged on each by itself.
+    """
 
     records: Sequence[Record]
     items: Items
     variants: Variants
 
+    def __post_init__(self) -> None:
+        if len({record.model.label for record in self.records}) > 1:
+            raise ValueError("A claim is judged on one base model.")
+
     def of(self, one: Entry) -> list[Record]:
-        """Finished records of an entry."""
-        return select(one, self.records, self.variants)
+        """Finished records of an entry; of a row with several settings for one seed none, since a claim is on one."""
+        found = select(one, self.records, self.variants)
+        return [r for r, named in zip(found, placed(found), strict=True) if named.spec.method == r.spec.method]
+
+    def several(self) -> list[str]:
+        """Rows that `of` leaves out of the entries that vary no setting."""
+        own = [select(one, self.records, self.variants) for one in entries() if one.methods and one.axis is None]
+        pairs = ((record, named) for found in own for record, named in zip(found, placed(found), strict=True))
+        return distinct(named.spec.method for record, named in pairs if named.spec.method != record.spec.method)
 
 
 def mean_difference(
@@ -68,7 +85,7 @@ def mean_difference(
 ) -> tuple[PairedTest | None, list[str], tuple[str, ...]]:
     grid = gather(evidence.of(one), evidence.items)
     by_task = {
-        task: {m: scores for key, scores in grid.items() if key.task == task for m in [key.method]}
+        task: {key.method: scores for key, scores in grid.items() if key.task == task}
         for task in one.tasks
         if only in ("", task.split("@")[0])
     }

@@ -90,8 +90,8 @@ def grid(
     if metric is not None:
         return table
     table = published.under_measured(table)
-    model = next((record.spec.model for record in records), "")
-    return published.beside(table, entry, model, next((column.of for column in table.columns if column.mean), ()))
+    models = notes.distinct(record.spec.model for record in records)
+    return published.beside(table, entry, models, next((column.of for column in table.columns if column.mean), ()))
 
 
 def facts(entry: Entry) -> Table:

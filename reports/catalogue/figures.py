@@ -36,9 +36,9 @@ def companion(
     if entry.axis is not None:
         curve = scores.curve(table, entry.axis.label, name, table.title)
         axes, seeds = (
-            series.differences(entry, records, items, variants or {}, table.metric) if items and records else (None, "")
+            series.differences(entry, records, items, variants or {}, table.metric) if items and records else ([], "")
         )
-        return replace(curve, axes=(*curve.axes, *([axes] if axes else [])), notes=(seeds,) if seeds else curve.notes)
+        return replace(curve, axes=(*curve.axes, *axes), notes=(seeds,) if seeds else curve.notes)
     if entry.variants:
         drawn = (scores.by_task(table), routing.entropy_by_layer(records))
         return Figure(

@@ -92,10 +92,13 @@ class Entry(_Data):
         return self.model_copy(update={"methods": tuple(_ORIGIN.sub(lambda _: value, m) for m in self.methods)})
 
     def as_run(self, methods: Iterable[str]) -> Entry:
-        """The entry with its methods as they stand in records that took experts and fits from whatever base model."""
-        found = {_ORIGIN.sub("", method): method for method in methods if moves(method)}
-        named = (found.get(_ORIGIN.sub("", m), m) if moves(m) else m for m in self.methods)
-        return self.model_copy(update={"methods": tuple(named)})
+        """The entry with its methods as they stand in records that took experts and fits from whatever base models."""
+        found: dict[str, dict[str, None]] = {}
+        for method in methods:
+            if moves(method):
+                found.setdefault(_ORIGIN.sub("", method), {})[method] = None
+        named = (found.get(_ORIGIN.sub("", method), [method]) if moves(method) else [method] for method in self.methods)
+        return self.model_copy(update={"methods": tuple(one for own in named for one in own)})
 
     def needs(self, *, scaled: bool) -> list[Need]:
         """The cells it needs, one `Need` per configuration of the run.

@@ -41,22 +41,22 @@ def attainable(value: float, outcomes: int) -> bool:
 def panels(
     entry: Entry,
     columns: Sequence[Column],
-    model: str = "",
+    models: Sequence[str] = (),
     mean_of: Sequence[str] = (),
     footnotes: Footnotes | None = None,
 ) -> tuple[Panel, ...]:
-    """Published blocks of a table, in its own column order; those of the measured model where it has one.
+    """Published blocks of a table, in its own column order; those of the measured models where it has some.
 
     Args:
         columns: of the measured table; those that the paper lacks stay empty.
-        model: name of the measured base model.
+        models: names of the measured base models.
         mean_of: columns that the mean is over; all by default.
         footnotes: of the table, to which a word is added about values that no number of right answers gives.
     """
     footnotes = Footnotes() if footnotes is None else footnotes
     blocks = entry.paper.get("blocks", {})
     places = [str(place) for place in entry.paper.get("columns", [])]
-    chosen = {name: rows for name, rows in blocks.items() if _same(name, model)} or blocks
+    chosen = {name: rows for name, rows in blocks.items() if any(_same(name, model) for model in models)} or blocks
     found = []
     for name, rows in chosen.items():
         lines = tuple(
@@ -68,10 +68,10 @@ def panels(
     return tuple(found)
 
 
-def beside(table: Table, entry: Entry, model: str = "", mean_of: Sequence[str] = ()) -> Table:
+def beside(table: Table, entry: Entry, models: Sequence[str] = (), mean_of: Sequence[str] = ()) -> Table:
     """The table with the published panels under the measured ones; see `panels`."""
     footnotes = Footnotes(table.footnotes)
-    extra = panels(entry, table.columns, model, mean_of, footnotes)
+    extra = panels(entry, table.columns, models, mean_of, footnotes)
     notes = (*table.notes, NOTE) if extra else table.notes
     return replace(table, panels=(*table.panels, *extra), notes=notes, footnotes=footnotes.texts())
 
@@ -111,6 +111,6 @@ def cell(value: float | None) -> Cell:
 
 
 def _same(block: str, model: str) -> bool:
-    """Whether a published block is about the measured model: the parts of its name occur in the model's."""
+    """Whether a published block is about a measured model: the parts of its name occur in the model's."""
     squeezed = model.lower().replace("-", "").replace("_", "").replace("meta", "")
     return all(part in squeezed for part in block.split("-"))

@@ -19,7 +19,7 @@ from reports.efficiency import Curve, data_fractions, efficiency
 from reports.plots import scores as drawn
 from reports.plots.figure import Axes
 from reports.ranking import MARGIN, MEAN, Question, family, marks
-from reports.scores import Items, Key, Scores, averaged, by_row, gather, require_one_unit
+from reports.scores import Items, Scores, averaged, by_row, gather, require_one_unit, row_name
 from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
@@ -31,27 +31,33 @@ Grid = dict[str, dict[int, dict[str, Scores]]]
 def by_axis_table(
     entry: Entry, records: Sequence[Record], items: Items, variants: Variants, metric: str | None = None
 ) -> Table:
-    """Mean over tasks by method (rows) and value of the axis (columns), with published rows below.
+    """Mean over tasks by method (rows) and value of the axis (columns), a panel for each base model, with published
+    rows below.
 
     Args:
         metric: in place of each task's own; published rows are left out then.
     """
     assert entry.axis is not None
     chosen = by_axis(entry, records, variants)
-    grid, tasks = common_grid(entry, chosen, items, metric)
+    grids = common_grids(entry, chosen, items, metric)
     values = sorted(chosen) or list(entry.axis.paper)
-    measured, tested = _measured_panel(entry, grid, tasks, values)
-    scores = [column[task] for by in grid.values() for column in by.values() for task in tasks]
-    unit, better = _unit(scores)
-    columns = tuple(Column(str(value), f"{value:,}", unit, better) for value in values)
     done = [r for group in chosen.values() for r in group if r.status == "done"]
     under = [f"Columns: {entry.axis.label}.", *notes.provenance(done)]
-    if tasks:
-        under += [f"Metric: {metric}."] if metric else []
-        under += [f"Mean over {', '.join(tasks)}.", notes.seeds_sentence(scores)]
-        under += tested
-        under += efficiency_notes(entry, grid, tasks)
-    table = Table(entry.name, entry.title, columns, (measured,), notes=tuple(under), metric=metric)
+    under += [f"Metric: {metric}."] if metric and any(tasks for _, tasks in grids.values()) else []
+    panels: list[Panel] = []
+    shown: list[Scores] = []
+    for model, (grid, tasks) in grids.items():
+        panel, tested = _measured_panel(entry, grid, tasks, values, model if len(grids) > 1 else "")
+        scores = [column[task] for by in grid.values() for column in by.values() for task in tasks]
+        panels.append(panel)
+        shown += scores
+        if tasks:
+            of = f"{model}. " if len(grids) > 1 else ""
+            under += [f"{of}Mean over {', '.join(tasks)}.", notes.seeds_sentence(scores), *tested]
+            under += [f"{of}{sentence}" for sentence in efficiency_notes(entry, grid, tasks)]
+    unit, better = _unit(shown)
+    columns = tuple(Column(str(value), f"{value:,}", unit, better) for value in values)
+    table = Table(entry.name, entry.title, columns, tuple(panels), notes=tuple(under), metric=metric)
     if not entry.paper or metric is not None:
         return table
     blocks = entry.paper["blocks"]
@@ -68,28 +74,43 @@ def _unit(scores: Sequence[Scores]) -> tuple[str, bool]:
 
 def differences(
     entry: Entry, records: Sequence[Record], items: Items, variants: Variants, metric: str | None = None
-) -> tuple[Axes | None, str]:
-    """The entry's first method minus each other one at every value of its axis, and a word on seeds and bands."""
+) -> tuple[list[Axes], str]:
+    """The entry's first method minus each other one at every value of its axis, for each base model, and a word on
+    seeds and bands.
+    """
     assert entry.axis is not None
-    grid, tasks = common_grid(entry, by_axis(entry, records, variants), items, metric)
-    columns: dict[float, dict[str, Scores]] = {}
-    for method, by in grid.items():
-        for value, by_task in by.items() if tasks else ():
-            columns.setdefault(float(value), {})[method] = pooled(by_task, tasks, value)
-    scores = [one for by in columns.values() for one in by.values()]
-    axes = drawn.differences(dict(sorted(columns.items())), entry.methods[0], entry.axis.label)
-    return axes, drawn.seeds_of(scores) if scores else ""
+    found: list[Axes] = []
+    scores: list[Scores] = []
+    grids = common_grids(entry, by_axis(entry, records, variants), items, metric)
+    for model, (grid, tasks) in grids.items():
+        columns: dict[float, dict[str, Scores]] = {}
+        for method, by in grid.items():
+            for value, by_task in by.items() if tasks else ():
+                columns.setdefault(float(value), {})[method] = pooled(by_task, tasks, value)
+        scores += [one for by in columns.values() for one in by.values()]
+        axes = drawn.differences(dict(sorted(columns.items())), entry.methods[0], entry.axis.label)
+        if axes is not None:
+            found.append(replace(axes, title=row_name(model, axes.title, several=len(grids) > 1)))
+    return found, drawn.seeds_of(scores) if scores else ""
 
 
-def common_grid(
+def common_grids(
     entry: Entry, chosen: Mapping[int, Sequence[Record]], items: Items, metric: str | None = None
-) -> tuple[Grid, list[str]]:
-    """Scores at every value, and the tasks of one unit that every method has at every value."""
-    grid: Grid = {method: {} for method in entry.methods}
+) -> dict[str, tuple[Grid, list[str]]]:
+    """By base model: scores at every value, and the tasks of one unit that every row has at every value.
+
+    Rows are in the entry's order, and one that has several settings at one value is several. Without records there is
+    one grid, of no model, that is empty.
+    """
+    grids: dict[str, Grid] = {}
     for value, group in chosen.items():
         for key, one in gather(group, items, metric).items():
-            grid[_method(key, entry)].setdefault(value, {})[key.task] = one
-    grid = {method: by for method, by in grid.items() if by}
+            grids.setdefault(key.model, {}).setdefault(key.method, {}).setdefault(value, {})[key.task] = one
+    return {model: _ordered(entry, grid) for model, grid in (grids or {"": {}}).items()}
+
+
+def _ordered(entry: Entry, grid: Grid) -> tuple[Grid, list[str]]:
+    grid = dict(sorted(grid.items(), key=lambda row: entry.methods.index(_method(row[1]))))
     tasks = [
         task for task in entry.tasks if grid and all(task in column for by in grid.values() for column in by.values())
     ]
@@ -266,10 +287,14 @@ def _with_published_rows(table: Table, entry: Entry) -> Table:
     )
 
 
-def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int]) -> tuple[Panel, list[str]]:
-    """The panel, and the sentences on its tests."""
+def _measured_panel(
+    entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int], model: str
+) -> tuple[Panel, list[str]]:
+    """The panel, and the sentences on its tests; `model`: named where there are several."""
     columns: dict[str, dict[str, Scores]] = {str(value): {} for value in values}
-    cells: dict[str, dict[str, Cell]] = {method: {} for method in entry.methods}
+    rows_of = {method: [name for name, by in grid.items() if _method(by) == method] for method in entry.methods}
+    names = [name for method, own in rows_of.items() for name in own or [method]]
+    cells: dict[str, dict[str, Cell]] = {name: {} for name in names}
     for method, by in grid.items():
         for value, by_task in by.items():
             if not tasks:
@@ -290,11 +315,12 @@ def _measured_panel(entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequ
         few = [m for m, one in columns[column].items() if one.random and len(one.seeds) < MIN_SEEDS]
         for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, better, few).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
-    rows = tuple(Row(method, method, cells[method]) for method in entry.methods)
+    rows = tuple(Row(name, name, own) for name, own in cells.items())
     filled = {column: by for column, by in columns.items() if by}
-    return Panel("measured", "Measured", rows), notes.sentences_on_tests(tests, filled)
+    panel = Panel(f"{model}/measured" if model else "measured", f"Measured. {model}" if model else "Measured", rows)
+    return panel, notes.sentences_on_tests(tests, filled, model)
 
 
-def _method(key: Key, entry: Entry) -> str:
-    """The entry's name of a method; the axis may stand behind it where one cell served several settings."""
-    return next((method for method in entry.methods if key.method == method), key.method.split(" (")[0])
+def _method(by: Mapping[int, Mapping[str, Scores]]) -> str:
+    """The method that a row is of, whatever its setting."""
+    return next(one.records[0].spec.method for by_task in by.values() for one in by_task.values())

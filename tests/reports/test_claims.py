@@ -226,7 +226,7 @@ def test_the_area_is_the_integral_over_the_logarithm() -> None:
 
 def test_the_report_renders(factory: ModuleType, stored: Callable[..., Path]) -> None:
     records, items = factory.make_grid(methods=("base", "lora", "mixer", "mole"), seeds=(0, 1, 2), n=30)
-    made = table(claims(records, items), records)
+    made = table(records, items)
     assert "what would decide" in text.render(made, width=120).replace("\n", " ") or "decide" in text.render(made)
     assert "undetermined" in latex.render(made)
     paths = render(stored(records, items), "reproduction", ["md", "html"])
@@ -240,4 +240,4 @@ def test_the_report_renders(factory: ModuleType, stored: Callable[..., Path]) ->
 @pytest.mark.system
 def test_the_report_compiles(factory: ModuleType, compile_latex: Callable[[str], Path]) -> None:
     records, items = factory.make_grid(n=30)
-    compile_latex(latex.document(table(claims(records, items), records)))
+    compile_latex(latex.document(table(records, items)))
