@@ -15,6 +15,7 @@ from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
 from reports.efficiency import data_fractions, efficiency
 from reports.evidence import (
     COMPATIBLE,
+    ELSEWHERE,
     EXCLUDED,
     Claim,
     Evidence,
@@ -52,7 +53,9 @@ def _data(evidence: Evidence) -> Claim:
     area = efficiency(a, b, groups, margin=0.01, others=others).area
     last = data_fractions(a, b, groups, others)[-1]
     size = ""
-    if area.decisive and last.fraction is not None:
+    if area.decisive and last.fraction is not None and {*tasks} != {*one.tasks}:
+        size = ELSEWHERE
+    elif area.decisive and last.fraction is not None:
         outside = (last.high is not None and last.high < DATA_FRACTION) or (
             last.low is not None and last.low > DATA_FRACTION
         )
@@ -153,7 +156,7 @@ def _rank(evidence: Evidence) -> Claim:
         test, tasks, used = mean_difference(entry(name), own, "mixer", "lora")
         if test is not None:
             outcomes.append((f"rank {rank}", test))
-            gains.append((published_gain(entry(name), "mixer", "lora"), len(tasks)))
+            gains.append((published_gain(entry(name), "mixer", "lora", tasks), len(tasks)))
             runs += used
     if len(outcomes) < 2:
         return claim

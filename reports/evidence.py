@@ -20,6 +20,7 @@ from results.schema import Record
 
 Verdict = Literal["supported", "contradicted", "undetermined", "not measured"]
 COMPATIBLE, EXCLUDED = "published size not excluded", "published size excluded"
+ELSEWHERE = "not judged: published as a mean over other tasks"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Claim:
         decides: what would decide an undetermined claim.
         size: what is known of the published size, apart from the direction.
         test: of the direction, positive if the claim holds; corrected over the fixed family of all claims.
-        gain: published gain in points.
+        gain: published gain in points, over the tasks that were measured where some were; None where the paper has it
+            for others alone.
         tasks: among which the test's items are shared.
     """
 
@@ -114,17 +116,18 @@ def _told(scores: Scores) -> bool:
     return any(record.uses_task_identity for record in scores.records)
 
 
-def published_gain(one: Entry, method: str, baseline: str, task: str = "") -> float | None:
-    """Mean published difference in points, on LLaMA-3-8B where it is published for several models."""
+def published_gain(one: Entry, method: str, baseline: str, tasks: Sequence[str] = ()) -> float | None:
+    """Mean published difference in points over some tasks, or all of the table's; None where it lacks one or a row.
+
+    It is that on LLaMA-3-8B where it is published for several models.
+    """
     blocks = one.paper.get("blocks", {})
     rows: dict[str, list[float]] = blocks.get("llama3-8b") or next(iter(blocks.values()), {})
-    if method not in rows or baseline not in rows:
+    places = [str(column) for column in one.paper.get("columns", ())]
+    if method not in rows or baseline not in rows or not {*tasks} <= {*places}:
         return None
-    differences = np.array(rows[method]) - np.array(rows[baseline])
-    if task:
-        places = [str(column).split("@")[0] for column in one.paper["columns"]]
-        return float(differences[places.index(task)]) if task in places else None
-    return float(np.mean(differences))
+    differences = dict(zip(places, np.array(rows[method]) - np.array(rows[baseline]), strict=True))
+    return float(np.mean([differences[task] for task in tasks or places]))
 
 
 def labels(evidence: Evidence, record: Record) -> Sequence[str]:
