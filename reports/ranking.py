@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,13 +182,21 @@ def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Que
     shared = sorted(set.intersection(*several)) if several else []
     rows = max(len(joined[0]), len(joined[1]))
     pool = panel.seed_means(tuple(shared)) if len(shared) == rows > 1 else None
-    return paired_test(
+    test = paired_test(
         *joined,
         pool=pool,
         seeds=_drawn(pairs),
         margin=None if margin is None else margin / display_unit(unit)[1],
         groups=_joined_groups(pairs),
     )
+    return replace(test, discordant=_differing([(a.given, b.given) for a, b in pairs]))
+
+
+def _differing(pairs: Sequence[tuple[Scores, Scores]]) -> float:
+    """Share of the common items of all tasks to which two methods were given something else, over seeds."""
+    differ = [(a != b).mean(axis=0) for a, b in (align(*pair) for pair in pairs)]
+    found = np.concatenate(differ)
+    return float(found.mean()) if found.size else float("nan")
 
 
 def _drawn(pairs: Sequence[tuple[Scores, Scores]]) -> tuple[int | None, int | None]:

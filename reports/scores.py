@@ -69,6 +69,14 @@ class Scores:
             for record in self.records
         )
 
+    @property
+    def given(self) -> Scores:
+        """What was given to each item in place of its value: under a metric of all items at once the chosen answer.
+
+        A pseudo-value differs on all items as soon as answers to some do.
+        """
+        return self if self.counted is None else replace(self, values=self.counted.answers[..., 1].astype(np.float64))
+
 
 def averaged(tasks: Sequence[str], scores: Mapping[str, Scores]) -> tuple[list[str], list[str]]:
     """Tasks whose scores have a mean, and the others.

@@ -10,10 +10,11 @@ import pytest
 from scipy import special
 from sklearn import metrics
 
-from reports.api import Run, build_report, compare
+from reports.api import Run, build_report, compare, compared
 from reports.catalogue import companion, entry
 from reports.cells import score_interval
 from reports.comparison import Options, comparison
+from reports.differences import difference_table
 from reports.errors import ReportError
 from reports.outcomes import Counted, derived, pseudo_values, resampled
 from reports.scores import available, gather
@@ -104,6 +105,30 @@ def test_every_metric_has_a_column_with_intervals(metric: str) -> None:
     interval = score_interval(next(iter(gather(one, items, metric).values())))
     assert interval.low < interval.value < interval.high
     assert interval.method == "bootstrap over items"
+
+
+@pytest.mark.parametrize("metric", ["f1", "mcc", "balanced_acc"])
+def test_items_that_differ_are_those_with_another_answer(factory: ModuleType, metric: str) -> None:
+    """A pseudo-value of such a metric differs on every item as soon as some answers do."""
+    records, items = likelihood_run(0.3)
+    texts = factory.make_record("mixer", "cola", 0, n=1), factory.make_record("mole", "cola", 0, n=1)
+    for record in texts:
+        items[record.cell] = [choice_item([0.0, 1.0], 0)]
+    table = difference_table([*records, *texts], items, ["mixer", "mole"], Options(metric=metric))
+    given = {
+        method: np.array([[i.prediction for i in items[r.cell]] for r in records if r.spec.method == method])
+        for method in ("mixer", "mole")
+    }
+    share = (given["mixer"] != given["mole"]).mean()
+    assert 0 < share < 0.3
+    assert table.cell("sst2:mixer:mole", "discordant").value == pytest.approx(100 * share)
+    assert table.cell("cola:mixer:mole", "discordant").value == 0
+
+
+def test_published_answers_of_the_study_differ_on_two_in_five() -> None:
+    run = Run.open(REFERENCE / "smollm2-135m")
+    table = compared(run, ["mixer", "base"], Options(metric="mcc"))
+    assert table.cell("sst2:mixer:base", "discordant").value == pytest.approx(39.8, abs=0.05)
 
 
 def test_tasks_without_a_metric_say_so(factory: ModuleType) -> None:
