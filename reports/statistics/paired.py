@@ -42,7 +42,8 @@ class PairedTest:
         decisive: whether there are enough seeds of whatever is random.
         few: whether A, and whether B, is what has too few.
         margin: differences smaller than this count as none; None where no margin is set.
-        p_equivalent: p-value of two one-sided tests against the margin; corrected after `holm`.
+        p_equivalent: p-value of two one-sided tests against the margin; NaN without one.
+        p_equivalent_holm: the same after Holm's correction over its family; None before `holm`.
     """
 
     difference: float
@@ -62,6 +63,7 @@ class PairedTest:
     few: tuple[bool, bool] = (False, False)
     margin: float | None = None
     p_equivalent: float = float("nan")
+    p_equivalent_holm: float | None = None
 
     @property
     def significant(self) -> bool:
@@ -72,7 +74,8 @@ class PairedTest:
     @property
     def equivalent(self) -> bool:
         """Whether the difference is smaller than the margin, at 5 % corrected, with enough seeds to say so."""
-        return self.decisive and bool(self.p_equivalent < ALPHA)
+        p = self.p_equivalent if self.p_equivalent_holm is None else self.p_equivalent_holm
+        return self.decisive and bool(p < ALPHA)
 
     @property
     def outcome(self) -> Outcome:
@@ -204,11 +207,12 @@ def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
     """The same tests with p-values corrected over the whole family (Holm 1979); tests without a p stay without.
 
     Tests of difference and of equivalence are two families: no pair can be truly equal and truly beyond the margin.
+    What was corrected over another family before is corrected anew.
     """
     differing = _adjusted([test.p for test in tests])
     equal = _adjusted([test.p_equivalent for test in tests])
     return [
-        replace(test, p_holm=None if math.isnan(p) else p, p_equivalent=e)
+        replace(test, p_holm=None if math.isnan(p) else p, p_equivalent_holm=None if math.isnan(e) else e)
         for test, p, e in zip(tests, differing, equal, strict=True)
     ]
 

@@ -209,8 +209,13 @@ def test_difference_and_equivalence_are_two_families() -> None:
     tests = [result(0.01, p_equivalent=0.5), result(0.04, p_equivalent=0.02), result(nan, p_equivalent=nan)]
     corrected = holm(tests)
     assert [test.p_holm for test in corrected] == [pytest.approx(0.02), pytest.approx(0.04), None]
-    assert [test.p_equivalent for test in corrected] == pytest.approx([0.5, 0.04, nan], nan_ok=True)
+    assert [test.p_equivalent_holm for test in corrected] == [0.5, pytest.approx(0.04), None]
     assert [test.p for test in corrected][:2] == [0.01, 0.04]
+
+
+def test_what_was_corrected_in_a_smaller_family_is_corrected_anew_in_a_larger_one() -> None:
+    tests = [result(0.01, p_equivalent=0.5), result(0.04, p_equivalent=0.02), result(0.03, p_equivalent=0.01)]
+    assert holm([*holm(tests[:2]), tests[2]]) == holm(tests)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +230,7 @@ def test_difference_and_equivalence_are_two_families() -> None:
         (result(0.01, decisive=False), "undecided"),
         (result(0.5, p_equivalent=0.04), "equivalent"),
         (result(0.5, p_equivalent=0.06), "undecided"),
+        (result(0.5, p_equivalent=0.04, p_equivalent_holm=0.06), "undecided"),
         (result(0.5, p_equivalent=0.04, decisive=False), "undecided"),
         (result(0.01, p_equivalent=0.01), "better"),  # a small difference that is there
     ],
