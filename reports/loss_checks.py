@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from reports.catalogue import entry
-from reports.catalogue.series import pooled
+from reports.catalogue.series import mean_tests
 from reports.decisions import items_to_decide, seeds_text, seeds_to_decide
 from reports.evidence import Claim, Evidence, Verdict, bounds_text, in_points, mean_difference, seeds_words
 from reports.notes import distinct
 from reports.plots.scores import weights_of
-from reports.ranking import Question, family
-from reports.scores import Scores, gather
+from reports.ranking import Question
+from reports.scores import Scores, gather, on_shared_seeds
 from reports.statistics import MIN_SEEDS, PairedTest, holm, t_interval
 
 BEST_WEIGHTS = (0.1, 0.05)
@@ -103,14 +103,14 @@ def _against_three(evidence: Evidence, claim: Claim, chosen: Callable[[int], boo
     tasks = [task for task in tasks if in_points(by_k[BEST_K][task])]
     if not tasks:
         return claim
-    joined = {k: pooled(by_k[k], tasks, k) for k in (BEST_K, *others)}
-    found = family({"": {str(k): one for k, one in joined.items()}}, question=Question(str(BEST_K)))
-    outcomes = [(f"k={k}", test, len(tasks)) for (_, _, k), test in found.tests.items()]
+    joined = {str(k): on_shared_seeds({task: by_k[k][task] for task in tasks}) for k in (BEST_K, *others)}
+    found = mean_tests(joined, Question(str(BEST_K))) if all(joined.values()) else {}
+    outcomes = [(f"k={k}", test, len(tasks)) for (_, k), test in found.items()]
     if not outcomes:
         return claim
     seeds = min(test.n_seeds for _, test, _ in outcomes)
-    ran = f"k = {', '.join(map(str, sorted(joined)))} on {', '.join(tasks)} ({seeds_words(seeds)})"
-    runs = tuple(r.cell for scores in joined.values() for r in scores.records)
+    ran = f"k = {', '.join(sorted(joined, key=int))} on {', '.join(tasks)} ({seeds_words(seeds)})"
+    runs = tuple(r.cell for by_task in joined.values() for scores in by_task.values() for r in scores.records)
     return _all_of(claim, outcomes, ran, runs, "k=3: ")
 
 

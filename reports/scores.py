@@ -259,6 +259,12 @@ def with_common_seeds(scores: Sequence[Scores]) -> list[Scores] | None:
     return [_restricted(one, common) if varies else one for one, varies in zip(scores, varying, strict=True)]
 
 
+def on_shared_seeds(by_task: Mapping[str, Scores]) -> dict[str, Scores]:
+    """`with_common_seeds` by task; empty where no seed is common."""
+    shared = with_common_seeds(list(by_task.values()))
+    return {} if shared is None else dict(zip(by_task, shared, strict=True))
+
+
 def _restricted(one: Scores, seeds: Sequence[int]) -> Scores:
     if list(one.seeds) == list(seeds):
         return one

@@ -18,9 +18,9 @@ from reports.comparison import Options, comparison
 from reports.efficiency import Curve, data_fractions, efficiency
 from reports.plots import scores as drawn
 from reports.plots.figure import Axes
-from reports.ranking import MARGIN, MEAN, Question, family, marks
-from reports.scores import Items, Scores, averaged, by_row, gather, require_one_unit, row_name
-from reports.statistics import MIN_SEEDS, PairedTest, t_interval, task_mean
+from reports.ranking import MARGIN, MEAN, Family, Question, family, marks
+from reports.scores import Items, Scores, averaged, by_row, gather, on_shared_seeds, row_name
+from reports.statistics import MIN_SEEDS, PairedTest, holm, t_interval, task_mean
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.schema import Record
 
@@ -80,18 +80,18 @@ def differences(
     """
     assert entry.axis is not None
     found: list[Axes] = []
-    scores: list[Scores] = []
+    every: list[Scores] = []
+    question = Question(entry.methods[0])
     grids = common_grids(entry, by_axis(entry, records, variants), items, metric)
     for model, (grid, tasks) in grids.items():
-        columns: dict[float, dict[str, Scores]] = {}
-        for method, by in grid.items():
-            for value, by_task in by.items() if tasks else ():
-                columns.setdefault(float(value), {})[method] = pooled(by_task, tasks, value)
-        scores += [one for by in columns.values() for one in by.values()]
-        axes = drawn.differences(dict(sorted(columns.items())), entry.methods[0], entry.axis.label)
+        columns = by_value(grid, tasks)
+        scores = [one for by_method in columns.values() for by_task in by_method.values() for one in by_task.values()]
+        every += scores
+        tests = {float(value): mean_tests(by_method, question) for value, by_method in sorted(columns.items())}
+        axes = drawn.differences(tests, scores[0].unit, entry.axis.label) if scores else None
         if axes is not None:
             found.append(replace(axes, title=row_name(model, axes.title, several=len(grids) > 1)))
-    return found, drawn.seeds_of(scores) if scores else ""
+    return found, drawn.seeds_of(every) if every else ""
 
 
 def common_grids(
@@ -118,38 +118,32 @@ def _ordered(entry: Entry, grid: Grid) -> tuple[Grid, list[str]]:
     return grid, averaged(tasks, some)[0]
 
 
-def pooled(by_task: Mapping[str, Scores], tasks: Sequence[str], value: object) -> Scores:
-    """Items of all tasks, weighted so that their mean is the unweighted mean over tasks.
+def by_value(grid: Grid, tasks: Sequence[str]) -> dict[int, dict[str, dict[str, Scores]]]:
+    """Scores by value of the axis, method and task, on the seeds that all of a method's tasks have."""
+    columns: dict[int, dict[str, dict[str, Scores]]] = {}
+    for method, by in grid.items():
+        for value, by_task in by.items():
+            if shared := on_shared_seeds({task: by_task[task] for task in tasks}):
+                columns.setdefault(value, {})[method] = shared
+    return columns
+
+
+def mean_tests(by_method: Mapping[str, Mapping[str, Scores]], question: Question) -> dict[tuple[str, str], PairedTest]:
+    """Tests of pairs of methods on the mean over tasks, or on the only one.
+
+    What two methods have in common is found task by task; tasks weigh alike on that.
+
+    Args:
+        by_method: scores by method, then by task: the same tasks for each.
 
     Raises:
         ValueError: the tasks have several units.
     """
-    require_one_unit(tasks, by_task)
-    found = [by_task[task] for task in tasks]
-    seeds = max(one.values.shape[0] for one in found)
-    total = sum(one.values.shape[1] for one in found)
-    scaled = [
-        np.broadcast_to(one.values, (seeds, one.values.shape[1])) * (total / (len(found) * one.values.shape[1]))
-        for one in found
-    ]
-    return Scores(
-        found[0].key._replace(task=str(value)),
-        found[0].metric,
-        found[0].unit,
-        found[0].higher_is_better,
-        np.hstack(scaled),
-        tuple(f"{one.key.task}/{identity}" for one in found for identity in one.ids),
-        max((one.seeds for one in found), key=len),
-        tuple(record for one in found for record in one.records),
-        groups=pooled_groups(found),
-    )
-
-
-def pooled_groups(found: Sequence[Scores]) -> tuple[str, ...] | None:
-    """Groups of the items of several tasks, in their order; None where every item is alone."""
-    if all(one.groups is None for one in found):
-        return None
-    return tuple(f"{one.key.task}/{group}" for one in found for group in one.groups or one.ids)
+    tasks = list(next(iter(by_method.values())))
+    columns = {task: {method: by_task[task] for method, by_task in by_method.items()} for task in tasks}
+    found = family(columns, tasks, question).tests
+    wanted = MEAN if len(tasks) > 1 else tasks[0]
+    return {(a, b): test for (column, a, b), test in found.items() if column == wanted}
 
 
 def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[list[Curve], list[str]] | None:
@@ -291,34 +285,34 @@ def _measured_panel(
     entry: Entry, grid: Grid, tasks: Sequence[str], values: Sequence[int], model: str
 ) -> tuple[Panel, list[str]]:
     """The panel, and the sentences on its tests; `model`: named where there are several."""
-    columns: dict[str, dict[str, Scores]] = {str(value): {} for value in values}
-    rows_of = {method: [name for name, by in grid.items() if _method(by) == method] for method in entry.methods}
+    question, by = Question(entry.methods[0]), by_value(grid, tasks)
+    columns = {str(value): by[value] for value in values if value in by}
+    rows_of = {method: [name for name, own in grid.items() if _method(own) == method] for method in entry.methods}
     names = [name for method, own in rows_of.items() for name in own or [method]]
     cells: dict[str, dict[str, Cell]] = {name: {} for name in names}
-    for method, by in grid.items():
-        for value, by_task in by.items():
-            if not tasks:
-                continue
-            one = pooled(by_task, tasks, value)
-            columns[str(value)][method] = one
-            arrays: list[NDArray[np.float64]] = [
-                np.broadcast_to(by_task[t].values, (one.values.shape[0], by_task[t].values.shape[1])) for t in tasks
-            ]
-            runs = tuple(record.cell for record in one.records)
-            cells[method][str(value)] = interval_cell(
-                task_mean(arrays, groups=[by_task[t].groups for t in tasks]), display_unit(one.unit)[1], runs
-            )
-    tests = family(columns, (), Question(entry.methods[0]))
-    _, better = _unit([one for by in columns.values() for one in by.values()])
-    for column in columns:
-        numbers = {m: c[column].value for m, c in cells.items() if column in c and c[column].value is not None}
-        few = [m for m, one in columns[column].items() if one.random and len(one.seeds) < MIN_SEEDS]
-        for method, mark in marks({m: float(v or 0.0) for m, v in numbers.items()}, column, tests, better, few).items():
+    alone: dict[tuple[str, str, str], PairedTest] = {}
+    for column, by_method in columns.items():
+        alone |= {(column, *pair): test for pair, test in mean_tests(by_method, question).items()}
+        for method, by_task in by_method.items():
+            cells[method][column] = _mean_cell(list(by_task.values()))
+    tests = Family(dict(zip(alone, holm(list(alone.values())), strict=True)), question)
+    some = {column: {m: by_task[tasks[0]] for m, by_task in by_method.items()} for column, by_method in columns.items()}
+    _, better = _unit([one for found in some.values() for one in found.values()])
+    for column, by_method in columns.items():
+        numbers = {m: float(value) for m in by_method if (value := cells[m][column].value) is not None}
+        few = [m for m, of in by_method.items() if any(o.random and len(o.seeds) < MIN_SEEDS for o in of.values())]
+        for method, mark in marks(numbers, column, tests, better, few).items():
             cells[method][column] = replace(cells[method][column], mark=mark)
     rows = tuple(Row(name, name, own) for name, own in cells.items())
-    filled = {column: by for column, by in columns.items() if by}
     panel = Panel(f"{model}/measured" if model else "measured", f"Measured. {model}" if model else "Measured", rows)
-    return panel, notes.sentences_on_tests(tests, filled, model)
+    return panel, notes.sentences_on_tests(tests, some, model)
+
+
+def _mean_cell(found: Sequence[Scores]) -> Cell:
+    seeds = max(len(one.seeds) for one in found)
+    arrays: list[NDArray[np.float64]] = [np.broadcast_to(one.values, (seeds, one.values.shape[1])) for one in found]
+    runs = tuple(record.cell for one in found for record in one.records)
+    return interval_cell(task_mean(arrays, groups=[one.groups for one in found]), display_unit(found[0].unit)[1], runs)
 
 
 def _method(by: Mapping[int, Mapping[str, Scores]]) -> str:

@@ -88,20 +88,19 @@ def top_k(records: Sequence[Record], items: Items, name: str = "f5", metric: str
     return Figure(name, "Score by top-k", tuple(axes), notes)
 
 
-def differences(columns: Mapping[float, Mapping[str, Scores]], first: str, xlabel: str) -> Axes | None:
-    """Paired differences of a method and each other one at every value of a setting, with their intervals.
+def differences(tests: Mapping[float, Mapping[tuple[str, str], PairedTest]], unit: str, xlabel: str) -> Axes | None:
+    """Paired differences of methods at every value of a setting, with their intervals.
 
     Args:
-        columns: scores by value of the setting, then by method.
-        first: the method that the others are taken from.
+        tests: by value of the setting, then by pair.
+        unit: of the scores.
     """
-    points: dict[str, dict[float, PairedTest]] = {}
-    for value, by in columns.items():
-        found = family({str(value): by}, question=Question(first))
-        for _, _, other in found.tests:
-            points.setdefault(other, {})[value] = found.tests[str(value), first, other]
-    label, factor = display_unit(next((one.unit for by in columns.values() for one in by.values()), "fraction"))
-    series = [_tested(f"{first} − {other}", found, factor) for other, found in points.items()]
+    points: dict[tuple[str, str], dict[float, PairedTest]] = {}
+    for value, by_pair in tests.items():
+        for pair, test in by_pair.items():
+            points.setdefault(pair, {})[value] = test
+    label, factor = display_unit(unit)
+    series = [_tested(f"{a} − {b}", found, factor) for (a, b), found in points.items()]
     return _difference_axes(xlabel, f"difference, {_points(label)}", series, log_x=True) if series else None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reports.catalogue import entry
-from reports.catalogue.series import efficiency_notes, points
+from reports.catalogue.series import efficiency_notes, mean_tests, points
 from reports.efficiency import efficiency
 from reports.plots.scores import differences
 from reports.ranking import Question, family, marks
@@ -38,7 +38,10 @@ def columns() -> dict[int, dict[str, Scores]]:
 def test_notes_and_pictures_have_the_tables_intervals(columns: dict[int, dict[str, Scores]]) -> None:
     grid = {method: {size: {"sst2": columns[size][method]} for size in SIZES} for method in METHODS}
     note, _ = efficiency_notes(entry("t9"), grid, ["sst2"])
-    axes = differences(dict(columns), FIRST, "routing examples")
+    tests = {
+        size: mean_tests({m: {"sst2": one} for m, one in by.items()}, Question(FIRST)) for size, by in columns.items()
+    }
+    axes = differences(tests, "fraction", "routing examples")
     assert axes is not None
     line = next(one for one in axes.series if one.name == f"{FIRST} − {SECOND}")
     for place, size in enumerate(SIZES):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from reports.catalogue import entry
-from reports.catalogue.series import pooled
+from reports.catalogue.series import mean_tests
 from reports.comparison import comparison, families
 from reports.differences import difference_table
 from reports.evidence import Evidence, mean_difference
@@ -95,11 +95,12 @@ def test_no_mean_of_several_units_can_be_taken(run: Run) -> None:
     scores = {key.task: one for key, one in gather(*run).items() if key.method == "mixer"}
     assert averaged(list(scores), scores) == (["sst2", "arc-e"], ["mbpp"])
     assert averaged([], {}) == ([], [])
-    with pytest.raises(ValueError, match="There is no mean over sst2, mbpp, which have several units"):
-        pooled(scores, ["sst2", "mbpp"], 1)
     other = {task: replace(one, key=one.key._replace(method="mole")) for task, one in scores.items()}
     with pytest.raises(ValueError, match="several units"):
         family({task: {"mixer": one, "mole": other[task]} for task, one in scores.items()}, list(scores))
+    two = {method: {task: by[task] for task in ("sst2", "mbpp")} for method, by in (("mixer", scores), ("mole", other))}
+    with pytest.raises(ValueError, match="There is no mean over sst2, mbpp, which have several units"):
+        mean_tests(two, Question("mixer"))
 
 
 def test_bits_per_byte_answer_no_claim_in_points() -> None:
