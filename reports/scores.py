@@ -75,7 +75,19 @@ class Scores:
 
         A pseudo-value differs on all items as soon as answers to some do.
         """
-        return self if self.counted is None else replace(self, values=self.counted.answers[..., 1].astype(np.float64))
+        if self.counted is None:
+            return self
+        return replace(self, values=self.counted.answers[..., 1].astype(np.float64), counted=None)
+
+    def on(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """Values on some of the items; a metric of all items at once is counted anew on those.
+
+        Args:
+            places: of the items, in the order in which they are wanted.
+        """
+        if self.counted is None or not places:
+            return self.values[:, places]
+        return pseudo_values(replace(self.counted, answers=self.counted.answers[:, places]))
 
 
 def averaged(tasks: Sequence[str], scores: Mapping[str, Scores]) -> tuple[list[str], list[str]]:
@@ -236,8 +248,7 @@ def align(a: Scores, b: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64
     else:
         place = {identity: index for index, identity in enumerate(b.ids)}
         common = [(index, place[identity]) for index, identity in enumerate(a.ids) if identity in place]
-        first = a.values[:, [index for index, _ in common]]
-        second = b.values[:, [index for _, index in common]]
+        first, second = a.on([index for index, _ in common]), b.on([index for _, index in common])
     if a.seeds == b.seeds or 1 in (len(a.seeds), len(b.seeds)):
         return first, second
     shared = sorted(set(a.seeds) & set(b.seeds))

@@ -166,8 +166,7 @@ def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[list[Curve],
 
     def values(one: Scores, task: str) -> NDArray[np.float64]:
         kept = sorted((name, place) for place, name in enumerate(one.ids) if name in ids[task])
-        rows = one.values[[one.seeds.index(seed) for seed in seeds]]
-        return np.asarray(rows[:, [place for _, place in kept]])
+        return one.on([place for _, place in kept])[[one.seeds.index(seed) for seed in seeds]]
 
     found: list[Curve] = [{size: [values(by[size][task], task) for task in tasks] for size in sizes} for by in panel]
     one = {task: found[0] for task, found in points.items()}

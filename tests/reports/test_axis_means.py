@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import matthews_corrcoef
 
 from reports.catalogue import build, entry
-from reports.catalogue.series import differences, mean_tests
+from reports.catalogue.select import by_axis
+from reports.catalogue.series import common_grid, curves, differences, mean_tests
 from reports.evidence import Evidence
 from reports.loss_checks import top_k
 from reports.ranking import Question
@@ -66,6 +68,27 @@ def test_a_method_does_not_differ_from_its_copy_where_verdicts_lack() -> None:
     (line,) = axes.series
     assert (line.name, line.x) == ("mixer − mixer-aux", (32.0, 64.0, 128.0, 256.0))
     assert line.y == pytest.approx((0.0, 0.0, 0.0, 0.0))
+
+
+def test_curves_of_a_metric_of_all_items_are_of_the_items_that_every_point_has() -> None:
+    """Every third item's right answer is no."""
+    records, items, _ = make_data_sizes(labelled=False)
+    turned = {"yes": "no", "no": "yes"}
+    for own in items.values():
+        for place in range(0, len(own), 3):
+            own[place] = own[place].model_copy(update={"gold": "no", "prediction": turned[own[place].prediction]})
+    items[records[0].cell] = items[records[0].cell][50:]
+    found = curves(entry("t9"), *common_grid(entry("t9"), by_axis(entry("t9"), records, {}), items, "mcc"))
+    assert found is not None
+    (mixer, plain), groups = found
+    assert len(groups) == 150 + 200
+    for record in records:
+        curve = mixer if record.spec.method == "mixer" else plain
+        shown = curve[record.spec.training["examples"]][TASKS.index(record.spec.task)]
+        kept = [item for item in items[record.cell] if f"{record.spec.task}/{item.id}" in groups]
+        assert shown.mean() == pytest.approx(
+            matthews_corrcoef(*zip(*((i.gold, i.prediction) for i in kept), strict=True))
+        )
 
 
 def test_tasks_weigh_alike_on_the_items_in_common() -> None:

@@ -17,7 +17,7 @@ from reports.comparison import Options, comparison
 from reports.differences import difference_table
 from reports.errors import ReportError
 from reports.outcomes import Counted, derived, pseudo_values, resampled
-from reports.scores import available, gather
+from reports.scores import align, available, gather
 from reports.tables import Table
 from results.schema import Item, Record
 
@@ -92,6 +92,23 @@ def test_likelihoods_tell_apart_what_accuracy_does_not(stored) -> None:
     assert likelihood.panels[0].rows[0].cells["verdict"].text == "mixer better"
     assert likelihood.columns[1].unit == "nats"
     assert "Metric: gold_logprob." in likelihood.notes
+
+
+@pytest.mark.parametrize("metric", SKLEARN)
+def test_metrics_of_all_items_are_compared_on_the_items_in_common(metric: str) -> None:
+    """What an item adds to a metric depends on which others there are."""
+    records, items = likelihood_run(0.5, seeds=2, n=60)
+    kept = {"mixer": slice(0, 45), "mole": slice(20, 60)}
+    items = {record.cell: items[record.cell][kept[record.spec.method]] for record in records}
+    a, b = gather(records, items, metric).values()
+    for one, found in zip((a, b), align(a, b), strict=True):
+        answered = one.counted.answers[:, [place for place, name in enumerate(one.ids) if 20 <= int(name) < 45]]
+        expected = [SKLEARN[metric](seed[:, 0], seed[:, 1]) for seed in answered]
+        assert found.shape == (2, 25)
+        assert found.mean(axis=1) == pytest.approx(expected)
+    assert align(a, a)[0] is a.values
+    nothing = gather(records, {cell: own[:20] for cell, own in items.items()}, metric)
+    assert [found.shape for found in align(*nothing.values())] == [(2, 0), (2, 0)]
 
 
 @pytest.mark.parametrize("metric", ["f1", "mcc", "balanced_acc", "gold_logprob", "gold_margin"])
