@@ -182,10 +182,11 @@ def paired_test(
 
 
 def _enough(drawn: tuple[int | None, int | None], run: int) -> bool:
-    """Whether each side that a seed could change was drawn often enough, and so often together with the other."""
-    if run == 1 and drawn == (None, None):
-        return True
-    return run >= MIN_SEEDS and not any(_scarce(one) for one in drawn)
+    """Whether each side that a seed could change was drawn often enough, and so often together with the other.
+
+    Where there is no such side seeds are not asked for, however often its one result was stored.
+    """
+    return drawn == (None, None) or (run >= MIN_SEEDS and not any(_scarce(one) for one in drawn))
 
 
 def _scarce(seeds: int | None) -> bool:

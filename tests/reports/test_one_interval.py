@@ -86,3 +86,23 @@ def test_a_row_drawn_once_is_undecided_beside_rows_of_three_seeds(settled: dict[
     assert test is not None
     assert test.p < 0.05
     assert test.decisive is decided
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("settled", [True, False])
+def test_rows_that_draw_nothing_are_told_apart_however_often_they_are_stored(seeds: int, settled: bool) -> None:
+    """Equal values of every seed are no sign of it: rows that drew may agree as well."""
+    column = {}
+    for method, right in (("uniform", 90), ("ties", 20)):
+        values = np.array([[1.0] * right + [0.0] * (100 - right)] * seeds)
+        records = tuple(
+            make_record(method, seed=seed).model_copy(update={"extra": {"settled": True} if settled else {}})
+            for seed in range(seeds)
+        )
+        names = tuple(f"item-{i}" for i in range(100))
+        key = Key("model", method, "sst2")
+        column[method] = Scores(key, "acc", "fraction", True, values, names, tuple(range(seeds)), records)
+    test = family({"sst2": column}, question=Question("uniform")).between("sst2", "uniform", "ties")
+    assert test is not None
+    assert test.p < 0.001
+    assert test.outcome == ("better" if settled or seeds == 3 else "undecided")

@@ -121,7 +121,7 @@ def test_equal_methods_on_few_items_are_not_yet_equivalent(scores: list[float], 
 
 @pytest.mark.parametrize(
     ("seeds", "random", "decisive"),
-    [(1, True, False), (2, True, False), (3, True, True), (1, False, True), (2, False, False)],
+    [(1, True, False), (2, True, False), (3, True, True), (1, False, True), (2, False, True), (3, False, True)],
 )
 def test_fewer_than_three_seeds_of_what_is_random_decide_nothing(seeds: int, random: bool, decisive: bool) -> None:
     assert MIN_SEEDS == 3
