@@ -175,7 +175,7 @@ def _rank(evidence: Evidence) -> Claim:
         measured=shown.replace("-", "−"),
         ran=f"lora and mixer at {', '.join(label for label, _ in outcomes)}",
         decides="; ".join(
-            f"{label}: {items_to_decide(test, *gain, 0.05 / len(tests))}"
+            f"{label}: {items_to_decide(test, *gain, 0.05 / len(tests), ('mixer', 'lora'))}"
             for (label, _), test, gain in zip(outcomes, tests, gains, strict=True)
             if not test.significant
         )

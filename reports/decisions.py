@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from reports.statistics import MIN_SEEDS, PairedTest, Size, deciding, detectable_by, seeds_needed
 
 
-def size_to_decide(test: PairedTest, alpha: float, tasks: int = 1) -> str:
+def size_to_decide(test: PairedTest, alpha: float, tasks: int = 1, methods: tuple[str, str] = ("", "")) -> str:
     """Items (of each task) and seeds that would show the measured difference, or equivalence, with 80 % power.
 
     Args:
         alpha: level of this test within its family.
         tasks: among which the items are shared.
+        methods: that are compared; the one that has too few seeds is named.
     """
     if not test.n_items:
         return "common items"
+    if not test.decisive and replace(test, decisive=True).outcome != "undecided":
+        return seeds_alone(test, methods)
     found = deciding(test, alpha, least_seeds=MIN_SEEDS if not test.decisive else 1)
     if found is None:
         return f"at least {MIN_SEEDS} seeds" if not test.decisive else "no size in reach"
     return size_text(test, found, tasks)
+
+
+def seeds_alone(test: PairedTest, methods: tuple[str, str]) -> str:
+    """What a test lacks that decides but for the number of seeds; how they would vary is unknown where none did."""
+    return f"{'' if test.seed_count else 'at least '}{MIN_SEEDS} seeds{of_scarce(test, methods)}"
+
+
+def of_scarce(test: PairedTest, methods: tuple[str, str]) -> str:
+    """Names the method that has too few seeds, if it is one of the two."""
+    scarce = [name for name, few in zip(methods, test.few, strict=True) if few and name]
+    return f" of {scarce[0]}" if len(scarce) == 1 else ""
 
 
 def size_text(test: PairedTest, size: Size, tasks: int = 1) -> str:
@@ -30,14 +45,19 @@ def size_text(test: PairedTest, size: Size, tasks: int = 1) -> str:
     return f"{items}, {'1 seed' if size.seeds == 1 else f'{size.seeds} seeds'}"
 
 
-def items_to_decide(test: PairedTest, gain: float | None, tasks: int, alpha: float) -> str:
+def items_to_decide(
+    test: PairedTest, gain: float | None, tasks: int, alpha: float, methods: tuple[str, str] = ("", "")
+) -> str:
     """Items per task, and seeds, that would show the published gain, or the measured one, with 80 % power.
 
     Args:
         gain: in points; None where none is published. Where what is at hand would have shown it, the measured
             difference is taken instead.
         alpha: level of this test within its family.
+        methods: that are compared; the one that has too few seeds is named.
     """
+    if not test.decisive and replace(test, decisive=True).significant:
+        return seeds_alone(test, methods)
     candidates = {"published": gain or 0.0, "measured": 100 * abs(test.difference)}
     least = MIN_SEEDS if not test.decisive else 1
     for which, points in candidates.items():

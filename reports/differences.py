@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.comparison import families, sentences_on_means
-from reports.decisions import size_to_decide
+from reports.decisions import of_scarce, size_to_decide
 from reports.notes import distinct, in_unit, margin_text
 from reports.panel import Options
 from reports.ranking import MEAN
@@ -52,9 +52,10 @@ def difference_table(
             kinds.append(test.method)
             if test.margin is not None:
                 margins.append(margin_text(test.margin, {a: one}))
-            cells = _cells(task, a, b, test, one.unit, one.higher_is_better, 0.05 / max(1, tests.size(task)))
-            if task == MEAN:
-                cells["decides"] = _decides(test, tests.size(task), len(tests.mean_of))
+            cells = _cells(task, a, b, test, one.unit, one.higher_is_better)
+            if test.outcome == "undecided":
+                count, tasks = max(1, tests.size(task)), len(tests.mean_of) if task == MEAN else 1
+                cells["decides"] = Cell(text=size_to_decide(test, 0.05 / count, tasks, (a, b)))
             rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
         panels.append(Panel(key, heading, tuple(sorted(rows, key=lambda row: not row.key.startswith(f"{MEAN}:")))))
     table_columns = (
@@ -97,9 +98,7 @@ def _sentences(asked: Sequence[str], kinds: Sequence[str], margins: Sequence[str
     return notes
 
 
-def _cells(
-    task: str, a: str, b: str, test: PairedTest, unit: str, higher_is_better: bool, alpha: float
-) -> dict[str, Cell]:
+def _cells(task: str, a: str, b: str, test: PairedTest, unit: str, higher_is_better: bool) -> dict[str, Cell]:
     shown, factor = display_unit(unit)
     return {
         "task": Cell(text="mean of tasks" if task == MEAN else task),
@@ -114,16 +113,11 @@ def _cells(
         "p": Cell(test.p),
         "corrected": Cell(test.p_holm),
         "verdict": Cell(text=_verdict(test, a, b, unit, higher_is_better)),
-        "decides": Cell(text=size_to_decide(test, alpha) if test.outcome == "undecided" else "–"),
+        "decides": Cell(text="–"),
         "items": Cell(float(test.n_items)),
         "seeds": Cell(float(test.n_seeds)),
         "discordant": Cell(100 * test.discordant),
     }
-
-
-def _decides(test: PairedTest, family_size: int, tasks: int) -> Cell:
-    decided = test.outcome != "undecided"
-    return Cell(text="–" if decided else size_to_decide(test, 0.05 / max(1, family_size), tasks))
 
 
 def _verdict(test: PairedTest, a: str, b: str, unit: str, higher_is_better: bool) -> str:
@@ -133,6 +127,5 @@ def _verdict(test: PairedTest, a: str, b: str, unit: str, higher_is_better: bool
     if test.equivalent:
         return f"equivalent within {in_unit(test.margin or 0.0, unit)}"
     if not test.decisive and test.n_items:
-        scarce = [name for name, few in zip((a, b), test.few, strict=True) if few]
-        return f"undecided (fewer than {MIN_SEEDS} seeds{f' of {scarce[0]}' if len(scarce) == 1 else ''})"
+        return f"undecided (fewer than {MIN_SEEDS} seeds{of_scarce(test, (a, b))})"
     return f"undecided ({test.note})" if test.note else "undecided"

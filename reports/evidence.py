@@ -38,6 +38,7 @@ class Claim:
         gain: published gain in points, over the tasks that were measured where some were; None where the paper has it
             for others alone.
         tasks: among which the test's items are shared.
+        methods: that the test compares.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Claim:
     test: PairedTest | None = None
     gain: float | None = None
     tasks: int = 1
+    methods: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)

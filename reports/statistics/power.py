@@ -79,12 +79,12 @@ def deciding(
 
 
 def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, power: float) -> int | None:
-    """Least items with which so many seeds show what lies so far away; those at hand suffice for nothing by then."""
+    """Least items with which so many seeds show what lies so far away; where those at hand were enough seeds, more."""
 
     def shows(items: int) -> bool:
         return _needed(_scaled(test, items, seeds), tail, power) <= distance
 
-    least = test.n_items if seeds > test.n_seeds else test.n_items + 1
+    least = test.n_items + 1 if test.decisive and seeds == test.n_seeds else test.n_items
     if not sum(part.variance for part in test.parts) > 0:
         return None
     if shows(least):

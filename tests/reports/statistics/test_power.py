@@ -149,6 +149,10 @@ def test_more_is_needed_than_is_at_hand() -> None:
     assert deciding(ONCE, difference=100.0, least_seeds=3) == Size(25, 3)
 
 
+def test_where_too_few_seeds_decide_nothing_the_items_at_hand_may_be_enough() -> None:
+    assert deciding(replace(SEVERAL, decisive=False), difference=100.0) == Size(25, 4)
+
+
 def test_without_spread_or_difference_no_size_decides() -> None:
     assert deciding(ONCE, difference=0.0) is None
     assert deciding(replace(ONCE, parts=()), difference=0.5) is None
