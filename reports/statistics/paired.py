@@ -42,6 +42,7 @@ class PairedTest:
         decisive: whether there are enough seeds of whatever is random.
         few: whether A, and whether B, is what has too few.
         margin: differences smaller than this count as none; None where no margin is set.
+        unseen: variance, for items that differ and were not seen, that equivalence is tested with beside the parts.
         p_equivalent: p-value of two one-sided tests against the margin; NaN without one.
         p_equivalent_holm: the same after Holm's correction over its family; None before `holm`.
     """
@@ -62,6 +63,7 @@ class PairedTest:
     decisive: bool = True
     few: tuple[bool, bool] = (False, False)
     margin: float | None = None
+    unseen: float = 0.0
     p_equivalent: float = float("nan")
     p_equivalent_holm: float | None = None
 
@@ -158,9 +160,10 @@ def paired_test(
         if rows > 1 and known is not None:
             p = max(p, min(1.0, 2 * tail_p(abs(mean), parts)))
             method = f"sign-flip over {over} and t over {over} and seeds, the larger p"
-    equivalent = nan
+    equivalent, unseen = nan, 0.0
     if margin is not None and known is not None:
-        equivalent = tail_p(margin - abs(mean), (*parts, _unseen(first, second)))
+        unseen = _unseen(first, second)
+        equivalent = tail_p(margin - abs(mean), (*parts, Part(unseen, math.inf)))
     return PairedTest(
         mean,
         low,
@@ -177,6 +180,7 @@ def paired_test(
         decisive=_enough(drawn, max(run)),
         few=(_scarce(drawn[0]), _scarce(drawn[1])),
         margin=margin,
+        unseen=unseen,
         p_equivalent=equivalent,
     )
 
@@ -218,14 +222,14 @@ def holm(tests: Sequence[PairedTest]) -> list[PairedTest]:
     ]
 
 
-def _unseen(a: Scores, b: Scores) -> Part:
+def _unseen(a: Scores, b: Scores) -> float:
     """Variance of two more items that differ, one either way: few items that are all equal do not show equivalence.
 
     Agresti & Min (2005) add as much to the table of two paired proportions.
     """
     values = np.concatenate([a.ravel(), b.ravel()])
     reach = float(np.abs(a - b).max()) or float(np.ptp(values)) or float(np.abs(values).max()) or 1.0
-    return Part(2 * (reach / a.shape[1]) ** 2, float("inf"))
+    return 2 * (reach / a.shape[1]) ** 2
 
 
 def _adjusted(ps: Sequence[float]) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,27 +66,27 @@ def deciding(
         None where no size within 50 seeds and ten million items would do.
     """
     size = abs(test.difference if difference is None else difference)
-    goals = [(size, alpha / 2)]
+    goals = [(size, alpha / 2, 0.0)]
     if test.margin is not None and difference is None:
-        goals.append((test.margin - size, alpha))
+        goals.append((test.margin - size, alpha, test.unseen))
     found = [
         Size(items, seeds)
-        for distance, tail in goals
+        for distance, tail, unseen in goals
         if distance > 0
         for seeds in range(max(least_seeds, test.n_seeds), MOST_SEEDS + 1 if test.seed_count else least_seeds + 1)
-        if (items := _items_for(test, seeds, distance, tail, power)) is not None
+        if (items := _items_for(test, seeds, distance, tail, unseen, power)) is not None
     ]
     return min(found, key=lambda one: (one.items * one.seeds, one.seeds), default=None)
 
 
-def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, power: float) -> int | None:
+def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, unseen: float, power: float) -> int | None:
     """Least items with which so many seeds show what lies so far away; where those at hand were enough seeds, more."""
 
     def shows(items: int) -> bool:
-        return _needed(_scaled(test, items, seeds), tail, power) <= distance
+        return _needed(_scaled(test, items, seeds), tail, power, unseen * (test.n_items / items) ** 2) <= distance
 
     least = test.n_items + 1 if test.decisive and seeds == test.n_seeds else test.n_items
-    if not sum(part.variance for part in test.parts) > 0:
+    if not sum(part.variance for part in test.parts) + unseen > 0:
         return None
     if shows(least):
         return least
@@ -108,10 +109,14 @@ def _scaled(test: PairedTest, items: int, seeds: int) -> list[Part]:
     return of_seeds + [Part(part.variance * ratio, max(1.0, part.df / ratio)) for part in test.parts[test.seed_count :]]
 
 
-def _needed(parts: tuple[Part, ...] | list[Part], tail: float, power: float) -> float:
-    """Distance that is shown with the given power: half-width of the test plus the normal quantile of the power."""
+def _needed(parts: Sequence[Part], tail: float, power: float, unseen: float = 0.0) -> float:
+    """Distance that is shown with the given power: half-width of the test plus the normal quantile of the power.
+
+    Args:
+        unseen: variance that widens the test and moves no estimate.
+    """
     error = math.sqrt(sum(part.variance for part in parts))
-    return half_width(parts, tail) + _quantiles(0.05, power)[1] * error
+    return half_width((*parts, Part(unseen, math.inf)), tail) + _quantiles(0.05, power)[1] * error
 
 
 def detectable(n: int, discordant: float, alpha: float = 0.05, power: float = POWER) -> float:

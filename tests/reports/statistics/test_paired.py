@@ -43,7 +43,7 @@ def test_one_seed_of_right_and_wrong() -> None:
         (each.mean(), each.mean() - half, each.mean() + half)
     )
     assert (test.discordant, test.sd) == pytest.approx((np.abs(each).mean(), each.std(ddof=1)))
-    assert (test.seed_count, test.p_holm, test.margin) == (0, None, None)
+    assert (test.seed_count, test.p_holm, test.margin, test.unseen) == (0, None, None, 0.0)
     assert math.isnan(test.p_equivalent)
 
 
@@ -105,7 +105,7 @@ def test_equivalence_is_two_one_sided_tests_with_two_more_items_that_differ(marg
     test = paired_test(X, Y, margin=margin)
     reach = np.abs(X - Y).max()
     unseen = Part(2 * (reach / 12) ** 2, math.inf)
-    assert test.margin == margin
+    assert (test.margin, test.unseen) == (margin, pytest.approx(unseen.variance))
     assert test.p_equivalent == pytest.approx(tail_p(margin - abs(test.difference), (*test.parts, unseen)))
     assert paired_test(Y, X, margin=margin).p_equivalent == pytest.approx(test.p_equivalent)
 

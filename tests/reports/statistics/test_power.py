@@ -170,3 +170,33 @@ def test_equivalence_may_take_less_than_a_difference() -> None:
     assert deciding(replace(near, difference=-0.01)) == size
     far = replace(ONCE, difference=0.6, margin=0.5)
     assert deciding(far) == deciding(replace(far, margin=None))
+
+
+@pytest.mark.parametrize("tests", [1, 6])
+def test_methods_that_are_equal_on_every_item_are_equivalent_with_so_many(tests: int) -> None:
+    """Nothing varies; the test asks for items all the same, since two more might differ."""
+
+    def equal(items: int) -> PairedTest:
+        scores = [[1.0, 0.0] * (items // 2) + [0.0] * (items % 2)]
+        return paired_test(scores, scores, seeds=(None, None), margin=0.01)
+
+    size = deciding(equal(16), 0.05 / tests)
+    assert size == Size(math.ceil(stats.norm.ppf(1 - 0.05 / tests) * math.sqrt(2) / 0.01), 1)
+    assert equal(size.items).p_equivalent < 0.05 / tests < equal(size.items - 1).p_equivalent
+    assert deciding(equal(16), difference=0.02) is None
+
+
+def test_equivalence_takes_the_items_that_its_test_asks_for_unseen_ones() -> None:
+    near = replace(ONCE, difference=0.01, margin=0.5, unseen=0.08)
+    size = deciding(near)
+    assert size is not None
+
+    def shows(items: int) -> bool:
+        ratio = near.n_items / items
+        (part,) = [Part(part.variance * ratio, part.df / ratio) for part in near.parts]
+        half = half_width([part, Part(near.unseen * ratio**2, math.inf)], 0.05)
+        return half + float(stats.norm.ppf(0.8)) * math.sqrt(part.variance) <= 0.49
+
+    assert shows(size.items)
+    assert not shows(int(size.items * 0.99) - 1)
+    assert size.items > deciding(replace(near, unseen=0.0)).items
