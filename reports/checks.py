@@ -67,7 +67,6 @@ def _data(evidence: Evidence) -> Claim:
         size=size,
         measured=f"area {points(area)} points; fraction of {last.examples:,} examples: {last.text()}",
         ran=f"{', '.join(grid)} on {', '.join(tasks)} ({seeds_words(area.n_seeds)})",
-        tasks=len(tasks),
         runs=runs,
     )
 
@@ -146,7 +145,7 @@ def _sharp(evidence: Evidence) -> Claim:
 def _rank(evidence: Evidence) -> Claim:
     claim = Claim("rank", "LoRA-Mixer beats the single LoRA at every rank", "Tables 2, 18 to 20")
     outcomes: list[tuple[str, PairedTest]] = []
-    gains: list[tuple[float | None, int]] = []
+    gains: list[float | None] = []
     runs: tuple[str, ...] = ()
     for name, rank in (("t18", 16), ("t19", 32), ("t2", 64), ("t20", 128)):
         labelled = {r.cell for r in evidence.records if any(v.split(":")[0] == name for v in labels(evidence, r))}
@@ -156,7 +155,7 @@ def _rank(evidence: Evidence) -> Claim:
         test, tasks, used = mean_difference(entry(name), own, "mixer", "lora")
         if test is not None:
             outcomes.append((f"rank {rank}", test))
-            gains.append((published_gain(entry(name), "mixer", "lora", tasks), len(tasks)))
+            gains.append(published_gain(entry(name), "mixer", "lora", tasks))
             runs += used
     if len(outcomes) < 2:
         return claim
@@ -175,7 +174,7 @@ def _rank(evidence: Evidence) -> Claim:
         measured=shown.replace("-", "−"),
         ran=f"lora and mixer at {', '.join(label for label, _ in outcomes)}",
         decides="; ".join(
-            f"{label}: {items_to_decide(test, *gain, 0.05 / len(tests), ('mixer', 'lora'))}"
+            f"{label}: {items_to_decide(test, gain, 0.05 / len(tests), ('mixer', 'lora'))}"
             for (label, _), test, gain in zip(outcomes, tests, gains, strict=True)
             if not test.significant
         )

@@ -158,7 +158,6 @@ def _gains(evidence: Evidence) -> list[Claim]:
             claim = replace(
                 claim,
                 test=test,
-                tasks=len(tasks),
                 methods=(method, baseline),
                 gain=same,
                 size=_size(test, gain, same),
@@ -221,7 +220,7 @@ def _corrected(found: Sequence[Claim]) -> list[Claim]:
         if test.significant:
             verdict = "supported" if test.difference > 0 else "contradicted"
         p = test.p if test.p_holm is None else test.p_holm
-        decides = items_to_decide(test, claim.gain, claim.tasks, 0.05 / family_size, claim.methods)
+        decides = items_to_decide(test, claim.gain, 0.05 / family_size, claim.methods)
         note = "; equivalent within 1 point" if test.equivalent else ""
         judged.append(
             replace(

@@ -8,12 +8,11 @@ from dataclasses import replace
 from reports.statistics import MIN_SEEDS, PairedTest, Size, deciding, detectable_by, seeds_needed
 
 
-def size_to_decide(test: PairedTest, alpha: float, tasks: int = 1, methods: tuple[str, str] = ("", "")) -> str:
+def size_to_decide(test: PairedTest, alpha: float, methods: tuple[str, str] = ("", "")) -> str:
     """Items (of each task) and seeds that would show the measured difference, or equivalence, with 80 % power.
 
     Args:
         alpha: level of this test within its family.
-        tasks: among which the items are shared.
         methods: that are compared; the one that has too few seeds is named.
     """
     if not test.n_items:
@@ -23,7 +22,7 @@ def size_to_decide(test: PairedTest, alpha: float, tasks: int = 1, methods: tupl
     found = deciding(test, alpha, least_seeds=MIN_SEEDS if not test.decisive else 1)
     if found is None:
         return f"at least {MIN_SEEDS} seeds" if not test.decisive else "no size in reach"
-    return size_text(test, found, tasks)
+    return size_text(test, found)
 
 
 def seeds_alone(test: PairedTest, methods: tuple[str, str]) -> str:
@@ -37,18 +36,20 @@ def of_scarce(test: PairedTest, methods: tuple[str, str]) -> str:
     return f" of {scarce[0]}" if len(scarce) == 1 else ""
 
 
-def size_text(test: PairedTest, size: Size, tasks: int = 1) -> str:
+def size_text(test: PairedTest, size: Size) -> str:
     """A size in words."""
-    items = f"about {math.ceil(size.items / tasks):,} items{' a task' if tasks > 1 else ''}"
+    at_hand = {task.items for task in test.tasks}
+    items = f"about {size.items:,} items{' a task' if len(test.tasks) > 1 else ''}"
+    if len(at_hand) > 1:
+        more = size.items > min(at_hand)
+        items = f"about {size.items:,} items in each task that has fewer" if more else "these items"
     if not test.decisive:
         return f"at least {max(size.seeds, MIN_SEEDS)} seeds, {items}"
     return f"{items}, {'1 seed' if size.seeds == 1 else f'{size.seeds} seeds'}"
 
 
-def items_to_decide(
-    test: PairedTest, gain: float | None, tasks: int, alpha: float, methods: tuple[str, str] = ("", "")
-) -> str:
-    """Items per task, and seeds, that would show the published gain, or the measured one, with 80 % power.
+def items_to_decide(test: PairedTest, gain: float | None, alpha: float, methods: tuple[str, str] = ("", "")) -> str:
+    """Items of each task, and seeds, that would show the published gain, or the measured one, with 80 % power.
 
     Args:
         gain: in points; None where none is published. Where what is at hand would have shown it, the measured
@@ -68,7 +69,7 @@ def items_to_decide(
             continue
         found = deciding(test, alpha, points / 100, least_seeds=least)
         if found is not None:
-            return f"{size_text(test, found, tasks)}, if the true difference is the {which} {points:.2f} points"
+            return f"{size_text(test, found)}, if the true difference is the {which} {points:.2f} points"
     if not test.decisive:
         return f"at least {MIN_SEEDS} seeds"
     return "no number of items like these: the two do not differ on average"

@@ -47,15 +47,16 @@ def difference_table(
         against = tests.question.against
         asked.append(f"{against} against each other method" if against else "every pair of methods")
         for (task, a, b), test in tests.tests.items():
-            one = next(iter(columns[tests.mean_of[0] if task == MEAN else task].values()))
+            of = tests.mean_of if task == MEAN else (task,)
+            one = next(iter(columns[of[0]].values()))
             units.append(display_unit(one.unit)[0])
             kinds.append(test.method)
             if test.margin is not None:
                 margins.append(margin_text(test.margin, {a: one}))
             cells = _cells(task, a, b, test, one.unit, one.higher_is_better)
             if test.outcome == "undecided":
-                count, tasks = max(1, tests.size(task)), len(tests.mean_of) if task == MEAN else 1
-                cells["decides"] = Cell(text=size_to_decide(test, 0.05 / count, tasks, (a, b)))
+                test = test.over([tests.tests[name, a, b] for name in of])
+                cells["decides"] = Cell(text=size_to_decide(test, 0.05 / max(1, tests.size(task)), (a, b)))
             rows.append(Row(f"{task}:{a}:{b}", f"{a} − {b}", cells, "data"))
         panels.append(Panel(key, heading, tuple(sorted(rows, key=lambda row: not row.key.startswith(f"{MEAN}:")))))
     table_columns = (

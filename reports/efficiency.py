@@ -78,7 +78,9 @@ def efficiency(
     each = [_test(at, groups, margin) for at in zip(*stacked, strict=True)]
     weights = _trapezoid(sizes)
     area = _test([_weighed(weights, ys) for ys in stacked], groups, margin)
-    return Efficiency(dict(zip(sizes, holm(each), strict=True)), area)
+    of_tasks = zip(*(zip(*(curve[size] for size in sizes), strict=True) for curve in (a, b)), strict=True)
+    alone = [_test([np.atleast_2d(_weighed(weights, ys)) for ys in pair], None, margin) for pair in of_tasks]
+    return Efficiency(dict(zip(sizes, holm(each), strict=True)), area.over(alone))
 
 
 def reach(x: Sequence[float], y: NDArray[np.float64], target: float) -> float | None:

@@ -37,7 +37,6 @@ class Claim:
         test: of the direction, positive if the claim holds; corrected over the fixed family of all claims.
         gain: published gain in points, over the tasks that were measured where some were; None where the paper has it
             for others alone.
-        tasks: among which the test's items are shared.
         methods: that the test compares.
     """
 
@@ -52,7 +51,6 @@ class Claim:
     size: str = ""
     test: PairedTest | None = None
     gain: float | None = None
-    tasks: int = 1
     methods: tuple[str, str] = ("", "")
 
 
@@ -105,6 +103,8 @@ def mean_difference(
     panel = {task: {**column, **shared[task]} for task, column in panel.items()}
     tests = family(panel, list(panel), Question(method))
     test = tests.between(MEAN if len(shared) > 1 else next(iter(shared)), method, baseline)
+    if test is not None:
+        test = test.over([tests.tests[task, method, baseline] for task in shared])
     runs = tuple(r.cell for found in shared.values() for scores in found.values() for r in scores.records)
     return test, list(shared), runs
 

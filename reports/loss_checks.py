@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -44,12 +43,12 @@ def weights(evidence: Evidence) -> Claim:
         if (found := weights_of(method)) is not None:
             by_weights.setdefault(found, method)  # a row's other readings come after it
     best = by_weights.pop(BEST_WEIGHTS)
-    outcomes: list[tuple[str, PairedTest, int]] = []
+    outcomes: list[tuple[str, PairedTest]] = []
     runs: tuple[str, ...] = ()
     for (a, b), method in by_weights.items():
-        test, tasks, used = mean_difference(one, evidence, best, method)
+        test, _, used = mean_difference(one, evidence, best, method)
         if test is not None:
-            outcomes.append((f"alpha={a:g} lambda={b:g}", test, len(tasks)))
+            outcomes.append((f"alpha={a:g} lambda={b:g}", test))
             runs += used
     if len(outcomes) < len(by_weights):
         return claim
@@ -105,34 +104,35 @@ def _against_three(evidence: Evidence, claim: Claim, chosen: Callable[[int], boo
         return claim
     joined = {str(k): on_shared_seeds({task: by_k[k][task] for task in tasks}) for k in (BEST_K, *others)}
     found = mean_tests(joined, Question(str(BEST_K))) if all(joined.values()) else {}
-    outcomes = [(f"k={k}", test, len(tasks)) for (_, k), test in found.items()]
+    outcomes = [(f"k={k}", test) for (_, k), test in found.items()]
     if not outcomes:
         return claim
-    seeds = min(test.n_seeds for _, test, _ in outcomes)
+    seeds = min(test.n_seeds for _, test in outcomes)
     ran = f"k = {', '.join(sorted(joined, key=int))} on {', '.join(tasks)} ({seeds_words(seeds)})"
     runs = tuple(r.cell for by_task in joined.values() for scores in by_task.values() for r in scores.records)
     return _all_of(claim, outcomes, ran, runs, "k=3: ")
 
 
 def _all_of(
-    claim: Claim, outcomes: Sequence[tuple[str, PairedTest, int]], ran: str, runs: Sequence[str], head: str = ""
+    claim: Claim, outcomes: Sequence[tuple[str, PairedTest]], ran: str, runs: Sequence[str], head: str = ""
 ) -> Claim:
     """Supported where every difference is found, contradicted where one of the other sign is; Holm-corrected."""
-    tests = holm([test for _, test, _ in outcomes])
+    tests = holm([test for _, test in outcomes])
     verdict: Verdict = "undetermined"
     if all(test.significant and test.difference > 0 for test in tests):
         verdict = "supported"
     elif any(test.significant and test.difference < 0 for test in tests):
         verdict = "contradicted"
-    pairs: list[tuple[Any, PairedTest]] = list(zip(outcomes, tests, strict=True))
-    differences = ", ".join(f"{100 * test.difference:+.1f} to {label}" for (label, _, _), test in pairs)
-    (_, _, tasks), least = min(pairs, key=lambda pair: pair[1].difference)
+    differences = ", ".join(
+        f"{100 * test.difference:+.1f} to {label}" for (label, _), test in zip(outcomes, tests, strict=True)
+    )
+    least = min(tests, key=lambda test: test.difference)
     return replace(
         claim,
         verdict=verdict,
         measured=f"{head}{differences}".replace("-", "−"),
         ran=ran,
-        decides=items_to_decide(least, None, tasks, 0.05 / len(tests)) if verdict == "undetermined" else "",
+        decides=items_to_decide(least, None, 0.05 / len(tests)) if verdict == "undetermined" else "",
         runs=tuple(distinct(runs)),
     )
 

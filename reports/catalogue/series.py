@@ -143,7 +143,11 @@ def mean_tests(by_method: Mapping[str, Mapping[str, Scores]], question: Question
     columns = {task: {method: by_task[task] for method, by_task in by_method.items()} for task in tasks}
     found = family(columns, tasks, question).tests
     wanted = MEAN if len(tasks) > 1 else tasks[0]
-    return {(a, b): test for (column, a, b), test in found.items() if column == wanted}
+    return {
+        (a, b): test.over([found[task, a, b] for task in tasks])
+        for (column, a, b), test in found.items()
+        if column == wanted
+    }
 
 
 def curves(entry: Entry, grid: Grid, tasks: Sequence[str]) -> tuple[list[Curve], list[str]] | None:

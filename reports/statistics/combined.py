@@ -24,6 +24,13 @@ class Part(NamedTuple):
     df: float
 
 
+class TaskItems(NamedTuple):
+    """Items of one task, and the variance of a mean over them that other items would change."""
+
+    items: int
+    variance: float
+
+
 def quantile(probability: float, df: float) -> float:
     """Quantile of Student's distribution; of the normal one for infinite `df`."""
     normal, student = _quantiles()

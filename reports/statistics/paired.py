@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.statistics.clusters import Groups, clustered, numbered, summed
-from reports.statistics.combined import Part, half_width, tail_p
+from reports.statistics.combined import Part, TaskItems, half_width, tail_p
 from reports.statistics.intervals import LEVEL
 from reports.statistics.signs import FLIPS, mcnemar, sign_flip
 from reports.statistics.variance import Scores, as_scores, is_binary, seed_parts, spread
@@ -39,6 +39,7 @@ class PairedTest:
         note: what is degenerate, in words.
         parts: of the difference's variance, those of seeds first.
         seed_count: how many of the parts are those of seeds.
+        tasks: of a mean over several, the items of each (`over`).
         decisive: whether there are enough seeds of whatever is random.
         few: whether A, and whether B, is what has too few.
         margin: differences smaller than this count as none; None where no margin is set.
@@ -60,6 +61,7 @@ class PairedTest:
     note: str | None = None
     parts: tuple[Part, ...] = ()
     seed_count: int = 0
+    tasks: tuple[TaskItems, ...] = ()
     decisive: bool = True
     few: tuple[bool, bool] = (False, False)
     margin: float | None = None
@@ -90,6 +92,13 @@ class PairedTest:
     def seed_variance(self) -> float:
         """What seeds contribute to the variance of the difference."""
         return sum(part.variance for part in self.parts[: self.seed_count])
+
+    def over(self, tasks: Sequence[PairedTest]) -> PairedTest:
+        """The same with what the tests on each of the tasks, whose mean it is on, tell of their items."""
+        return replace(
+            self,
+            tasks=tuple(TaskItems(t.n_items, sum(part.variance for part in t.parts[t.seed_count :])) for t in tasks),
+        )
 
     def swapped(self) -> PairedTest:
         """B minus A."""

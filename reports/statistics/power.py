@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from reports.statistics.combined import Part, half_width
+from reports.statistics.combined import Part, TaskItems, half_width
 
 if TYPE_CHECKING:
     from reports.statistics.paired import PairedTest
@@ -19,7 +19,7 @@ MOST_ITEMS = 10_000_000
 
 @dataclass(frozen=True)
 class Size:
-    """Items and seeds of a comparison."""
+    """Seeds of a comparison, and items of every task; one that has more keeps them."""
 
     items: int
     seeds: int
@@ -51,7 +51,7 @@ def deciding(
     power: float = POWER,
     least_seeds: int = 1,
 ) -> Size | None:
-    """The smallest comparison (seeds times items) that would decide an open one.
+    """The smallest comparison (seeds times items of all tasks) that would decide an open one.
 
     It would show a difference, or equivalence within the test's margin, whichever takes less, if the true difference is
     the given one and the spread over items and seeds stays as it is. With one seed nothing is known of the spread over
@@ -69,44 +69,69 @@ def deciding(
     goals = [(size, alpha / 2, 0.0)]
     if test.margin is not None and difference is None:
         goals.append((test.margin - size, alpha, test.unseen))
+    tasks = _tasks(test)
     found = [
-        Size(items, seeds)
+        (sum(max(task.items, items) for task in tasks) * seeds, seeds, items)
         for distance, tail, unseen in goals
         if distance > 0
         for seeds in range(max(least_seeds, test.n_seeds), MOST_SEEDS + 1 if test.seed_count else least_seeds + 1)
         if (items := _items_for(test, seeds, distance, tail, unseen, power)) is not None
     ]
-    return min(found, key=lambda one: (one.items * one.seeds, one.seeds), default=None)
+    if not found:
+        return None
+    _, seeds, items = min(found)
+    return Size(math.ceil(items), seeds)
 
 
-def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, unseen: float, power: float) -> int | None:
-    """Least items with which so many seeds show what lies so far away; where those at hand were enough seeds, more."""
+def _tasks(test: PairedTest) -> tuple[TaskItems, ...]:
+    """Items of each task with what they matter; of the only one, or where nothing varies, alike."""
+    tasks = test.tasks or (TaskItems(test.n_items, 1.0),)
+    return tasks if sum(task.variance for task in tasks) > 0 else tuple(task._replace(variance=1.0) for task in tasks)
 
-    def shows(items: int) -> bool:
-        return _needed(_scaled(test, items, seeds), tail, power, unseen * (test.n_items / items) ** 2) <= distance
 
-    least = test.n_items + 1 if test.decisive and seeds == test.n_seeds else test.n_items
+def _items_for(test: PairedTest, seeds: int, distance: float, tail: float, unseen: float, power: float) -> float | None:
+    """Least items of every task with which so many seeds show what lies so far away.
+
+    Where those at hand were enough seeds it takes more. What is searched are the items of all tasks.
+    """
+    tasks = _tasks(test)
+    fewest = min(task.items for task in tasks)
+
+    def shows(total: int) -> bool:
+        items = total / len(tasks)
+        return _needed(_scaled(test, items, seeds), tail, power, unseen * (fewest / items) ** 2) <= distance
+
+    least = fewest * len(tasks) + int(test.decisive and seeds == test.n_seeds)
     if not sum(part.variance for part in test.parts) + unseen > 0:
         return None
     if shows(least):
-        return least
+        return least / len(tasks)
     if not shows(MOST_ITEMS):
         return None
     low, high = least, MOST_ITEMS
     while high - low > max(1, low // 200):
         middle = (low + high) // 2
         low, high = (low, middle) if shows(middle) else (middle, high)
-    return high
+    return high / len(tasks)
 
 
-def _scaled(test: PairedTest, items: int, seeds: int) -> list[Part]:
-    """The parts of a test's variance with another number of items and seeds."""
+def _scaled(test: PairedTest, items: float, seeds: int) -> list[Part]:
+    """The parts of a test's variance with another number of items in every task, if it has fewer, and of seeds.
+
+    What tasks of unequal sizes gain follows from their own variances, which together count no less than the test's.
+    """
     of_seeds = [
         Part(part.variance * test.n_seeds / seeds, part.df * (seeds - 1) / (test.n_seeds - 1))
         for part in test.parts[: test.seed_count]
     ]
-    ratio = test.n_items / items
-    return of_seeds + [Part(part.variance * ratio, max(1.0, part.df / ratio)) for part in test.parts[test.seed_count :]]
+    tasks, of_items = _tasks(test), test.parts[test.seed_count :]
+    own = sum(task.variance for task in tasks)
+    left = sum(task.variance * task.items / max(task.items, items) for task in tasks) / own
+    more = sum(max(task.items, items) for task in tasks) / sum(task.items for task in tasks)
+    known = sum(part.variance for part in of_items)
+    if len({task.items for task in tasks}) > 1 and known > 0:
+        left *= max(1.0, own / len(tasks) ** 2 / known)
+    return of_seeds + [Part(part.variance * left, max(1.0, part.df * more)) for part in of_items]
 
 
 def _needed(parts: Sequence[Part], tail: float, power: float, unseen: float = 0.0) -> float:

@@ -100,7 +100,7 @@ def test_tasks_weigh_alike_on_the_items_in_common() -> None:
     sst2 = by_method["mixer"]["sst2"].values[:, ::2].mean() - by_method["mole"]["sst2"].values.mean()
     arc = by_method["mixer"]["arc-e"].values.mean() - by_method["mole"]["arc-e"].values.mean()
     assert test.difference == pytest.approx((sst2 + arc) / 2)
-    assert test.n_items == 30 + 60
+    assert [task.items for task in test.tasks] == [30, 60]
 
 
 @pytest.mark.parametrize("lost", LOST)

@@ -103,6 +103,15 @@ def test_fewer_than_three_seeds_decide_no_claim(factory: ModuleType, seeds: tupl
     assert by_name(claims(records, items))["t2/mixer/mole"].decides == "3 seeds of mole"
 
 
+def test_a_gain_on_tasks_of_unequal_size_lacks_items_where_they_are_few(factory: ModuleType) -> None:
+    small, large = ({"mixer": n, "lora": n - 2} for n in (12, 240))
+    records, items = run_of(factory, small, n=20)
+    more = run_of(factory, large, task="gsm8k")
+    claim = by_name(claims([*records, *more[0]], {**items, **more[1]}))["t2/mixer/lora"]
+    assert [task.items for task in claim.test.tasks] == [20, 400]
+    assert re.match(r"about [\d,]+ items in each task that has fewer, \d+ seeds, if", claim.decides)
+
+
 def test_the_family_of_claims_is_fixed(factory: ModuleType) -> None:
     """One gain measured or all of them: the first step of the correction is the same."""
     names = {claim.name for claim in claims([], {})}
@@ -256,6 +265,19 @@ def test_the_area_is_the_integral_over_the_logarithm() -> None:
         {s: [np.full((1, 2), y)] for s, y in zip((1, 10, 1000), ys, strict=True)} for ys in ((1, 2, 4), (0, 0, 0))
     )
     assert efficiency(rsl, plain).area.difference == pytest.approx((1.5 * 1 + 3 * 2) / 3)
+
+
+def test_the_area_knows_the_items_of_every_task() -> None:
+    """Their variances are those of the tasks' own areas, whatever they weigh in the mean."""
+    random = np.random.default_rng(0)
+    rsl, plain = (
+        {s: [random.normal(size=(1, n)).repeat(3, axis=0) for n in (20, 60)] for s in (1, 10)} for _ in range(2)
+    )
+    (few, many) = efficiency(rsl, plain).area.tasks
+    alone = efficiency(*({s: found[1:] for s, found in curve.items()} for curve in (rsl, plain))).area
+    assert (few.items, many.items) == (20, 60)
+    assert many.variance == pytest.approx(alone.parts[-1].variance)
+    assert many.variance > 0
 
 
 def test_the_report_renders(factory: ModuleType, stored: Callable[..., Path]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -200,3 +201,51 @@ def test_equivalence_takes_the_items_that_its_test_asks_for_unseen_ones() -> Non
     assert shows(size.items)
     assert not shows(int(size.items * 0.99) - 1)
     assert size.items > deciding(replace(near, unseen=0.0)).items
+
+
+def on_tasks(sizes: Sequence[int], seeds: int = 1) -> tuple[PairedTest, list[PairedTest]]:
+    """A test of the mean over tasks of so many items, and those on each."""
+    generator = np.random.default_rng(5)
+    pairs = [generator.normal([[[0.06]], [[0.0]]], 1.0, (2, seeds, n)) for n in sizes]
+    each = [paired_test(a, b, seeds=(None, None)) for a, b in pairs]
+    total = sum(sizes)
+    joined = np.concatenate([pair * total / (len(sizes) * pair.shape[2]) for pair in pairs], axis=2)
+    return paired_test(*joined, seeds=(None, None)), each
+
+
+@pytest.mark.parametrize("sizes", [(20, 300, 300), (40, 60, 900)])
+def test_the_small_tasks_need_items_and_the_large_ones_keep_theirs(sizes: tuple[int, ...]) -> None:
+    """The variance of the mean is that of the tasks' own means, whatever share of all items a task has."""
+    mean, each = on_tasks(sizes)
+    size = deciding(mean.over(each), difference=0.15)
+    assert size is not None
+
+    def variance(items: int) -> float:
+        return sum(test.sd**2 / max(items, test.n_items) for test in each) / len(sizes) ** 2
+
+    quantiles = float(stats.norm.ppf(0.975) + stats.norm.ppf(0.8))
+    least = next(items for items in range(min(sizes), 10_000) if quantiles * math.sqrt(variance(items)) <= 0.15)
+    assert least <= size.items <= 1.06 * least
+    # Were all to grow alike the large ones would take most of it.
+    assert size.items < 0.8 * deciding(mean, difference=0.15).items / len(sizes)
+
+
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_tasks_of_equal_size_grow_alike(seeds: int) -> None:
+    mean, each = on_tasks((30, 30, 30), seeds)
+    whole, shared = deciding(mean, difference=0.15), deciding(mean.over(each), difference=0.15)
+    assert whole is not None
+    assert shared == Size(math.ceil(whole.items / 3), whole.seeds)
+    single, (only,) = on_tasks((30,), seeds)
+    assert deciding(single.over([only]), difference=0.15) == deciding(single, difference=0.15)
+
+
+def test_equal_methods_on_tasks_of_unequal_size_lack_items_in_the_smallest() -> None:
+    def equal(*sizes: int) -> PairedTest:
+        weighed = np.hstack([np.tile([[1.0, 0.0]], (1, n // 2)) * sum(sizes) / (len(sizes) * n) for n in sizes])
+        return paired_test(weighed, weighed, seeds=(None, None), margin=0.02)
+
+    size = deciding(equal(16, 400).over([equal(16), equal(400)]))
+    assert size is not None
+    assert equal(size.items + size.items % 2, 400).equivalent
+    assert not equal(size.items - 3, 400).equivalent
