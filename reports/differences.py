@@ -96,6 +96,7 @@ def _sentences(asked: Sequence[str], kinds: Sequence[str], margins: Sequence[str
             f"Equivalent: within {' or '.join(distinct(margins))}, by two one-sided tests, corrected likewise."
         )
     notes.append("Would decide: the fewest items and seeds with 80 % power, if difference and spread stay as measured.")
+    notes.append("Seeds: those that were run; 1 where no seed changes either of the two.")
     return notes
 
 

@@ -32,6 +32,7 @@ class PairedTest:
         difference: mean of A minus mean of B, in the scores' own unit.
         low, high: interval of the difference over items and seeds; NaN where none exists.
         p: two-sided p-value; NaN where no test exists.
+        n_seeds: that were run, also where they came out alike; 1 where no seed changes either of the two.
         p_holm: p after Holm's correction over its family; None before `holm`.
         discordant: share of items on which A and B differ (mean over seeds).
         sd: standard deviation of the per-item differences, averaged over seeds first.
@@ -179,7 +180,7 @@ def paired_test(
         high,
         p,
         n,
-        rows,
+        rows if drawn == (None, None) else max(run),
         method,
         float((first != second).mean()),
         float(per_item.std(ddof=1)) if n > 1 else nan,

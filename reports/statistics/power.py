@@ -69,12 +69,12 @@ def deciding(
     goals = [(size, alpha / 2, 0.0)]
     if test.margin is not None and difference is None:
         goals.append((test.margin - size, alpha, test.unseen))
-    tasks = _tasks(test)
+    tasks, at_hand = _tasks(test), max(least_seeds, test.n_seeds)
     found = [
         (sum(max(task.items, items) for task in tasks) * seeds, seeds, items)
         for distance, tail, unseen in goals
         if distance > 0
-        for seeds in range(max(least_seeds, test.n_seeds), MOST_SEEDS + 1 if test.seed_count else least_seeds + 1)
+        for seeds in range(at_hand, MOST_SEEDS + 1 if test.seed_count else at_hand + 1)
         if (items := _items_for(test, seeds, distance, tail, unseen, power)) is not None
     ]
     if not found:

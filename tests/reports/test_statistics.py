@@ -199,10 +199,14 @@ def test_degenerate_cases_are_named() -> None:
         task_mean([[[1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]]])
 
 
-def test_repeated_seeds_are_one_seed() -> None:
+def test_repeated_seeds_tell_no_more_than_one_seed() -> None:
+    """They were run all the same; results of what no seed changes are one, however often they are stored."""
     a, b = binary(9, 20), [*binary(4, 20)[::-1]]
     repeated, once = paired_test([a, a, a], [b, b, b]), paired_test([a], [b])
-    assert (repeated.p, repeated.low, repeated.n_seeds) == (once.p, once.low, 1)
+    assert (repeated.p, repeated.low) == (once.p, once.low)
+    assert (repeated.n_seeds, once.n_seeds) == (3, 1)
+    assert paired_test([a, a, a], [b], seeds=(3, None)).n_seeds == 3
+    assert paired_test([a, a, a], [b, b, b], seeds=(None, None)).n_seeds == 1
     assert repeated.decisive
     assert not once.decisive
 

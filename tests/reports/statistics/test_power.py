@@ -185,6 +185,8 @@ def test_methods_that_are_equal_on_every_item_are_equivalent_with_so_many(tests:
     assert size == Size(math.ceil(stats.norm.ppf(1 - 0.05 / tests) * math.sqrt(2) / 0.01), 1)
     assert equal(size.items).p_equivalent < 0.05 / tests < equal(size.items - 1).p_equivalent
     assert deciding(equal(16), difference=0.02) is None
+    alike = np.tile([[1.0, 0.0]], (3, 8))
+    assert deciding(paired_test(alike, alike, margin=0.01), 0.05 / tests) == replace(size, seeds=3)
 
 
 def test_equivalence_takes_the_items_that_its_test_asks_for_unseen_ones() -> None:
