@@ -8,7 +8,7 @@ from sklearn.metrics import matthews_corrcoef
 
 from reports.catalogue import build, entry
 from reports.catalogue.select import by_axis
-from reports.catalogue.series import common_grid, curves, differences, mean_tests
+from reports.catalogue.series import common_grids, curves, differences, mean_tests
 from reports.evidence import Evidence
 from reports.loss_checks import top_k
 from reports.ranking import Question
@@ -78,7 +78,8 @@ def test_curves_of_a_metric_of_all_items_are_of_the_items_that_every_point_has()
         for place in range(0, len(own), 3):
             own[place] = own[place].model_copy(update={"gold": "no", "prediction": turned[own[place].prediction]})
     items[records[0].cell] = items[records[0].cell][50:]
-    found = curves(entry("t9"), *common_grid(entry("t9"), by_axis(entry("t9"), records, {}), items, "mcc"))
+    (grid,) = common_grids(entry("t9"), by_axis(entry("t9"), records, {}), items, "mcc").values()
+    found = curves(entry("t9"), *grid)
     assert found is not None
     (mixer, plain), groups = found
     assert len(groups) == 150 + 200
