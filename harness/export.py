@@ -31,6 +31,7 @@ class Exported:
         form: `composed` or `peft`.
         tasks: registered names of the tasks that it has a fit for; empty with one fit for all.
         base: an expression that loads the base model.
+        cells: keys of those that the fit was evaluated in: of its configuration alone, where the run has several.
     """
 
     method: str
@@ -39,6 +40,7 @@ class Exported:
     form: Form
     tasks: tuple[str, ...]
     base: str
+    cells: frozenset[str]
 
     def how_to_load(self) -> str:
         """What was written, and the lines that load it."""
@@ -103,7 +105,9 @@ def export(
     base = f"{kind}.from_pretrained({models.resolve(config.name)[0]!r}{written(config)})"
     per_task = cells[0].method.method.per_task()
     tasks = tuple(cell.task.bound.name for cell in cells) if per_task else ()
-    return Exported(method, cells[0].seed, output, form, tasks, base)
+    seed = cells[0].seed
+    own = frozenset(one.key for one in engine.plan.cells if (one.spec.method, one.seed) == (method, seed))
+    return Exported(method, seed, output, form, tasks, base, own)
 
 
 def _engine(engines: Sequence[tuple[str, Engine]], method: str, variant: str | None) -> Engine:

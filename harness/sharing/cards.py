@@ -99,7 +99,7 @@ def model_card(exported: Exported, run: RunFolder, repository: str, dataset: str
     """
     from methods import registry
 
-    own = [one for one in run.records() if one.spec.method == exported.method and one.spec.seed == exported.seed]
+    own = [one for one in run.records() if one.cell in exported.cells]
     name = registry.parse(exported.method)[0]
     card = registry.card(name)
     peft = exported.form == "peft"

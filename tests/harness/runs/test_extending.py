@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from harness.runs import Run
+from harness.sharing.cards import model_card
+from harness.sharing.scrub import Scrubber
 from results.schema import RunInfo
 from results.store import RunFolder
 from tests.harness.runs.command import TINY, call, content, planned
@@ -152,3 +155,17 @@ def test_runs_are_compared_with_each_other(
     capsys.readouterr()
     assert call("compare", str(run), str(tmp_path / "other"), "--methods", "mixer (run),mixer (other)") == 0
     assert "mixer (run) − mixer (other)" in capsys.readouterr().out
+
+
+def test_what_is_exported_of_a_variant_tells_of_that_one_alone(
+    ablation: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_STAGES", str(home / "stages"))
+    run = Run.open(ablation)
+    labels = [variant.label for variant in run.variants]
+    assert len(labels) > 1
+    for label in labels:
+        exported = run.export("mixer", tmp_path / label.replace("/", "-"), variant=label)
+        assert exported.cells == {cell.cell for cell in run.folder.info.cells if cell.variant == label}
+        card = model_card(exported, run.folder, "me/model", "me/data", "tiny", Scrubber())
+        assert card.count("| sst2 | ") == 1
