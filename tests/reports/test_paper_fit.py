@@ -143,7 +143,7 @@ def test_every_table_of_the_catalogue_fits_papers(
 ) -> None:
     records, items = factory.make_grid(tasks=("sst2", "mrpc", "arc-e", "gsm8k"), n=20)
     made = [build(one, records, items) for one in entries()]
-    made += [claims.table(claims.claims(records, items), records), difference_table(records, items)]
+    made += [claims.table(records, items), difference_table(records, items)]
     texts = [latex.render(table, TableOptions(wide=wide)) for table in made if isinstance(table, Table)]
     assert len(texts) > 20
     assert min(sizes(compile_latex(document("\\clearpage\n".join(texts), CLASSES[preamble])))) >= SMALLEST
