@@ -64,7 +64,7 @@ def draw(rows: list[Row], path: Path) -> None:
         cells = [row.value for row in own]
         seconds.plot(cells, [row.median for row in own], "o-", label=kind)
         memory.plot(cells, [row.memory for row in own], "o-", label=kind)
-    for panel, label in ((seconds, "seconds, start of the process included"), (memory, "GiB at most")):
+    for panel, label in ((seconds, "seconds, start included"), (memory, "GiB at most")):
         panel.set_xlabel("cells")
         panel.set_ylabel(label)
         panel.set_xlim(left=0)
