@@ -26,7 +26,7 @@ from reports.stored import StoredItems
 from reports.tables import Table
 from results.ground.collecting import paused
 from results.ground.names import unknown
-from results.merging import homes, together
+from results.merging import together
 from results.schema import Item, Record
 from results.store import RunFolder
 
@@ -58,7 +58,11 @@ class Run:
     @cached_property
     def records(self) -> list[Record]:
         """Stored records of the planned cells."""
-        return together([self.folder, *self.others]) if self.others else self.folder.records()
+        return [record for _, record in self._together.values()] if self.others else self.folder.records()
+
+    @cached_property
+    def _together(self) -> dict[str, tuple[RunFolder, Record]]:
+        return together([self.folder, *self.others])
 
     @cached_property
     def variants(self) -> dict[str, list[str]]:
@@ -71,9 +75,8 @@ class Run:
     @cached_property
     def items(self) -> Mapping[str, Sequence[Item]]:
         """Items of the finished cells by cell."""
-        own = homes([self.folder, *self.others]) if self.others else {}
         cells = [record.cell for record in self.records if record.status == "done"]
-        return StoredItems(cells, lambda cell: own.get(cell, self.folder).items(cell))
+        return StoredItems(cells, lambda cell: (self._together[cell][0] if self.others else self.folder).items(cell))
 
 
 def render(

@@ -168,10 +168,11 @@ class _Panel:
 
 def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Question) -> PairedTest | None:
     """The test of one pair on one task, or on the mean of several; None where their seeds do not fit together."""
-    sides = [with_common_seeds(side) for side in zip(*pairs, strict=True)] if len(pairs) > 1 else []
-    if None in sides:
-        return None
-    pairs = list(zip(*(side for side in sides if side is not None), strict=True)) or list(pairs)
+    if len(pairs) > 1:
+        first, second = (with_common_seeds(side) for side in zip(*pairs, strict=True))
+        if first is None or second is None:
+            return None
+        pairs = list(zip(first, second, strict=True))
     aligned = [align(a, b) for a, b in pairs]
     joined = aligned[0] if len(aligned) == 1 else _mean_pair(aligned)
     if joined is None:
@@ -189,6 +190,8 @@ def _tested(pairs: Sequence[tuple[Scores, Scores]], panel: _Panel, question: Que
         margin=None if margin is None else margin / display_unit(unit)[1],
         groups=_joined_groups(pairs),
     )
+    if all(one.counted is None for pair in pairs for one in pair):
+        return test
     return replace(test, discordant=_differing([(a.given, b.given) for a, b in pairs]))
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from reports.outcomes import DERIVED, SETS, Counted, answers, derived, pseudo_values
 from results.ground.digest import digest
 from results.ground.errors import HarnessError
-from results.schema import Item, Record
+from results.schema import CellSpec, Item, Record
 
+_SETTINGS = tuple(name for name in CellSpec.model_fields if name not in ("seed", "pool"))
 Items = Mapping[str, Sequence[Item]]
 """Items of each cell, by the cell's hash."""
 
@@ -137,6 +138,9 @@ def grouped(records: Iterable[Record]) -> dict[Key, list[Record]]:
 def _by_setting(key: Key, group: Sequence[Record]) -> dict[Key, list[Record]]:
     """Split a group by what differs besides the seed. Experts' hashes differ by seed, so they count last, and so does
     how much of them is stored: where two records of one seed are told apart by nothing else."""
+    seeds = {record.spec.seed for record in group}
+    if len(seeds) == len(group) and all(_alike(record.spec, group[0].spec) for record in group):
+        return {key: list(group)}
     settings = [flat(record.spec.model_dump(mode="json", exclude={"seed", "pool"})) for record in group]
     labels = _labels(settings)
     if len({(label, one.spec.seed) for label, one in zip(labels, group, strict=True)}) < len(group):
@@ -149,6 +153,11 @@ def _by_setting(key: Key, group: Sequence[Record]) -> dict[Key, list[Record]]:
             place = _named(key, ", ".join(filter(None, [label, f"experts {digest(record.spec.pool, 8)}"])))
         found.setdefault(place, []).append(record)
     return found
+
+
+def _alike(one: CellSpec, other: CellSpec) -> bool:
+    """Whether nothing but the seed and its experts differs: cheap, since nearly every row is so."""
+    return all(getattr(one, name) == getattr(other, name) for name in _SETTINGS)
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:

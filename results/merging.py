@@ -37,7 +37,7 @@ def merge(paths: Sequence[Path], target: Path) -> RunFolder:
     merged = RunFolder(target, whole)
     with merged.lock():
         merged.write_plan(whole)
-        for cell, folder in homes(folders).items():
+        for cell, (folder, _) in homes(folders).items():
             _copy(folder.cell_folder(cell), merged.cell_folder(cell))
     return merged
 
@@ -59,41 +59,35 @@ def _copy(source: Path, target: Path) -> None:
     staging.rename(target)
 
 
-def together(folders: Sequence[RunFolder]) -> list[Record]:
-    """Records of several runs to be compared, each cell once, as the first of them has it that has finished it.
+def together(folders: Sequence[RunFolder]) -> dict[str, tuple[RunFolder, Record]]:
+    """Cells of several runs to be compared, each once, with folder and record (`homes`).
 
     A method that two runs computed differently on one task and seed carries the run's name behind its own.
     """
-    records: dict[str, Record] = {}
+    held = homes(folders)
     cells: dict[tuple[str, str, str, int], set[str]] = {}
-    owners = homes(folders)
-    for cell, folder in owners.items():
-        record = folder.record(cell)
-        assert record is not None
-        records[cell] = record
+    for cell, (_, record) in held.items():
         spec = record.spec
         cells.setdefault((record.model.label, spec.method, spec.task, spec.seed), set()).add(cell)
     twice = {(model, method) for (model, method, _, _), own in cells.items() if len(own) > 1}
-    return [
-        record.model_copy(
-            update={
-                "spec": record.spec.model_copy(update={"method": f"{record.spec.method} ({owners[cell].path.name})"})
-            }
-        )
-        if (record.model.label, record.spec.method) in twice
-        else record
-        for cell, record in records.items()
-    ]
+    return {
+        cell: (folder, _named(record, folder) if (record.model.label, record.spec.method) in twice else record)
+        for cell, (folder, record) in held.items()
+    }
 
 
-def homes(folders: Sequence[RunFolder]) -> dict[str, RunFolder]:
-    """The folder of each cell that some of these hold, in the order of their plans: the first that has finished it,
-    else the first that has tried."""
-    found: dict[str, RunFolder] = {}
-    finished: set[str] = set()
+def _named(record: Record, folder: RunFolder) -> Record:
+    spec = record.spec.model_copy(update={"method": f"{record.spec.method} ({folder.path.name})"})
+    return record.model_copy(update={"spec": spec})
+
+
+def homes(folders: Sequence[RunFolder]) -> dict[str, tuple[RunFolder, Record]]:
+    """The folder of each cell that some of these hold, and its record, in the order of their plans: of the first that
+    has finished it, else of the first that has tried."""
+    found: dict[str, tuple[RunFolder, Record]] = {}
     for folder in folders:
         for record in folder.records():
-            if record.cell not in found or (record.cell not in finished and record.status == "done"):
-                found[record.cell] = folder
-            finished |= {record.cell} if record.status == "done" else set()
+            known = found.get(record.cell)
+            if known is None or (known[1].status != "done" and record.status == "done"):
+                found[record.cell] = folder, record
     return found
