@@ -36,7 +36,8 @@ class RoutingContext:
         collect: whether layers accumulate diagnostics.
         input_ids: `[b, t]` token ids of this pass, or None when the model was given embeddings.
         position_ids: `[b, t]` positions in the sequence, padding not counted, as integers.
-        past_length: tokens in the key-value cache before this pass.
+        past: tokens in the key-value cache before this pass; a tensor where the cache counts on its device. Read as
+            `past_length`, which waits for the device then.
         shape: `[b, t]` of this pass.
         entered: whether this pass has told what its tokens are; False between the head's call and that.
         with_graph: whether this pass began with gradients enabled.
@@ -60,7 +61,7 @@ class RoutingContext:
     collect: bool = False
     input_ids: Tensor | None = None
     position_ids: Tensor | None = None
-    past_length: int = 0
+    past: int | Tensor = 0
     shape: torch.Size | None = None
     entered: bool = True
     with_graph: bool = False
@@ -68,6 +69,15 @@ class RoutingContext:
     encoder: EncoderSide | None = None
     window: tuple[int, int] | None = None
     listeners: list[object] = field(default_factory=list)
+
+    @property
+    def past_length(self) -> int:
+        """Tokens in the key-value cache before this pass."""
+        return int(self.past)
+
+    @past_length.setter
+    def past_length(self, length: int) -> None:
+        self.past = length
 
     def side(self, site: str) -> Side:
         """What a site at a module path is told of a pass: the encoder's side where it reads the encoder's tokens."""

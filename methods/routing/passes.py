@@ -80,8 +80,7 @@ class PassHook:
         mask = kwargs.get("attention_mask", args[1] if len(args) > 1 else None)
         if not isinstance(mask, Tensor) or mask.dim() != 2:
             mask = None
-        cache = kwargs.get("past_key_values")
-        context.past_length = int(cache.get_seq_length()) if cache is not None else 0
+        context.past = _past(kwargs.get("past_key_values"))
         context.input_ids = ids
         if context.given_mask is not None:
             context.token_mask, context.given_mask = context.given_mask, None
@@ -91,8 +90,7 @@ class PassHook:
         if positions is None and mask is not None:
             positions = (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
         elif positions is None:
-            end = context.past_length + length
-            positions = torch.arange(context.past_length, end, device=tokens.device).unsqueeze(0)
+            positions = (torch.arange(length, device=tokens.device) + context.past).unsqueeze(0)
         context.position_ids = positions
 
     def _before_encoder(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -121,8 +119,7 @@ class PassHook:
         states = kwargs.get("encoder_hidden_states")
         if side.token_mask is None or (states is not None and states.shape[:2] != side.token_mask.shape):
             raise RuntimeError("the decoder was given states of another encoder pass: run the encoder on them first.")
-        cache = kwargs.get("past_key_values")
-        context.past_length = int(cache.get_seq_length()) if cache is not None else 0
+        context.past = _past(kwargs.get("past_key_values"))
         context.input_ids, tokens, mask = _tokens(args, kwargs)
         length = tokens.shape[1]
         context.with_graph, context.shape = torch.is_grad_enabled(), tokens.shape[:2]
@@ -132,6 +129,13 @@ class PassHook:
         else:
             end = context.past_length + length
             context.position_ids = torch.arange(context.past_length, end, device=tokens.device).unsqueeze(0)
+
+
+def _past(cache: Any) -> int | Tensor:
+    """Tokens in a cache. A static cache counts in place on its device: a copy of its count stays there, so that no pass
+    waits for the device, and one can be captured in a graph."""
+    seen = 0 if cache is None else cache.get_seq_length()
+    return seen.clone() if isinstance(seen, Tensor) else int(seen)
 
 
 def _tokens(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor | None, Tensor, Tensor]:
