@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lm_eval.models.utils import has_bos_prefix
-
 from results.ground.errors import HarnessError
 from results.ground.names import shown
 
@@ -80,6 +78,8 @@ class Encoder:
     def _special(self, text: str, asked: bool | None, written: str) -> bool | None:
         if asked is not None:
             return asked
+        from lm_eval.models.utils import has_bos_prefix  # training, which comes here too, needs no lm-eval
+
         return False if has_bos_prefix(text, written or None) else self.add_bos
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> list[Scored]:

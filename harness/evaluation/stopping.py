@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lm_eval.models.utils import postprocess_generated_text
-
 
 class Stops:
     """End tokens and stop strings.
@@ -47,5 +45,7 @@ class Stops:
 
     def text(self, row: Sequence[int], stops: Sequence[str]) -> str:
         """The row's text up to its first stop string, without special tokens."""
+        from lm_eval.models.utils import postprocess_generated_text  # training comes by, and needs no lm-eval
+
         decoded = self.tokenizer.decode(list(row), skip_special_tokens=True)
         return str(postprocess_generated_text(decoded, list(stops), None))
