@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from harness.bench.measure import Options, Row
 
 BENCHMARKS: Mapping[str, str] = {
+    "accelerator": "harness.bench.accelerator:accelerator",
     "engine": "harness.bench.engine:engine",
     "evaluation": "harness.bench.evaluation:evaluation",
     "generation": "harness.bench.generation:generation",
@@ -26,6 +27,9 @@ BENCHMARKS: Mapping[str, str] = {
     "training": "harness.bench.training:training",
 }
 """Where each benchmark is; imported when it runs."""
+ON_DEVICES = ("accelerator", "routing", "scaling")
+"""Benchmarks that can be told where to compute, in which type, and with which weights; the others measure on the
+processor."""
 
 
 def benchmark(name: str) -> Callable[[Options], Iterator[Row]]:

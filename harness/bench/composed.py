@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.bench.measure import Options
+from harness.models import BaseModel, load, model_config
 from methods import registry
 from methods.base import Expert
 from methods.routing.composed import RoutedComposed
@@ -19,8 +21,27 @@ from methods.routing.linear import RoutedLinear
 from methods.routing.method import RoutedMethod
 from methods.routing.router import Router
 from methods.tiny import tiny_experts
+from results.ground.loading import model_of
 
 TOP_K = 3
+
+
+def base_model(options: Options) -> BaseModel:
+    """The model that the options name, on their device and in their type, frozen and in eval mode.
+
+    With `random_weights` its configuration alone is read, and nothing tokenizes.
+
+    Raises:
+        HarnessError: see `harness.models.load`.
+    """
+    if not options.random_weights:
+        return load(options.model, dtype=options.dtype, device=options.device)
+    config = model_config(options.model)
+    with torch.device(options.device):
+        model = model_of(config)
+    model = model.to(getattr(torch, options.dtype)).eval().requires_grad_(False)
+    tokenizer: Any = None
+    return BaseModel(options.model, "", f"{options.model}, random weights", model, tokenizer)
 
 
 def pool(model: nn.Module, n: int, rank: int) -> list[Expert]:
@@ -44,7 +65,8 @@ class LoopLinear(nn.Module):
         super().__init__()
         self.base = site.base
         self.router = router
-        self.factors = [(f.A, f.B, f.scale) for f in site.factors if f is not None]
+        like = site.weight
+        self.factors = [(f.A.to(like), f.B.to(like), f.scale) for f in site.factors if f is not None]
 
     def forward(self, x: Tensor) -> Tensor:
         """Base output plus every expert's weighted update, one after the other."""

@@ -40,6 +40,13 @@ class Options(BaseModel):
     """The run whose overhead is measured."""
     plot: Path | None = None
     """Where a benchmark with a plot draws it."""
+    device: str = "cpu"
+    """Where both sides compute."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of both sides' weights and products."""
+    random_weights: bool = False
+    """Draw the model's weights instead of reading them: its configuration is enough, and speed does not depend on
+    them."""
 
     def wants(self, name: str) -> bool:
         """Whether the row of that name is asked for."""
@@ -118,11 +125,25 @@ def processor_seconds() -> float:
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": processor_seconds}
 
 
-def timed(work: Callable[[], T], clock: str = "wall") -> tuple[float, T]:
-    """Seconds and the result; garbage of earlier work is collected first."""
+def wait_for(device: str) -> None:
+    """Return once a device has done all that it was given; a processor has when it returns."""
+    if torch.device(device).type != "cpu":
+        torch.accelerator.synchronize(torch.device(device))
+
+
+def timed(work: Callable[[], T], clock: str = "wall", device: str = "cpu") -> tuple[float, T]:
+    """Seconds and the result; garbage of earlier work is collected first.
+
+    Args:
+        work: is timed until the device has done it.
+        clock: of `CLOCKS`.
+        device: where it computes.
+    """
     gc.collect()
+    wait_for(device)
     start = CLOCKS[clock]()
     result = work()
+    wait_for(device)
     return CLOCKS[clock]() - start, result
 
 
@@ -131,7 +152,7 @@ def by_turns(ours: Callable[[], Any], theirs: Callable[[], Any], options: Option
     sides: tuple[list[float], list[float]] = ([], [])
     for repetition in range(options.repetitions):
         for side in (0, 1) if repetition % 2 == 0 else (1, 0):
-            sides[side].append(timed((ours, theirs)[side], options.clock)[0])
+            sides[side].append(timed((ours, theirs)[side], options.clock, options.device)[0])
     return sides
 
 
@@ -181,4 +202,5 @@ def machine(device: str) -> dict[str, str | int | float]:
         "load": round(os.getloadavg()[0], 2),
         "torch": torch.__version__,
         "python": platform.python_version(),
+        "float32 products": torch.get_float32_matmul_precision(),
     }

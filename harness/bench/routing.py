@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness.bench.composed import TOP_K, LoopLinear, PeftLoop, copied, looped, pool, routed
+from harness.bench.composed import TOP_K, LoopLinear, PeftLoop, base_model, copied, looped, pool, routed
 from harness.bench.measure import Options, Row, by_turns, multiply_adds, timed
 from harness.bench.xlora_peer import xlora
-from harness.models import load
 from harness.training.loop import window_backward
 from methods.routing.composed import RoutedComposed
+from methods.routing.frozen import input_device
 
 EXPERTS, RANK = 6, 16
 ROWS, LENGTH, TARGETS = 8, 64, 8
@@ -29,13 +29,14 @@ SETTING = f"{EXPERTS} experts, rank {RANK}, top-{TOP_K}, q/k/v/o"
 
 def routing(options: Options) -> Iterator[Row]:
     """Prefill, decoding, the layer alone, and a step of router training."""
-    base: Any = load(options.model).model
+    base: Any = base_model(options).model
     model = copied(base)
     experts = pool(model, EXPERTS, RANK)
     composed = routed(model, experts)
     if options.wants("prefill"):
         where = f"{SETTING}; {ROWS} prompts of {LENGTH} tokens"
-        ours, theirs = (lambda: prefill(model, ROWS, LENGTH)), (lambda: prefill(base, ROWS, LENGTH))
+        ids = tokens(model, ROWS, LENGTH)
+        ours, theirs = (lambda: prefill(model, ids)), (lambda: prefill(base, ids))
         yield overhead("prefill", where, ours, theirs, options, 1.15)
     for rows, target in DECODING.items():
         if options.wants(name := f"decoding, batch {rows}"):
@@ -59,33 +60,38 @@ def overhead(
     ours: Callable[[], object],
     theirs: Callable[[], object],
     options: Options,
-    target: float,
+    target: float | None,
+    *,
+    peer: str = "base model",
+    limit: float | None = None,
+    agreement: str = "",
 ) -> Row:
-    """The same work on the routed model and on the base."""
-    limit = multiply_adds(ours) / multiply_adds(theirs)
+    """The same work on the routed model and on the base; `limit` is counted where it is not given."""
+    limit = multiply_adds(ours) / multiply_adds(theirs) if limit is None else limit
     seconds, peer_seconds = by_turns(ours, theirs, options)
     return Row(
         name=name,
         setting=setting,
-        peer="base model",
+        peer=peer,
         seconds=seconds,
         peer_seconds=peer_seconds,
         limit=limit,
         target=target,
         kind="overhead",
+        agreement=agreement,
     )
 
 
 def tokens(model: Any, rows: int, length: int, seed: int = 0) -> Tensor:
-    """Random token ids `[rows, length]`."""
+    """Random token ids `[rows, length]`, where the model is given its inputs."""
     draw = torch.Generator().manual_seed(seed)
-    return torch.randint(3, model.config.vocab_size, (rows, length), generator=draw)
+    return torch.randint(3, model.config.vocab_size, (rows, length), generator=draw).to(input_device(model))
 
 
 @torch.no_grad()
-def prefill(model: Any, rows: int, length: int) -> Tensor:
-    """Prompts through the model, with logits of their last tokens."""
-    last: Tensor = model(input_ids=tokens(model, rows, length), use_cache=True, logits_to_keep=1).logits
+def prefill(model: Any, ids: Tensor) -> Tensor:
+    """Prompts `[rows, length]` through the model, with logits of their last tokens, `[rows, 1, vocabulary]`."""
+    last: Tensor = model(input_ids=ids, use_cache=True, logits_to_keep=1).logits
     return last
 
 
@@ -116,7 +122,7 @@ class Decoding:
 
 def against_xlora(model: Any, other: Any, experts: Any, folder: Path, options: Options) -> Row:
     """Greedy generation of one row by both, each as its users call it: PEFT's X-LoRA allows no cache."""
-    peer = xlora(other, experts, folder, top_k=TOP_K)
+    peer = xlora(other, experts, folder, top_k=TOP_K).to(input_device(model))
     prompt = tokens(model, 1, LENGTH)
     settings = {"max_new_tokens": XLORA_STEPS, "min_new_tokens": XLORA_STEPS, "do_sample": False, "pad_token_id": 0}
     mask = torch.ones_like(prompt)
@@ -174,9 +180,9 @@ class LayerWork:
         self.sites = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
         draw = torch.Generator().manual_seed(0)
         shape = (ROWS, LENGTH, self.sites[0].base.in_features)
-        kind = self.sites[0].base.weight.dtype
-        self.inputs = [torch.randn(shape, generator=draw, dtype=kind).requires_grad_() for _ in range(2)]
-        self.outside = [torch.randn(ROWS, LENGTH, s.base.out_features, generator=draw, dtype=kind) for s in self.sites]
+        like = self.sites[0].base.weight
+        self.inputs = [random(shape, draw, like).requires_grad_() for _ in range(2)]
+        self.outside = [random((ROWS, LENGTH, s.base.out_features), draw, like) for s in self.sites]
         parameters = composed.groups()["routers"]
         self.routers = [p for name, p in parameters.items() if "layers.0.self_attn" in name]
 
@@ -195,6 +201,11 @@ class LayerWork:
         return [leaf.grad for leaf in (*self.inputs, *self.routers) if leaf.grad is not None]
 
 
+def random(shape: Sequence[int], draw: torch.Generator, like: Tensor) -> Tensor:
+    """Normal numbers of that shape, drawn on the processor, in the type and on the device of `like`."""
+    return torch.randn(shape, generator=draw, dtype=like.dtype).to(like.device)
+
+
 def difference(ours: list[Tensor], theirs: list[Tensor]) -> str:
     """The largest relative difference of two lists of gradients, in words."""
     worst = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
@@ -203,16 +214,7 @@ def difference(ours: list[Tensor], theirs: list[Tensor]) -> str:
 
 def training_step(model: Any, experts: Any, options: Options) -> Row:
     """One optimiser step of the routers: 8 sequences of 64 tokens, loss on the last 8."""
-    ids = tokens(model, ROWS, LENGTH)
-    labels = torch.where(torch.arange(LENGTH) >= LENGTH - TARGETS, ids, -100)
-    window = [
-        {
-            "input_ids": ids,
-            "attention_mask": torch.ones_like(ids),
-            "labels": labels,
-            "domain": torch.zeros(ROWS, dtype=torch.long),
-        }
-    ]
+    window = [micro_batch(model, ROWS, LENGTH, TARGETS)]
     seconds: list[float] = []
     peer_seconds: list[float] = []
     work, gradients = {}, {}
@@ -229,7 +231,7 @@ def training_step(model: Any, experts: Any, options: Options) -> Row:
         if key not in work:
             work[key] = multiply_adds(once)
             gradients[key] = [p.grad.clone() for p in parameters if p.grad is not None]
-        (seconds if key == "ours" else peer_seconds).append(timed(once, options.clock)[0])
+        (seconds if key == "ours" else peer_seconds).append(timed(once, options.clock, options.device)[0])
 
     def ours() -> None:
         composed = routed(model, experts)
@@ -257,6 +259,17 @@ def training_step(model: Any, experts: Any, options: Options) -> Row:
         target=1.15,
         agreement=difference(gradients["ours"], gradients["theirs"]),
     )
+
+
+def micro_batch(model: Any, rows: int, length: int, targets: int) -> dict[str, Tensor]:
+    """Random rows as training collates them, `[rows, length]`: all of one task, with a loss on the last targets."""
+    ids = tokens(model, rows, length)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "labels": torch.where(torch.arange(length, device=ids.device) >= length - targets, ids, -100),
+        "domain": torch.zeros(rows, dtype=torch.long, device=ids.device),
+    }
 
 
 def trainable(composed: RoutedComposed) -> None:

@@ -10,10 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.bench.composed import TOP_K, copied, pool, routed
+from harness.bench.composed import TOP_K, base_model, copied, pool, routed
 from harness.bench.measure import Options, Row, by_turns, multiply_adds
 from harness.bench.routing import tokens
-from harness.models import load
 
 AXES: dict[str, tuple[int, ...]] = {
     "experts": (1, 2, 4, 8, 16, 32, 64),
@@ -28,7 +27,7 @@ LAYERS = 4
 
 def scaling(options: Options) -> Iterator[Row]:
     """Prefill through the first layers of the model, without its head: all layers cost the same."""
-    base: Any = load(options.model).model.base_model
+    base: Any = base_model(options).model.base_model
     base.layers = base.layers[:LAYERS]
     model = copied(base)
     for axis, values in AXES.items():
@@ -41,7 +40,8 @@ def point(model: Any, base: Any, axis: str, value: int, options: Options) -> Row
     """One setting, routed and base."""
     at = {**AROUND, axis: value}
     composed = routed(model, pool(model, at["experts"], at["rank"]))
-    ours, theirs = (partial(hidden, one, at["batch"], at["context"]) for one in (model, base))
+    ids = tokens(model, at["batch"], at["context"])
+    ours, theirs = (partial(hidden, one, ids) for one in (model, base))
     limit = multiply_adds(ours) / multiply_adds(theirs)
     seconds, peer_seconds = by_turns(ours, theirs, options)
     composed.uninstall()
@@ -60,9 +60,9 @@ def point(model: Any, base: Any, axis: str, value: int, options: Options) -> Row
 
 
 @torch.no_grad()
-def hidden(model: Any, rows: int, length: int) -> Tensor:
-    """Last hidden states of random prompts."""
-    last: Tensor = model(input_ids=tokens(model, rows, length), use_cache=False).last_hidden_state
+def hidden(model: Any, ids: Tensor) -> Tensor:
+    """Last hidden states of prompts `[rows, length]`."""
+    last: Tensor = model(input_ids=ids, use_cache=False).last_hidden_state
     return last
 
 

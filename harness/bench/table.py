@@ -14,14 +14,21 @@ HEAD = "| what | against | measured | arithmetic | target | command |\n| --- | -
 
 
 def table(folder: Path) -> str:
-    """Markdown, one line per row with a target; files in alphabetical order, those of the usual model first."""
-    lines, usual = [HEAD], Options().model
+    """Markdown, one line per row with a target; files in alphabetical order, those of the usual model on the processor
+    first, and those of other devices last."""
+    lines = [HEAD]
     found = [(file.stem.partition("-")[0], json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
-    for name, figures in sorted(found, key=lambda one: one[1].get("model", usual) != usual):
-        model = figures.get("model", usual)
-        command = name if model == usual else f"{name} --model {model}"
-        lines += [line(row, command) for row in figures["rows"] if row["target"] is not None]
+    for name, figures in sorted(found, key=lambda one: (bool(chosen(one[1], "device")), bool(chosen(one[1], "model")))):
+        options = "".join(chosen(figures, option) for option in ("model", "device", "dtype"))
+        lines += [line(row, name + options) for row in figures["rows"] if row["target"] is not None]
     return "\n".join(lines)
+
+
+def chosen(figures: Mapping[str, Any], option: str) -> str:
+    """What a command line says of an option; empty where stored figures were measured at its default."""
+    usual = getattr(Options(), option)
+    value = figures.get(option, usual)
+    return "" if value == usual else f" --{option} {value}"
 
 
 def line(row: Mapping[str, Any], command: str) -> str:

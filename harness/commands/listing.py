@@ -260,6 +260,7 @@ COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "sources": lambda: ["bundled", "hub"],
     "terms": _terms,
     "clocks": lambda: ["wall", "cpu"],
+    "dtypes": lambda: ["float32", "bfloat16", "float16"],
     "runs": _runs,
 }
 """Names that complete an argument in a shell beside those of `KINDS`."""

@@ -234,6 +234,18 @@ def bench(
         str | None,
         typer.Option(help="wall, or cpu (processor seconds) on a busy machine.", autocompletion=completion("clocks")),
     ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda:0, or auto; default cpu.", autocompletion=completion("devices"))
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16.", autocompletion=completion("dtypes"))
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Draw the model's weights: its configuration is enough.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File that gets the JSON, row by row as they come.", parser=place)
+    ] = None,
 ) -> None:
     """Measure speed side by side with what people use today."""
     from harness.commands.bench import bench_command
@@ -241,6 +253,7 @@ def bench(
     bench_command(
         name,
         json,
+        output,
         model=model,
         data=data,
         items=items,
@@ -251,4 +264,7 @@ def bench(
         plot=plot,
         only=only,
         clock=clock,
+        device=device,
+        dtype=dtype,
+        random_weights=random_weights,
     )

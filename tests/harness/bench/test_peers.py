@@ -89,9 +89,9 @@ def test_work_is_counted_in_products_of_both_kinds() -> None:
     a, b, c = torch.ones(2, 3), torch.ones(3, 5), torch.ones(2, 5)
     assert multiply_adds(lambda: c.addmm_(a, b)) == multiply_adds(lambda: a @ b) == 2 * 3 * 5
     model = tiny_llama()
-    alone = multiply_adds(lambda: prefill(model, 2, 8))
+    alone = multiply_adds(lambda: prefill(model, tokens(model, 2, 8)))
     composed = routed(model, pool(model, 5, 4))
-    more = multiply_adds(lambda: prefill(model, 2, 8)) - alone
+    more = multiply_adds(lambda: prefill(model, tokens(model, 2, 8))) - alone
     composed.uninstall()
     ranks, width, key_width = 5 * 4, 32, 16
     per_token = 4 * (width * ranks + width * 5) + ranks * (2 * width + 2 * key_width)

@@ -41,6 +41,22 @@ def test_figures_of_another_model_come_last_and_name_it(tmp_path: Path) -> None:
     assert commands == ["`harness bench routing` |", "`harness bench engine --model other` |"]
 
 
+def test_figures_of_a_device_come_after_all_others_and_name_it(tmp_path: Path) -> None:
+    row = {**ROW, "kind": "speed-up", "reached": True}
+    for file, named in (
+        ("accelerator-bf16", {"device": "cuda", "dtype": "bfloat16", "model": "smollm2-135m"}),
+        ("accelerator", {"device": "cuda", "dtype": "float32"}),
+        ("routing-other", {"model": "other", "device": "cpu"}),
+    ):
+        (tmp_path / f"{file}.json").write_text(json.dumps({"machine": {}, **named, "rows": [row]}))
+    commands = [one.split(" | ")[-1] for one in table(tmp_path).splitlines()[2:]]
+    assert commands == [
+        "`harness bench routing --model other` |",
+        "`harness bench accelerator --device cuda --dtype bfloat16` |",
+        "`harness bench accelerator --device cuda` |",
+    ]
+
+
 def test_the_page_of_speed_shows_the_stored_figures() -> None:
     root = Path(__file__).parents[3]
     page = (root / "docs" / "speed.md").read_text()

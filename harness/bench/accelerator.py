@@ -1,0 +1,181 @@
+"""What routing costs on a GPU: prefill, decoding as a captured graph and without, and a step of router training.
+
+Every row runs on any device; without CUDA a captured pass is the pass itself (`harness.bench.captured`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.bench.captured import Prefill, StaticDecoding
+from harness.bench.composed import base_model, copied, looped, pool, routed
+from harness.bench.measure import Options, Row, multiply_adds
+from harness.bench.routing import EXPERTS, RANK, SETTING, Decoding, difference, micro_batch, overhead, trainable
+from harness.models import BaseModel
+from harness.planning.sections import ExpertsSection
+from harness.training.experts import trainable_lora
+from harness.training.loop import window_backward
+from methods.base import Composed, Expert
+from methods.routing.composed import RoutedComposed
+
+ROWS, LENGTH, TARGETS = 4, 512, 64
+"""Prompts and training rows, tokens of each, and how many of them have a loss in training."""
+PROMPT, STEPS = 64, 64
+"""Tokens of a prompt that is decoded from, and tokens decoded."""
+PREFILL, DECODING, TRAINING = 1.1, 1.15, 1.3
+"""What each may cost, of the base's; and training, of one LoRA's step. Decoding has a target as a captured graph."""
+PREFILLS = {f"prefill {ROWS}x{LENGTH}": False, f"prefill {ROWS}x{LENGTH}, captured graph": True}
+"""Rows by name, and whether they are captured."""
+DECODINGS = {
+    f"decoding, batch {rows}{', captured graph' if capture else ''}": (rows, capture)
+    for rows in (1, 8)
+    for capture in (True, False)
+}
+"""Rows by name: how many are decoded at once, and whether their steps are captured."""
+STEP = "step of router training against one LoRA's"
+
+
+def accelerator(options: Options) -> Iterator[Row]:
+    """Prefill and decoding against the base, captured and not, and a training step against that of one LoRA."""
+    base = base_model(options)
+    plain: Any = base.model
+    model = copied(plain)
+    experts = pool(model, EXPERTS, RANK)
+    prefills = {name: capture for name, capture in PREFILLS.items() if options.wants(name)}
+    reference = looped_logits(model, experts) if prefills else torch.empty(0)
+    gradients = looped_gradients(model, experts) if options.wants(STEP) else []
+    composed = routed(model, experts)
+    for name, capture in prefills.items():
+        yield prefill(name, model, plain, reference, options, capture=capture)
+    for name, (rows, capture) in DECODINGS.items():
+        if options.wants(name):
+            yield decoding(name, model, plain, rows, options, capture=capture)
+    if options.wants(STEP):
+        yield training_step(composed, base, gradients, options)
+    composed.uninstall()
+
+
+def looped_logits(model: Any, experts: list[Expert]) -> Tensor:
+    """What `Prefill` gives where every routed layer is a loop over its experts."""
+    composed = routed(model, experts, fuse=False)
+    with looped(composed):
+        logits = Prefill(model, ROWS, LENGTH, capture=False)()
+    composed.uninstall()
+    return logits
+
+
+def looped_gradients(model: Any, experts: list[Expert]) -> list[Tensor]:
+    """What `TrainingStep` leaves at the routers where every routed layer is a loop over its experts."""
+    composed = routed(model, experts, fuse=False)
+    with looped(composed):
+        trainable(composed)
+        step = TrainingStep(composed, composed.groups()["routers"])
+        step()
+    composed.uninstall()
+    return step.gradients()
+
+
+def prefill(name: str, model: Any, base: Any, reference: Tensor, options: Options, *, capture: bool) -> Row:
+    """Prompts through both models, with the logits of their last tokens, held against `reference`."""
+    eager = [Prefill(one, ROWS, LENGTH, capture=False) for one in (model, base)]
+    limit = multiply_adds(eager[0]) / multiply_adds(eager[1])
+    ours, theirs = (Prefill(one, ROWS, LENGTH, capture=capture) for one in (model, base)) if capture else eager
+    made = ours()
+    worst = float((made - reference).abs().max() / reference.abs().max())
+    same = f"; equal to the bit without a graph: {torch.equal(made, eager[0]())}" if capture else ""
+    return overhead(
+        name,
+        f"{SETTING}; {ROWS} prompts of {LENGTH} tokens",
+        ours,
+        theirs,
+        options,
+        PREFILL,
+        limit=limit,
+        agreement=f"logits of the last tokens differ from a loop's by at most {worst:.1e} of the largest{same}",
+    )
+
+
+def decoding(name: str, model: Any, base: Any, rows: int, options: Options, *, capture: bool) -> Row:
+    """Greedy steps of both models over a static cache; their texts are held against those of the same steps without a
+    graph, and of a cache that grows."""
+    ours, theirs = (StaticDecoding(one, rows, PROMPT, STEPS, capture=capture) for one in (model, base))
+    eager = [StaticDecoding(one, rows, PROMPT, STEPS, capture=False) for one in (model, base)]
+    limit = multiply_adds(eager[0].step) / multiply_adds(eager[1].step)
+    counts = [
+        [int((side() == other()).sum()) for other in (plain, Decoding(one, rows, PROMPT, STEPS))]
+        for side, plain, one in zip((ours, theirs), eager, (model, base), strict=True)
+    ]
+    (same, usual), (base_same, base_usual) = counts
+    return overhead(
+        name,
+        f"{SETTING}; {STEPS} steps after a prompt of {PROMPT} tokens",
+        ours,
+        theirs,
+        options,
+        DECODING if capture else None,
+        limit=limit,
+        agreement=f"of {rows * STEPS} tokens {same} are those of steps without a graph and {usual} those of ordinary "
+        f"decoding (base: {base_same} and {base_usual})",
+    )
+
+
+class TrainingStep:
+    """One optimiser step on random rows with a learning rate of 0, so that every step is the same.
+
+    Args:
+        composed: what is trained.
+        parameters: those of it that are, with gradients enabled.
+    """
+
+    def __init__(self, composed: Composed, parameters: Mapping[str, nn.Parameter]) -> None:
+        self.composed = composed
+        self.parameters = list(parameters.values())
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=True)
+        self.window = [micro_batch(composed.model, ROWS, LENGTH, TARGETS)]
+
+    def __call__(self) -> None:
+        """Leaves the gradients."""
+        self.optimizer.zero_grad()
+        window_backward(self.composed, self.composed.model, self.window, lambda loss: loss.backward())
+        self.optimizer.step()
+
+    def gradients(self) -> list[Tensor]:
+        """Of the parameters that have one."""
+        return [p.grad for p in self.parameters if p.grad is not None]
+
+
+def training_step(composed: RoutedComposed, base: BaseModel, reference: list[Tensor], options: Options) -> Row:
+    """A step of the routers over frozen experts, and one of a single LoRA in training, as the stages train both.
+
+    Args:
+        composed: the routed model.
+        base: the model without experts; PEFT's LoRA is put in and taken out.
+        reference: gradients of the routers of a loop over the experts.
+        options: of the command line.
+    """
+    trainable(composed)
+    ours = TrainingStep(composed, composed.groups()["routers"])
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj")
+    section = ExpertsSection(names=("one",), rank=RANK, target_modules=targets, lr=5e-4)
+    with trainable_lora(base, section, 0) as (single, _):
+        lora = single.groups()["experts"]
+        for parameter in lora.values():
+            parameter.requires_grad_(True)
+        theirs = TrainingStep(single, lora)
+        limit = multiply_adds(ours) / multiply_adds(theirs)
+        return overhead(
+            STEP,
+            f"{SETTING}; {ROWS} sequences of {LENGTH} tokens, loss on {TARGETS} of each; the LoRA is PEFT's, of rank "
+            f"{RANK} on the same layers",
+            ours,
+            theirs,
+            options,
+            TRAINING,
+            peer="training step of one LoRA",
+            limit=limit,
+            agreement=f"{difference(ours.gradients(), reference)}, against a loop over the experts",
+        )
