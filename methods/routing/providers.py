@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from methods.routing.config import RouterConfig
 from methods.routing.context import Side
+from methods.routing.factors import Kept
 from methods.routing.sparsify import Sparsifier
 from methods.seeding import generator, seed_from
 
@@ -178,10 +179,12 @@ class LinearBank(Bank):
         super().__init__(providers)
         self.config: RouterConfig = providers[0].config
         self.n_rows = sum(len(router.weight) for router in providers)
+        self._kept = {initial: Kept() for initial in (False, True)}
 
     def rows(self, initial: bool = False) -> Tensor:
         """See `Bank.rows`."""
-        return torch.cat([router.value("weight", initial) for router in self.providers])
+        weights = [router.value("weight", initial) for router in self.providers]
+        return self._kept[initial].get(weights, None, lambda: torch.cat(weights))
 
     def logits(self, x: Tensor, h: Tensor, products: Tensor | None = None, *, initial: bool = False) -> Tensor:
         """See `Bank.logits`; `h` is not looked at."""

@@ -10,7 +10,7 @@ window contributes its share of one gradient however the window is cut. `microba
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -37,6 +37,7 @@ class RoutingBatch:
     records: Sequence[Record]
     mask: Tensor | None
     sides: SideCounts | None = None
+    _shares: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -65,9 +66,15 @@ class RoutingBatch:
             elif self.mask is None:
                 means.append(values.mean((0, 1)))
             else:
-                weights = self.mask.to(values.dtype) / self.tokens.clamp(min=1)
-                means.append(torch.tensordot(weights, values, dims=([0, 1], [0, 1])))
+                means.append(torch.tensordot(self._weights(values.dtype), values, dims=([0, 1], [0, 1])))
         return torch.cat(means)
+
+    def _weights(self, dtype: torch.dtype) -> Tensor:
+        """Each token's share `[b, t]` of a mean over counted tokens; one for all records, which are many."""
+        assert self.mask is not None
+        if dtype not in self._shares:
+            self._shares[dtype] = self.mask.to(dtype) / self.tokens.clamp(min=1)
+        return self._shares[dtype]
 
     @cached_property
     def pbar(self) -> Tensor:
