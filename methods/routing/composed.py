@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.base import Composed, Expert, LossTerm, SiteFactors
+from methods.base import Composed, Expert, LossTerm, SiteFactors, Unsupported
 from methods.routing.auxiliary import AuxiliaryLoss
 from methods.routing.context import CountedTokens, RoutingContext
 from methods.routing.diagnostics import Collector
@@ -199,6 +200,22 @@ class RoutedComposed(Composed):
         finally:
             for site in self._routed.values():
                 site.bypassed = False
+
+    def use_kernels(self) -> None:
+        """Let GPU kernels compute what lies between the products in passes without gradients: equal up to rounding.
+
+        Passes that train, collect diagnostics or have other weights than a softmax of the largest logits are as before.
+
+        Raises:
+            Unsupported: Triton is not installed.
+        """
+        try:
+            kernels = importlib.import_module("methods.routing.kernels")
+        except ImportError as error:
+            raise Unsupported("Kernels of routing need Triton: install it, or leave them out.") from error
+        for group in self._groups:
+            if isinstance(group, RoutedGroup):
+                group.kernels = kernels
 
     def reset_diagnostics(self) -> None:
         """Called by the context when a task begins."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from methods.base import SiteFactors
 from methods.routing.factors import shrunk, stacked_A, stacked_B
 from methods.routing.linear import RoutedLinear, added
 from methods.routing.router import HardRouting, Router, WeightSource
+from methods.routing.sparsify import Sparsifier
 
 
 class InputGroup(ABC):
@@ -46,14 +48,19 @@ class InputGroup(ABC):
             self._in_place = not (torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type))
             self._hidden = self.hidden(x)
             self._input, self._waiting = x, len(self.sites)
-        h, B = self._hidden[index], self._B[index]
+        h = self._hidden[index]
+        if self._in_place:
+            self._put(index, y.view(h.shape[0], y.shape[-1]), h)
+        else:
+            y = added(y, h, self._B[index])
         self._waiting -= 1
         if self._waiting == 0:
             self.clear()
-        if not self._in_place:
-            return added(y, h, B)
-        y.view(h.shape[0], y.shape[-1]).addmm_(h, B)
         return y
+
+    def _put(self, index: int, y: Tensor, h: Tensor) -> None:
+        """Add the update of one site to `[tokens, d_out]` in place."""
+        y.addmm_(h, self._B[index])
 
     def clear(self) -> None:
         """Let go of the tensors of a pass."""
@@ -85,7 +92,12 @@ class StaticGroup(InputGroup):
 
 
 class RoutedGroup(InputGroup):
-    """Weights from a source, for each token."""
+    """Weights from a source, for each token.
+
+    Attributes:
+        kernels: `methods.routing.kernels`, where they are to compute what lies between the products; None leaves it to
+            torch.
+    """
 
     def __init__(self, sites: Sequence[RoutedLinear], source: WeightSource) -> None:
         super().__init__(sites)
@@ -108,13 +120,18 @@ class RoutedGroup(InputGroup):
         self._A = torch.cat(blocks)
         self._used = self._A if self._router is None else self._A[: self._n_factors + self._router.bank.n_rows]
         self._version: tuple[int, ...] = ()
+        self.kernels: Any = None
+        self._logits: Sequence[Tensor] = ()
 
     def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
         x = self.sites[0].sequences(x)
         if self._router is not None and self._in_place:
             return self._together(x, self._router)
-        h = F.linear(x, self._A[: self._n_factors]).view(*x.shape[:-1], *self._shape)
+        factors = F.linear(x, self._A[: self._n_factors])
+        h = factors.view(*x.shape[:-1], *self._shape)
+        if self._in_place and isinstance(self.source, Router) and self._takes(x, self.source):
+            return self._by_kernel(factors, self.source.bank.logits(x, h), self.source.sparsifier)
         w = self.source.weights(x, h).to(h.dtype).unsqueeze(-1)
         return (h.mul_(w) if self._in_place else h * w).flatten(-2).flatten(0, -3).unbind(1)
 
@@ -124,8 +141,44 @@ class RoutedGroup(InputGroup):
         both = F.linear(x, rows)
         factors = both.narrow(-1, 0, n)
         h = factors.view(*x.shape[:-1], *self._shape)
+        if self._takes(x, router):
+            return self._by_kernel(
+                factors, router.bank.logits(x, h, both.narrow(-1, n, len(rows) - n)), router.sparsifier
+            )
         h.mul_(self.source.weights(x, h, both.narrow(-1, n, len(rows) - n)).unsqueeze(-1))
         return factors.flatten(0, -2).chunk(len(self.sites), -1)
+
+    def _takes(self, x: Tensor, router: Router) -> bool:
+        return self.kernels is not None and bool(self.kernels.takes(x)) and router.plain
+
+    def _by_kernel(self, factors: Tensor, logits: Tensor, sparsifier: Sparsifier) -> Sequence[Tensor]:
+        """`hidden` of shrunk inputs `[b, t, G * N * r]` and logits `[b, t, K, N]`; of a few tokens `_put` weights
+        them."""
+        h, flat = factors.flatten(0, -2), logits.flatten(0, -3).flatten(1)
+        flat = flat if flat.stride(1) == 1 else flat.contiguous()
+        kept, renorm = sparsifier.most(self.n_experts, False), sparsifier.renorm == "sum"
+        if len(h) <= self.kernels.FEW:
+            each = flat.split(self.n_experts, 1)
+            self._logits = each if len(each) == len(self.sites) else each * len(self.sites)
+        else:
+            self._logits = ()
+            self.kernels.weigh(h, flat, self.n_experts, len(self.sites), kept, renorm)
+        return h.chunk(len(self.sites), -1)
+
+    def _put(self, index: int, y: Tensor, h: Tensor) -> None:
+        """See `InputGroup._put`."""
+        if not self._logits:
+            super()._put(index, y, h)
+            return
+        assert isinstance(self.source, Router)
+        sparsifier = self.source.sparsifier
+        kept, renorm = sparsifier.most(self.n_experts, False), sparsifier.renorm == "sum"
+        self.kernels.weigh_and_add(y, h, self._logits[index], self._B[index], kept, renorm)
+
+    def clear(self) -> None:
+        """See `InputGroup.clear`."""
+        super().clear()
+        self._logits = ()
 
     def _rows(self, router: Router) -> Tensor:
         """What x is multiplied with, after refreshing router rows that have changed since the last time."""

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from methods.routing.context import RoutingContext, Side, of_tokens
 from methods.routing.diagnostics import Observation
-from methods.routing.providers import Provider
+from methods.routing.providers import Bank, Provider
 from methods.routing.sides import EncoderSide
 from methods.routing.sparsify import Sparsifier
 from methods.routing.tokens import check_pass
@@ -102,6 +102,19 @@ class Router:
         self.latest: Tensor | None = None
         if self.arrangement is not None:
             self.arrangement.clear()
+
+    @property
+    def plain(self) -> bool:
+        """Whether this pass's weights are a softmax of the logits' largest and nobody else looks at them."""
+        context, sparsifier = self.context, self.sparsifier
+        check_pass(context)
+        return (
+            not (context.training or context.collect or self.followed)
+            and self.arrangement is None
+            and type(self.bank).weights is Bank.weights
+            and type(sparsifier) is Sparsifier
+            and sparsifier.threshold is None
+        )
 
     def weights(self, x: Tensor, h: Tensor, products: Tensor | None = None) -> Tensor:
         """See `WeightSource.weights`; `products` may hold those of the initial rows after those of the rows."""
