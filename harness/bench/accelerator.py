@@ -22,40 +22,49 @@ from harness.training.loop import window_backward
 from methods.base import Composed, Expert
 from methods.routing.composed import RoutedComposed
 
-ROWS, LENGTH, TARGETS = 4, 512, 64
-"""Prompts and training rows, tokens of each, and how many of them have a loss in training."""
-PROMPT, STEPS = 64, 64
+ROWS, LENGTH = 4, 512
+"""Prompts of a prefill, and tokens of each."""
+TRAINED, TARGETS = 8, 64
+"""Rows of `LENGTH` tokens in a training step, and how many tokens of each have a loss."""
+PROMPT, STEPS = 64, 32
 """Tokens of a prompt that is decoded from, and tokens decoded."""
+DECODED = (1, 8)
+"""Rows decoded at once."""
 PREFILL, DECODING, TRAINING = 1.1, 1.15, 1.3
 """What each may cost, of the base's; and training, of one LoRA's step. Decoding has a target as a captured graph."""
-PREFILLS = {f"prefill {ROWS}x{LENGTH}": False, f"prefill {ROWS}x{LENGTH}, captured graph": True}
-"""Rows by name, and whether they are captured."""
-DECODINGS = {
-    f"decoding, batch {rows}{', captured graph' if capture else ''}": (rows, capture)
-    for rows in (1, 8)
-    for capture in (True, False)
-}
-"""Rows by name: how many are decoded at once, and whether their steps are captured."""
+PREFILL_ROW = f"prefill {ROWS}x{LENGTH}"
 STEP = "step of router training against one LoRA's"
+GRAPH, KERNELS = ", captured graph", ", routing kernels"
+"""What is added to the names of rows."""
 
 
 def accelerator(options: Options) -> Iterator[Row]:
-    """Prefill and decoding against the base, captured and not, and a training step against that of one LoRA."""
+    """Prefill and decoding against the base, captured and not, and a training step against that of one LoRA; on a GPU
+    the captured passes once more with the kernels of `RoutedComposed.use_kernels`."""
     base = base_model(options)
     plain: Any = base.model
     model = copied(plain)
     experts = pool(model, EXPERTS, RANK)
-    prefills = {name: capture for name, capture in PREFILLS.items() if options.wants(name)}
+    prefills = any(options.wants(f"{PREFILL_ROW}{more}") for more in ("", GRAPH, GRAPH + KERNELS))
     reference = looped_logits(model, experts) if prefills else torch.empty(0)
     gradients = looped_gradients(model, experts) if options.wants(STEP) else []
     composed = routed(model, experts)
-    for name, capture in prefills.items():
-        yield prefill(name, model, plain, reference, options, capture=capture)
-    for name, (rows, capture) in DECODINGS.items():
-        if options.wants(name):
-            yield decoding(name, model, plain, rows, options, capture=capture)
+    # What can fail on a device that nobody has tried comes last.
+    if options.wants(PREFILL_ROW):
+        yield prefill(PREFILL_ROW, model, plain, reference, options, capture=False)
     if options.wants(STEP):
         yield training_step(composed, base, gradients, options)
+    for rows in DECODED:
+        if options.wants(name := f"decoding, batch {rows}"):
+            yield decoding(name, model, plain, rows, options, capture=False)
+    for kernels in ("", KERNELS) if torch.device(options.device).type == "cuda" else ("",):
+        if kernels:
+            composed.use_kernels()
+        for rows in DECODED:
+            if options.wants(name := f"decoding, batch {rows}{GRAPH}{kernels}"):
+                yield decoding(name, model, plain, rows, options, capture=True)
+        if options.wants(name := f"{PREFILL_ROW}{GRAPH}{kernels}"):
+            yield prefill(name, model, plain, reference, options, capture=True)
     composed.uninstall()
 
 
@@ -135,7 +144,7 @@ class TrainingStep:
         self.composed = composed
         self.parameters = list(parameters.values())
         self.optimizer = torch.optim.AdamW(self.parameters, lr=0.0, fused=True)
-        self.window = [micro_batch(composed.model, ROWS, LENGTH, TARGETS)]
+        self.window = [micro_batch(composed.model, TRAINED, LENGTH, TARGETS)]
 
     def __call__(self) -> None:
         """Leaves the gradients."""
@@ -169,8 +178,8 @@ def training_step(composed: RoutedComposed, base: BaseModel, reference: list[Ten
         limit = multiply_adds(ours) / multiply_adds(theirs)
         return overhead(
             STEP,
-            f"{SETTING}; {ROWS} sequences of {LENGTH} tokens, loss on {TARGETS} of each; the LoRA is PEFT's, of rank "
-            f"{RANK} on the same layers",
+            f"{SETTING}; {TRAINED} sequences of {LENGTH} tokens, loss on {TARGETS} of each; the LoRA is PEFT's, of "
+            f"rank {RANK} on the same layers",
             ours,
             theirs,
             options,
