@@ -6,6 +6,7 @@ Every row runs on any device; without CUDA a captured pass is the pass itself (`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -51,20 +52,18 @@ def accelerator(options: Options) -> Iterator[Row]:
     composed = routed(model, experts)
     # What can fail on a device that nobody has tried comes last.
     if options.wants(PREFILL_ROW):
-        yield prefill(PREFILL_ROW, model, plain, reference, options, capture=False)
+        yield prefill(PREFILL_ROW, composed, plain, reference, options)
     if options.wants(STEP):
         yield training_step(composed, base, gradients, options)
     for rows in DECODED:
         if options.wants(name := f"decoding, batch {rows}"):
-            yield decoding(name, model, plain, rows, options, capture=False)
-    for kernels in ("", KERNELS) if torch.device(options.device).type == "cuda" else ("",):
-        if kernels:
-            composed.use_kernels()
+            yield decoding(name, composed, plain, rows, options)
+    for more in (GRAPH, GRAPH + KERNELS) if torch.device(options.device).type == "cuda" else (GRAPH,):
         for rows in DECODED:
-            if options.wants(name := f"decoding, batch {rows}{GRAPH}{kernels}"):
-                yield decoding(name, model, plain, rows, options, capture=True)
-        if options.wants(name := f"{PREFILL_ROW}{GRAPH}{kernels}"):
-            yield prefill(name, model, plain, reference, options, capture=True)
+            if options.wants(name := f"decoding, batch {rows}{more}"):
+                yield decoding(name, composed, plain, rows, options)
+        if options.wants(name := f"{PREFILL_ROW}{more}"):
+            yield prefill(name, composed, plain, reference, options)
     composed.uninstall()
 
 
@@ -88,48 +87,62 @@ def looped_gradients(model: Any, experts: list[Expert]) -> list[Tensor]:
     return step.gradients()
 
 
-def prefill(name: str, model: Any, base: Any, reference: Tensor, options: Options, *, capture: bool) -> Row:
+@contextmanager
+def as_named(name: str, composed: RoutedComposed) -> Iterator[bool]:
+    """Inside the block routed layers use kernels where the row's name says so; gives whether passes are captured."""
+    composed.use_kernels(KERNELS in name)
+    try:
+        yield GRAPH in name
+    finally:
+        composed.use_kernels(False)
+
+
+def prefill(name: str, composed: RoutedComposed, base: Any, reference: Tensor, options: Options) -> Row:
     """Prompts through both models, with the logits of their last tokens, held against `reference`."""
-    eager = [Prefill(one, ROWS, LENGTH, capture=False) for one in (model, base)]
+    eager = [Prefill(one, ROWS, LENGTH, capture=False) for one in (composed.model, base)]
     limit = multiply_adds(eager[0]) / multiply_adds(eager[1])
-    ours, theirs = (Prefill(one, ROWS, LENGTH, capture=capture) for one in (model, base)) if capture else eager
-    made = ours()
-    worst = float((made - reference).abs().max() / reference.abs().max())
-    same = f"; equal to the bit without a graph: {torch.equal(made, eager[0]())}" if capture else ""
-    return overhead(
-        name,
-        f"{SETTING}; {ROWS} prompts of {LENGTH} tokens",
-        ours,
-        theirs,
-        options,
-        PREFILL,
-        limit=limit,
-        agreement=f"logits of the last tokens differ from a loop's by at most {worst:.1e} of the largest{same}",
-    )
+    with as_named(name, composed) as capture:
+        ours, theirs = (
+            [Prefill(one, ROWS, LENGTH, capture=True) for one in (composed.model, base)] if capture else eager
+        )
+        made = ours()
+        worst = float((made - reference).abs().max() / reference.abs().max())
+        same = f"; equal to the bit without a graph: {torch.equal(made, eager[0]())}" if capture else ""
+        return overhead(
+            name,
+            f"{SETTING}; {ROWS} prompts of {LENGTH} tokens",
+            ours,
+            theirs,
+            options,
+            PREFILL,
+            limit=limit,
+            agreement=f"logits of the last tokens differ from a loop's by at most {worst:.1e} of the largest{same}",
+        )
 
 
-def decoding(name: str, model: Any, base: Any, rows: int, options: Options, *, capture: bool) -> Row:
-    """Greedy steps of both models over a static cache; their texts are held against those of the same steps without a
-    graph, and of a cache that grows."""
-    ours, theirs = (StaticDecoding(one, rows, PROMPT, STEPS, capture=capture) for one in (model, base))
-    eager = [StaticDecoding(one, rows, PROMPT, STEPS, capture=False) for one in (model, base)]
+def decoding(name: str, composed: RoutedComposed, base: Any, rows: int, options: Options) -> Row:
+    """Greedy steps of both models over a static cache; their texts are held against those of a cache that grows, and
+    captured ones against those of the same steps without a graph."""
+    models = (composed.model, base)
+    eager = [StaticDecoding(one, rows, PROMPT, STEPS, capture=False) for one in models]
     limit = multiply_adds(eager[0].step) / multiply_adds(eager[1].step)
-    counts = [
-        [int((side() == other()).sum()) for other in (plain, Decoding(one, rows, PROMPT, STEPS))]
-        for side, plain, one in zip((ours, theirs), eager, (model, base), strict=True)
-    ]
-    (same, usual), (base_same, base_usual) = counts
-    return overhead(
-        name,
-        f"{SETTING}; {STEPS} steps after a prompt of {PROMPT} tokens",
-        ours,
-        theirs,
-        options,
-        DECODING if capture else None,
-        limit=limit,
-        agreement=f"of {rows * STEPS} tokens {same} are those of steps without a graph and {usual} those of ordinary "
-        f"decoding (base: {base_same} and {base_usual})",
-    )
+    with as_named(name, composed) as capture:
+        sides = [StaticDecoding(one, rows, PROMPT, STEPS, capture=True) for one in models] if capture else eager
+        made = [side().clone() for side in sides]
+        usual = [int((a == Decoding(one, rows, PROMPT, STEPS)()).sum()) for a, one in zip(made, models, strict=True)]
+        same = [int((a == other()).sum()) for a, other in zip(made, eager, strict=True)] if capture else usual
+        agreement = f"of {rows * STEPS} tokens {usual[0]} are those of ordinary decoding (base: {usual[1]})"
+        if capture:
+            agreement += f", and {same[0]} those of steps without a graph (base: {same[1]})"
+        return overhead(
+            name,
+            f"{SETTING}; {STEPS} steps after a prompt of {PROMPT} tokens",
+            *sides,
+            options,
+            DECODING if capture else None,
+            limit=limit,
+            agreement=agreement,
+        )
 
 
 class TrainingStep:

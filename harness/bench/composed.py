@@ -37,9 +37,9 @@ def base_model(options: Options) -> BaseModel:
     if not options.random_weights:
         return load(options.model, dtype=options.dtype, device=options.device)
     config = model_config(options.model)
+    config.dtype = getattr(torch, options.dtype)
     with torch.device(options.device):
-        model = model_of(config)
-    model = model.to(getattr(torch, options.dtype)).eval().requires_grad_(False)
+        model = model_of(config).eval().requires_grad_(False)
     tokenizer: Any = None
     return BaseModel(options.model, "", f"{options.model}, random weights", model, tokenizer)
 

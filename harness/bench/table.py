@@ -20,6 +20,7 @@ def table(folder: Path) -> str:
     found = [(file.stem.partition("-")[0], json.loads(file.read_text())) for file in sorted(folder.glob("*.json"))]
     for name, figures in sorted(found, key=lambda one: (bool(chosen(one[1], "device")), bool(chosen(one[1], "model")))):
         options = "".join(chosen(figures, option) for option in ("model", "device", "dtype"))
+        options += " --random-weights" if figures.get("weights") == "random" else ""
         lines += [line(row, name + options) for row in figures["rows"] if row["target"] is not None]
     return "\n".join(lines)
 

@@ -201,16 +201,19 @@ class RoutedComposed(Composed):
             for site in self._routed.values():
                 site.bypassed = False
 
-    def use_kernels(self) -> None:
+    def use_kernels(self, on: bool = True) -> None:
         """Let GPU kernels compute what lies between the products in passes without gradients: equal up to rounding.
 
         Passes that train, collect diagnostics or have other weights than a softmax of the largest logits are as before.
+
+        Args:
+            on: False leaves them out again.
 
         Raises:
             Unsupported: Triton is not installed.
         """
         try:
-            kernels = importlib.import_module("methods.routing.kernels")
+            kernels = importlib.import_module("methods.routing.kernels") if on else None
         except ImportError as error:
             raise Unsupported("Kernels of routing need Triton: install it, or leave them out.") from error
         for group in self._groups:

@@ -160,7 +160,7 @@ def test_all_rows_are_measured_and_stored(tmp_path: Path, monkeypatch: pytest.Mo
     rows = {row.name: row for row in accelerator(options)}
     assert [row.target for row in rows.values()] == [1.1, 1.3, None, None, 1.15, 1.15, 1.1]
     assert all(row.kind == "overhead" and row.limit is not None and row.limit > 1 for row in rows.values())
-    same = "of 32 tokens 32 are those of steps without a graph and 32 those of ordinary decoding (base: 32 and 32)"
+    same = "of 32 tokens 32 are those of ordinary decoding (base: 32), and 32 those of steps without a graph (base: 32)"
     assert rows["decoding, batch 8, captured graph"].agreement == same
     assert "equal to the bit without a graph: True" in rows["prefill 4x512, captured graph"].agreement
     assert "0.0e+00" not in rows["step of router training against one LoRA's"].agreement

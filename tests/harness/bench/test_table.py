@@ -44,7 +44,7 @@ def test_figures_of_another_model_come_last_and_name_it(tmp_path: Path) -> None:
 def test_figures_of_a_device_come_after_all_others_and_name_it(tmp_path: Path) -> None:
     row = {**ROW, "kind": "speed-up", "reached": True}
     for file, named in (
-        ("accelerator-bf16", {"device": "cuda", "dtype": "bfloat16", "model": "smollm2-135m"}),
+        ("accelerator-bf16", {"device": "cuda", "dtype": "bfloat16", "weights": "random"}),
         ("accelerator", {"device": "cuda", "dtype": "float32"}),
         ("routing-other", {"model": "other", "device": "cpu"}),
     ):
@@ -52,7 +52,7 @@ def test_figures_of_a_device_come_after_all_others_and_name_it(tmp_path: Path) -
     commands = [one.split(" | ")[-1] for one in table(tmp_path).splitlines()[2:]]
     assert commands == [
         "`harness bench routing --model other` |",
-        "`harness bench accelerator --device cuda --dtype bfloat16` |",
+        "`harness bench accelerator --device cuda --dtype bfloat16 --random-weights` |",
         "`harness bench accelerator --device cuda` |",
     ]
 
