@@ -20,6 +20,7 @@ from methods.routing.inject import replace_modules
 from methods.routing.linear import RoutedLinear
 from methods.routing.method import RoutedMethod
 from methods.routing.router import Router
+from methods.seeding import drawing_from
 from methods.tiny import tiny_experts
 from results.ground.loading import model_of
 
@@ -38,7 +39,7 @@ def base_model(options: Options) -> BaseModel:
         return load(options.model, dtype=options.dtype, device=options.device)
     config = model_config(options.model)
     config.dtype = getattr(torch, options.dtype)
-    with torch.device(options.device):
+    with torch.device(options.device), drawing_from(0):
         model = model_of(config).eval().requires_grad_(False)
     tokenizer: Any = None
     return BaseModel(options.model, "", f"{options.model}, random weights", model, tokenizer)
