@@ -4,7 +4,8 @@ Between the product with all A and the products with B stand a top-k, a softmax,
 to hide its launch. Where few tokens are decoded the product with B is in the kernel too. Sums are taken in another
 order than torch's, so that results are equal up to rounding; of experts with equal logits the earlier is kept.
 
-This module needs Triton, which comes with torch for CUDA; `methods.routing.groups` imports it when it is asked for.
+This module needs Triton, which comes with torch for CUDA; `methods.routing.groups` imports it when it is asked for. Its
+compiler looks up what arguments are annotated with, and takes names of its own alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ _COLUMNS = 64
 
 @triton.jit
 def _weights(
-    logits: Any,
+    logits: tl.tensor,
     experts: tl.constexpr,
     kept: tl.constexpr,
     renorm: tl.constexpr,
@@ -46,10 +47,10 @@ def _weights(
 
 @triton.jit
 def _weigh(
-    h: Any,
-    logits: Any,
-    h_stride: Any,
-    logits_stride: Any,
+    h: tl.tensor,
+    logits: tl.tensor,
+    h_stride: tl.tensor,
+    logits_stride: tl.tensor,
     routers: tl.constexpr,
     experts: tl.constexpr,
     rank: tl.constexpr,
@@ -70,14 +71,14 @@ def _weigh(
 
 @triton.jit
 def _weigh_and_add(
-    y: Any,
-    h: Any,
-    logits: Any,
-    B: Any,
-    y_stride: Any,
-    h_stride: Any,
-    logits_stride: Any,
-    width: Any,
+    y: tl.tensor,
+    h: tl.tensor,
+    logits: tl.tensor,
+    B: tl.tensor,
+    y_stride: tl.tensor,
+    h_stride: tl.tensor,
+    logits_stride: tl.tensor,
+    width: tl.tensor,
     experts: tl.constexpr,
     rank: tl.constexpr,
     kept: tl.constexpr,

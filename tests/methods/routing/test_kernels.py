@@ -144,3 +144,23 @@ def test_triton_routes_a_model(kernels: Any, rows: int) -> None:
 def test_double_precision_is_left_to_torch(kernels: Any) -> None:
     assert kernels.takes(torch.zeros(1, device=DEVICE))
     assert not kernels.takes(torch.zeros(1, dtype=torch.float64, device=DEVICE))
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton comes with torch for CUDA")
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_the_kernels_compile_for_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch, dtype: str) -> None:
+    """The interpreter takes more than the compiler does: what names an argument's type, for one."""
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        pytest.skip("the interpreter compiles nothing")
+    monkeypatch.setenv("TRITON_ALWAYS_COMPILE", "1")
+    triton: Any = importlib.import_module("triton")
+    source = importlib.import_module("triton.compiler").ASTSource
+    target = importlib.import_module("triton.backends.compiler").GPUTarget("cuda", 90, 32)
+    module: Any = importlib.import_module("methods.routing.kernels")
+    sizes = {"experts": 6, "rank": 16, "kept": 3, "renorm": True, "block_n": 8, "block_r": 16}
+    tensors = {"y": f"*{dtype}", "h": f"*{dtype}", "logits": "*fp32", "B": f"*{dtype}"}
+    for kernel, more in ((module._weigh, {"routers": 3}), (module._weigh_and_add, {"columns": 64})):
+        constants = sizes | more
+        others = {name: "constexpr" if name in constants else "i32" for name in kernel.arg_names}
+        signature = {name: tensors.get(name, kind) for name, kind in others.items()}
+        assert triton.compile(source(kernel, signature, constants), target=target).asm["cubin"]
