@@ -23,6 +23,7 @@ from harness.commands.arguments import (
     RunPath,
     ScaledPreset,
     SeveralRuns,
+    Values,
     check_argument,
     completion,
     listed,
@@ -194,6 +195,7 @@ def reproduce(
     ],
     preset: ScaledPreset = "quick",
     format: Formats = "md,latex,csv",
+    values: Values = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
     output: Path | None = None,
     executor: str = "local",
@@ -209,7 +211,7 @@ def reproduce(
     from harness.commands.run import Execution
 
     execution = Execution(executor, plan, track, workers, sbatch, dry_run)
-    reproduce_command(table, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
+    reproduce_command(table, preset, listed(format) or [], values, output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=COMPARE)
@@ -223,6 +225,7 @@ def ablate(
     ],
     preset: ScaledPreset = "quick",
     format: Formats = "md,latex,csv",
+    values: Values = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show cells and an estimate; run nothing.")] = False,
     output: Path | None = None,
     executor: str = "local",
@@ -238,7 +241,7 @@ def ablate(
     from harness.commands.run import Execution
 
     execution = Execution(executor, plan, track, workers, sbatch, dry_run)
-    reproduce_command(what, preset, listed(format) or [], output, replace, execution, sys.argv[1:], **options)
+    reproduce_command(what, preset, listed(format) or [], values, output, replace, execution, sys.argv[1:], **options)
 
 
 @app.command(rich_help_panel=COMPARE)

@@ -83,6 +83,10 @@ ScaledPreset = Annotated[
     str,
     typer.Option(help="Preset; quick and smoke scale the paper's budgets down.", autocompletion=completion("presets")),
 ]
+Values = Annotated[
+    str | None,
+    typer.Option(help="Of what varies, comma-separated, e.g. 32,128,512; default the paper's, scaled like the preset."),
+]
 
 Against = Annotated[
     str | None,

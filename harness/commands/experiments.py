@@ -17,6 +17,7 @@ def reproduce_command(
     name: str,
     preset: str,
     formats: Sequence[str],
+    values: str | None,
     output: Path | None,
     replace: bool,
     execution: Execution,
@@ -28,15 +29,17 @@ def reproduce_command(
     All entries together end in one page, the reproduction report, rather than in one each.
 
     Raises:
-        HarnessError: no such entry, or nothing of it can be measured here.
+        HarnessError: no such entry, one that does not vary what `values` are for, or nothing of it can be measured
+            here.
     """
+    from harness.commands.arguments import numbers
     from harness.planning import experiments
     from harness.planning.variants import Variant
     from harness.runs import Run
     from methods import registry
     from reports import api, catalogue
 
-    chosen = experiments.chosen_entries(name, options)
+    chosen = experiments.chosen_entries(name, options, None if values is None else numbers(values, int))
     base = configuration(preset, options)
     here = experiments.context(base.data, base.model.name, options.get("transfer_from", ""))
     variants: list[Variant] = []

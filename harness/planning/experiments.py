@@ -19,11 +19,17 @@ if TYPE_CHECKING:
 ALL = "all"
 
 
-def chosen_entries(name: str, options: RunOptions) -> list[Entry]:
+def chosen_entries(name: str, options: RunOptions, values: Sequence[int] | None = None) -> list[Entry]:
     """The entries of a name, or all of them; with other methods or tasks where the options name some.
+
+    Args:
+        name: of an entry, or `ALL`.
+        options: of the command.
+        values: of what the entry varies, in place of the paper's and of those for small presets.
 
     Raises:
         reports.catalogue.UnknownEntryError: there is none.
+        HarnessError: `values` are not whole numbers above 0 that differ, or the entry varies nothing.
     """
     from reports import catalogue
 
@@ -33,7 +39,19 @@ def chosen_entries(name: str, options: RunOptions) -> list[Entry]:
     named: dict[str, Any] = {key: tuple(options[key]) for key in ("methods", "tasks") if key in options}
     if "methods" in named:
         named["scaled_methods"] = ()
+    if values is not None:
+        named["axis"] = _axis(name, chosen, values)
     return [one.model_copy(update=named) if one.methods else one for one in chosen]
+
+
+def _axis(name: str, chosen: Sequence[Entry], values: Sequence[int]) -> Axis:
+    """What the one entry varies, with other values; see `chosen_entries`."""
+    axis = chosen[0].axis
+    if len(chosen) > 1 or axis is None:
+        raise HarnessError(f"{name} varies nothing that --values could be of: leave it out.")
+    if not values or min(values) < 1 or len(set(values)) < len(values):
+        raise HarnessError(f"--values takes numbers of {axis.label} above 0, each once, such as 32,128,512.")
+    return axis.model_copy(update={"paper": tuple(values), "scaled": tuple(values)})
 
 
 def variants(one: Entry, preset: str, options: RunOptions, here: Context) -> list[Variant]:

@@ -44,6 +44,29 @@ def test_a_setting_makes_one_configuration_for_each_value() -> None:
     assert [v.config.experts.rank for v in variants(entry("rank"), "quick", {}, BUNDLED)] == [2, 4, 8, 16]
 
 
+@pytest.mark.parametrize("preset", ["quick", "paper-llama3-8b"])
+def test_other_values_take_the_place_of_the_papers_and_of_the_scaled_ones(preset: str) -> None:
+    (one,) = chosen_entries("t9", {}, [16, 512])
+    found = variants(one, preset, {"settings": {"routers.tokens": None}}, BUNDLED)
+    assert [variant.config.routers.examples for variant in found] == [16, 512]
+    assert [variant.label for variant in found] == ["t9:examples=16", "t9:examples=512"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("t2", [32], "t2 varies nothing that --values could be of: leave it out"),
+        ("all", [32], "all varies nothing that --values could be of"),
+        ("t9", [], "--values takes numbers of routing examples above 0, each once"),
+        ("t9", [0, 32], "--values takes numbers of routing examples above 0, each once"),
+        ("rank", [4, 4], "--values takes numbers of rank above 0, each once"),
+    ],
+)
+def test_values_that_nothing_takes_are_refused(name: str, values: list[int], message: str) -> None:
+    with pytest.raises(HarnessError, match=message):
+        chosen_entries(name, {}, values)
+
+
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
