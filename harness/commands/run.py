@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Unpack
 import typer
 
 from harness.planning.options import RunOptions, configuration
+from results.ground.collecting import paused
 from results.ground.errors import HarnessError
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _places(cells: Sequence[Cell]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 
 
+@paused()
 def show_plan(run: Run, workers: int | None = None) -> None:
     """Print cells, what is cached, and what the rest will cost: altogether, and spread over some workers."""
     from harness.planning import graph
