@@ -31,7 +31,6 @@ from harness.planning.variants import Variant, changed, default_folder, planned_
 from harness.progress import Progress
 from harness.tracking.observer import Observer
 from harness.views import View
-from results.ground.collecting import paused
 from results.ground.digest import canonical
 from results.ground.errors import HarnessError
 from results.ground.names import unknown
@@ -75,7 +74,6 @@ class Run(View):
         self._models = models.LoadedModels()
 
     @classmethod
-    @paused()
     def start(
         cls,
         variants: Sequence[Variant],

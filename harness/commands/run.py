@@ -94,7 +94,8 @@ def run_command(
         variants, output = of_run(into, options), into
     else:
         variants = [Variant(configuration("quick" if preset is None else preset, options))]
-    run = Run.start(variants, output, arguments=arguments, replace=anew, fetch=not execution.plan)
+    with paused():
+        run = Run.start(variants, output, arguments=arguments, replace=anew, fetch=not execution.plan)
     records = computed(run, execution)
     if records is None:
         return
