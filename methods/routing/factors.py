@@ -37,6 +37,8 @@ def stacked_A(factors: Sequence[SiteFactors | None], rank: int, like: Tensor) ->
     `like` is the frozen weight `[d_out, d_in]`.
     """
     stacked = torch.zeros(len(factors), rank, like.shape[1], dtype=like.dtype, device=like.device)
+    if stacked.is_meta:  # only shapes are counted, and torch takes a tenth of a millisecond for that of each product
+        return stacked.flatten(0, 1)
     for block, factor in zip(stacked, factors, strict=True):
         if factor is not None:
             block[: factor.A.shape[0]] = factor.A
@@ -51,6 +53,8 @@ def stacked_B(
     Products of a few tokens are up to twice as fast in this layout as in the transposed one.
     """
     stacked = torch.zeros(len(factors), rank, like.shape[0], dtype=like.dtype, device=like.device)
+    if stacked.is_meta:  # see `stacked_A`
+        return stacked.flatten(0, 1)
     for index, factor in enumerate(factors):
         if factor is not None:
             wide = torch.promote_types(torch.promote_types(factor.B.dtype, like.dtype), torch.float32)
