@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import stat
@@ -25,7 +26,7 @@ from results.ground.errors import HarnessError
 from results.ground.locks import claimed, joined
 from results.schema import Record
 from results.store import RunFolder, StoreError
-from tests.harness.runs.command import TINY, call, content, in_own_process
+from tests.harness.runs.command import TINY, call, content, together
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
 
@@ -126,12 +127,13 @@ def test_a_run_that_is_not_planned_has_nothing_to_join(line: list[str], tmp_path
     assert call("run", "--into", str(tmp_path / "run"), "--executor", "shared") == 2
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its processes by fork")
 def test_two_processes_on_one_folder_leave_the_table_of_one(line: list[str], tmp_path: Path) -> None:
     assert call(*line, "--executor", "slurm", "--workers", "2", "--dry-run") == 0
     run = tmp_path / "run"
-    command, environment = in_own_process("run", "--into", str(run), "--executor", "shared", stages=tmp_path / "stages")
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(timeout=300) for process in both] == [0, 0]
+    one = ["run", "--into", str(run), "--executor", "shared"]
+    codes, said = together(one, one, folder=tmp_path, stages=tmp_path / "stages")
+    assert codes == [0, 0], said
     shared = scores(run)
     assert [status for _, _, status, _ in shared] == ["done"] * 4
     assert RunFolder.open(run).verify() == []

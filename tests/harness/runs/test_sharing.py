@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,36 +11,17 @@ import pytest
 
 from harness.engine import Engine
 from results.store import RunFolder
-from tests.harness.runs.command import TINY, call, in_own_process
+from tests.harness.runs.command import TINY, call, together
 
 pytestmark = [pytest.mark.assets, pytest.mark.model]
-
-
-FOUR = """
-import os, sys
-import torch, transformers, accelerate, datasets, peft, lm_eval.api.task, sklearn.metrics, reports.api  # once for all
-from harness.cli import main
-output = sys.argv.pop()
-children = []
-for number in range(4):
-    if (child := os.fork()) == 0:
-        os.dup2(os.open(f"{output}{number}.txt", os.O_CREAT | os.O_WRONLY), 2)
-        sys.argv += ["--output", f"{output}{number}"]
-        main()
-    children.append(child)
-print([os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children])
-"""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="starts its processes by fork")
 def test_four_processes_compute_every_stage_once(tiny_model: Path, tmp_path: Path) -> None:
     arguments = ["run", "--methods", "base,uniform,mixer", "--tasks", "sst2,mrpc", *TINY, "--model", str(tiny_model)]
-    _, environment = in_own_process(stages=tmp_path / "stages")
-    line = [sys.executable, "-c", FOUR, *arguments, str(tmp_path / "run")]
-    started = subprocess.run(line, env=environment, stdout=subprocess.PIPE, text=True, timeout=600, check=True)
-    errors = [tmp_path / f"run{number}.txt" for number in range(4)]
-    assert started.stdout.splitlines()[-1] == "[0, 0, 0, 0]", [file.read_text() for file in errors]
-    said = "".join(file.read_text() for file in errors)
+    lines = [[*arguments, "--output", str(tmp_path / f"run{number}")] for number in range(4)]
+    codes, said = together(*lines, folder=tmp_path, stages=tmp_path / "stages")
+    assert codes == [0] * 4, said
     done = [text.partition(": done")[0] for text in said.splitlines() if ": done in" in text]
     assert len(done) == len(set(done)), done
     assert len([one for one in done if one.startswith("expert")]) == 3
