@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
 import importlib
 import json
 import os
@@ -240,6 +241,7 @@ class Trials:
         for name in json.loads(modules.read_text()):
             with suppress(Exception):
                 importlib.import_module(name)
+        gc.freeze()  # what the fits of each fork would look through, and copy by that
         self.changes = int(count.read_text())
         self.results = results_of(reference / "run")
         self.stages = len([name for name in finished(reference) if name.startswith("stages")])

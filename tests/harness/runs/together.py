@@ -6,6 +6,7 @@ fork of that process takes each. FOLDER takes what each says, as `0.txt`, `1.txt
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -25,6 +26,7 @@ def main() -> None:
         importlib.import_module(name)
     from harness.cli import main as harness
 
+    gc.freeze()  # what the fits of each fork would look through, and copy by that
     children = []
     for number, arguments in enumerate(lines):
         if (child := os.fork()) == 0:
