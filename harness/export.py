@@ -14,7 +14,7 @@ from harness.engine import Engine
 from harness.planning.plan import Cell
 from harness.progress import Progress
 from results.ground.errors import HarnessError
-from results.ground.names import unknown
+from results.ground.names import respelled, unknown
 from results.stages import EXPERT
 
 Form = Literal["composed", "peft"]
@@ -93,6 +93,7 @@ def export(
     """
     if form not in get_args(Form):
         raise unknown("form", form, get_args(Form))
+    method = respelled(method, [one.display for _, engine in engines for one in engine.plan.methods])
     engine = _engine(engines, method, variant)
     cells = _cells(engine, method, task, engine.plan.config.seeds[0] if seed is None else seed)
     _complete(engine, cells, train)

@@ -25,7 +25,7 @@ from reports.scores import available, grouped
 from reports.stored import StoredItems
 from reports.tables import Table
 from results.ground.collecting import paused
-from results.ground.names import unknown
+from results.ground.names import respelled, unknown
 from results.merging import together
 from results.schema import Item, Record
 from results.store import RunFolder
@@ -341,8 +341,8 @@ def compared(opened: Run, methods: Sequence[str] | None = None, asked: Options |
     known = list(dict.fromkeys(key.method for key in grouped(done)))
     if methods is not None:
         methods = distinct(row for method in methods for row in _rows_of(method, known))
-        declared = [name for name in asked.against if name in methods]
-        asked = replace(asked, against=own.against or declared or methods[:1])
+        declared = [name for name in asked.against if own.against or name in methods]
+        asked = replace(asked, against=declared or methods[:1])
     if len(set(known if methods is None else methods)) < 2:
         raise ReportError(f"A comparison needs two methods: choose from {', '.join(known)}.")
     return labelled(difference_table(opened.records, opened.items, methods, asked), opened.records)
@@ -354,6 +354,7 @@ def _rows_of(method: str, known: Sequence[str]) -> list[str]:
     Raises:
         UnknownName: there is none.
     """
+    method = respelled(method, known)
     found = [row for row in known if row == method] or [row for row in known if row.startswith(f"{method} (")]
     if not found:
         raise unknown("method", method, known)
@@ -368,6 +369,7 @@ def _known(run: Run, asked: Options) -> Options:
     """
     done = [record for record in run.records if record.status == "done"]
     known = [*dict.fromkeys(record.spec.method for record in run.records), ALL_PAIRS]
+    asked = replace(asked, against=tuple(respelled(method, known) for method in asked.against))
     for method in asked.against:
         if method not in known:
             raise unknown("method", method, known)

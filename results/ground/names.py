@@ -54,6 +54,23 @@ def unknown(kind: str, name: str, known: Iterable[str], error: type[E] = Unknown
     return error(f"Unknown {kind} '{name}': {nearest(name, known)}")
 
 
+def respelled(name: str, known: Iterable[str]) -> str:
+    """The one of `known` that a name is but for the order and spacing of the settings in its brackets; else the name.
+
+    `mixer[b=2, a=1]` is the row `mixer[a=1,b=2]`.
+    """
+    try:
+        wanted = _settings(name)
+        return next((one for one in known if _settings(one) == wanted), name)
+    except ListError:
+        return name
+
+
+def _settings(name: str) -> tuple[str, list[str]]:
+    head, _, inside = name.strip().removesuffix("]").partition("[")
+    return head, sorted(commas(inside))
+
+
 def commas(text: str) -> list[str]:
     """Parts between commas that stand outside brackets and quotes: `mixer[a=1,b=[2,3]],mole` has two.
 

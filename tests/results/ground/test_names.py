@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from methods.naming import display, parse
-from results.ground.names import ListError, UnknownName, commas, nearest, unknown
+from results.ground.names import ListError, UnknownName, commas, nearest, respelled, unknown
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,22 @@ def test_variants_as_they_are_shown_are_split_again(variants: list[dict[str, obj
     shown = [display("mixer", overrides) for overrides in variants]
     assert commas(",".join(shown)) == [text.strip() for text in shown]
     assert [parse(text)[1] for text in commas(",".join(shown))] == variants
+
+
+@pytest.mark.parametrize(
+    ("typed", "row"),
+    [
+        ("mixer[b=2, a=1]", "mixer[a=1,b=2]"),
+        (" mixer[a=1,b=2]", "mixer[a=1,b=2]"),
+        ("mixer", "mixer"),
+        ("mixer[a=1]", "mixer[a=1]"),
+        ("mixer[a=1,b=[2,1]]", "mixer[a=1,b=[2,1]]"),
+        ("mixer[a=1", "mixer[a=1"),
+        ("lora (seed 1)", "lora (seed 1)"),
+    ],
+)
+def test_settings_in_another_order_name_the_same_row(typed: str, row: str) -> None:
+    assert respelled(typed, ["mixer", "mixer[a=1,b=[1,2]]", "mixer[a=1,b=2]", "lora (seed 1)"]) == row
 
 
 def test_up_to_three_near_names_are_offered_else_all() -> None:
