@@ -13,7 +13,20 @@ from results.store import RunFolder
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 FOLDERS = sorted(path.parent for path in REFERENCE.rglob("run.yaml"))
-UNFINISHED = {"smollm2-135m/study-tuning": ["767aa5c1f793c19b (phatgoose on sst2)"]}
+UNFINISHED = {
+    "smollm2-135m/gemma3-270m": [
+        "dee85cd97433389f (mole on sst2)",
+        "078b8c125ef63851 (mole on qqp)",
+        "fe39ae8da88adaba (mole on arc-e)",
+        "416ecda057e9ad31 (mole on piqa)",
+        "b3e89aa2b7359c97 (mole on boolq)",
+        "2db5f755a949e326 (mixer-none on sst2)",
+        "ece2f6b02686a38c (mixer-none on qqp)",
+        "00b1912c8dbc60cf (mixer-none on arc-e)",
+        "7cb8dc4184468909 (mixer-none on piqa)",
+        "117e69cd57719486 (mixer-none on boolq)",
+    ]
+}
 """Cells that a page says were not finished."""
 WITH_OUTCOMES = [folder for folder in FOLDERS if (folder / "cells").is_dir()]
 
