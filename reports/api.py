@@ -354,7 +354,7 @@ def _rows_of(method: str, known: Sequence[str]) -> list[str]:
     Raises:
         UnknownName: there is none.
     """
-    method = respelled(method, known)
+    method = respelled(method, [*known, *(row.rpartition(" (")[0] for row in known)])
     found = [row for row in known if row == method] or [row for row in known if row.startswith(f"{method} (")]
     if not found:
         raise unknown("method", method, known)

@@ -79,7 +79,7 @@ class Prefill:
         self.logits.copy_(self.model(input_ids=self.ids, use_cache=True, logits_to_keep=1).logits[:, -1])
 
     def __call__(self) -> Tensor:
-        """`logits`, new."""
+        """`logits`, written anew; the same tensor each time."""
         self._again()
         return self.logits
 
@@ -139,7 +139,7 @@ class StaticDecoding:
             layer.cumulative_length.fill_(self.prompt)
 
     def __call__(self) -> Tensor:
-        """`made`, new."""
+        """`made`, written anew; the same tensor each time."""
         self.rewind()
         for _ in range(self.steps):
             self._again()

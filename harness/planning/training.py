@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.sections import OptimisationSection, RunConfig
-from harness.versions import TRAINER_VERSION, TUNING_VERSION
+from harness.versions import TRAINER_VERSION, TUNING_VERSION, WINDOW_STATISTICS_VERSION
+from methods.naming import flatten
 
 if TYPE_CHECKING:
     from methods.base import Method
@@ -21,6 +22,8 @@ def training_settings(config: RunConfig, method: Method) -> dict[str, Any]:
         settings["tuning"] = TUNING_VERSION
     if weigh != "tokens" and method.has_learning_rate():
         settings["weigh"] = weigh
+    if "accum" in flatten(method.config.model_dump()).values():
+        settings["window_statistics"] = WINDOW_STATISTICS_VERSION
     if "router" in budgets:
         settings |= section
     if "expert" in budgets:

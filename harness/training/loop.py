@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.utils.data import Dataset, SequentialSampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -192,11 +193,19 @@ def train(
 
 
 def _optimizer(groups: Mapping[str, Mapping[str, nn.Parameter]], recipe: Recipe) -> torch.optim.AdamW:
-    return torch.optim.AdamW(
+    optimizer = torch.optim.AdamW(
         [{"params": list(group.values()), "lr": recipe.lr[name]} for name, group in groups.items()],
         weight_decay=recipe.weight_decay,
         fused=True,
     )
+    optimizer.register_step_post_hook(_changed)
+    return optimizer
+
+
+def _changed(optimizer: torch.optim.Optimizer, _args: object, _kwargs: object) -> None:
+    """A fused step leaves the parameters' versions as they were, and what methods keep of them between passes without
+    gradients is told apart by these."""
+    increment_version([parameter for group in optimizer.param_groups for parameter in group["params"]])
 
 
 class _Windows(Dataset[dict[str, Any]]):

@@ -204,7 +204,8 @@ class RoutedComposed(Composed):
     def use_kernels(self, on: bool = True) -> None:
         """Let GPU kernels compute what lies between the products in passes without gradients: equal up to rounding.
 
-        Passes that train, collect diagnostics or have other weights than a softmax of the largest logits are as before.
+        Passes that train, collect diagnostics or have other weights than a softmax of the largest logits of a router of
+        their input alone are as before.
 
         Args:
             on: False leaves them out again.

@@ -122,6 +122,7 @@ class RoutedGroup(InputGroup):
         self._version: tuple[int, ...] = ()
         self.kernels: Any = None
         self._logits: Sequence[Tensor] = ()
+        self._weighing: tuple[int, bool] = (0, True)
 
     def hidden(self, x: Tensor) -> Sequence[Tensor]:
         """See `InputGroup.hidden`."""
@@ -156,13 +157,13 @@ class RoutedGroup(InputGroup):
         them."""
         h, flat = factors.flatten(0, -2), logits.flatten(0, -3).flatten(1)
         flat = flat if flat.stride(1) == 1 else flat.contiguous()
-        kept, renorm = sparsifier.most(self.n_experts, False), sparsifier.renorm == "sum"
+        self._weighing = sparsifier.most(self.n_experts, False), sparsifier.renorm == "sum"
         if len(h) <= self.kernels.FEW:
             each = flat.split(self.n_experts, 1)
             self._logits = each if len(each) == len(self.sites) else each * len(self.sites)
         else:
             self._logits = ()
-            self.kernels.weigh(h, flat, self.n_experts, len(self.sites), kept, renorm)
+            self.kernels.weigh(h, flat, self.n_experts, len(self.sites), *self._weighing)
         return h.chunk(len(self.sites), -1)
 
     def _put(self, index: int, y: Tensor, h: Tensor) -> None:
@@ -170,10 +171,7 @@ class RoutedGroup(InputGroup):
         if not self._logits:
             super()._put(index, y, h)
             return
-        assert isinstance(self.source, Router)
-        sparsifier = self.source.sparsifier
-        kept, renorm = sparsifier.most(self.n_experts, False), sparsifier.renorm == "sum"
-        self.kernels.weigh_and_add(y, h, self._logits[index], self._B[index], kept, renorm)
+        self.kernels.weigh_and_add(y, h, self._logits[index], self._B[index], *self._weighing)
 
     def clear(self) -> None:
         """See `InputGroup.clear`."""

@@ -10,6 +10,7 @@ compiler looks up what arguments are annotated with, and takes names of its own 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -122,7 +123,8 @@ def weigh(h: Tensor, logits: Tensor, experts: int, sites: int, kept: int, renorm
     rank = h.shape[1] // (sites * experts)
     routers = logits.shape[1] // experts
     shape: dict[str, Any] = _shape(experts, rank, kept, renorm)
-    _weigh[(len(h), sites)](h, logits, h.stride(0), logits.stride(0), routers=routers, num_warps=1, **shape)
+    with _device(h):
+        _weigh[(len(h), sites)](h, logits, h.stride(0), logits.stride(0), routers=routers, num_warps=1, **shape)
 
 
 def weigh_and_add(y: Tensor, h: Tensor, logits: Tensor, B: Tensor, kept: int, renorm: bool) -> None:
@@ -140,7 +142,13 @@ def weigh_and_add(y: Tensor, h: Tensor, logits: Tensor, B: Tensor, kept: int, re
     shape: dict[str, Any] = _shape(experts, h.shape[1] // experts, kept, renorm)
     grid = (len(y), triton.cdiv(width, _COLUMNS))
     strides = y.stride(0), h.stride(0), logits.stride(0)
-    _weigh_and_add[grid](y, h, logits, B, *strides, width, columns=_COLUMNS, num_warps=4, **shape)
+    with _device(h):
+        _weigh_and_add[grid](y, h, logits, B, *strides, width, columns=_COLUMNS, num_warps=4, **shape)
+
+
+def _device(h: Tensor) -> AbstractContextManager[Any]:
+    """Triton launches on the current GPU, whichever the tensors are on."""
+    return torch.cuda.device(h.device) if h.is_cuda else nullcontext()
 
 
 def _shape(experts: int, rank: int, kept: int, renorm: bool) -> dict[str, int | bool]:

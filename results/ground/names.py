@@ -55,20 +55,23 @@ def unknown(kind: str, name: str, known: Iterable[str], error: type[E] = Unknown
 
 
 def respelled(name: str, known: Iterable[str]) -> str:
-    """The one of `known` that a name is but for the order and spacing of the settings in its brackets; else the name.
+    """The one of `known` that a name is but for the order of the settings in its brackets; else the name.
 
     `mixer[b=2, a=1]` is the row `mixer[a=1,b=2]`.
     """
-    try:
-        wanted = _settings(name)
-        return next((one for one in known if _settings(one) == wanted), name)
-    except ListError:
-        return name
+    wanted = _settings(name)
+    return next((one for one in known if _settings(one) == wanted), name)
 
 
 def _settings(name: str) -> tuple[str, list[str]]:
-    head, _, inside = name.strip().removesuffix("]").partition("[")
-    return head, sorted(commas(inside))
+    """A row's name without its settings, and those in one order; the whole name where there are none to be read."""
+    head, bracket, inside = name.strip().partition("[")
+    if not bracket or not inside.endswith("]"):
+        return name.strip(), []
+    try:
+        return head, sorted(commas(inside[:-1]))
+    except ListError:
+        return name.strip(), []
 
 
 def commas(text: str) -> list[str]:

@@ -32,11 +32,13 @@ def weighted(h: Tensor, logits: Tensor, experts: int, sites: int, kept: int, ren
     return h.unflatten(1, (sites, experts, -1)) * w.to(h.dtype).unsqueeze(-1)
 
 
-def by_torch(few: int) -> Any:
+def by_torch(few: int, called: list[str]) -> Any:
     def weigh(h: Tensor, logits: Tensor, experts: int, sites: int, kept: int, renorm: bool) -> None:
+        called.append("weigh")
         h.copy_(weighted(h, logits, experts, sites, kept, renorm).flatten(1))
 
     def weigh_and_add(y: Tensor, h: Tensor, logits: Tensor, B: Tensor, kept: int, renorm: bool) -> None:
+        called.append("weigh_and_add")
         y.addmm_(weighted(h, logits, logits.shape[1], 1, kept, renorm).flatten(1), B)
 
     return SimpleNamespace(FEW=few, takes=lambda x: True, weigh=weigh, weigh_and_add=weigh_and_add)
@@ -73,12 +75,26 @@ def logits_of(model: Any) -> Tensor:
 def test_logits_are_those_without_kernels(scope: str, few: int, dtype: torch.dtype) -> None:
     model = tiny_llama(dtype=dtype)
     composed = install(model, uneven_experts(tiny_experts(model)), router={"scope": scope})
-    plain = logits_of(model)
+    plain, called = logits_of(model), []
     for group in composed._groups:
-        group.kernels = by_torch(few)  # type: ignore[union-attr]
+        group.kernels = by_torch(few, called)  # type: ignore[union-attr]
     torch.testing.assert_close(logits_of(model), plain, rtol=0, atol=TOLERANCE[dtype])
+    # A layer's router has its weights from elsewhere at all but one of its inputs.
+    assert set(called) == (set() if scope == "per_layer" else {"weigh_and_add" if few else "weigh"})
     composed.uninstall()
     assert (logits_of(model) - plain).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names() if registry.card(name).track == "compose"])
+@pytest.mark.parametrize("few", [0, 10_000])
+def test_methods_over_frozen_experts_are_the_same_with_kernels(name: str, few: int) -> None:
+    model = tiny_llama(dtype=torch.float32)
+    composed = registry.create(name).install(model, tiny_experts(model), seed=0)
+    plain = logits_of(model)
+    for group in getattr(composed, "_groups", ()):
+        group.kernels = by_torch(few, [])
+    torch.testing.assert_close(logits_of(model), plain, rtol=0, atol=TOLERANCE[torch.float32])
+    composed.uninstall()
 
 
 def test_passes_that_somebody_looks_at_use_no_kernel() -> None:

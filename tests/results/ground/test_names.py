@@ -68,11 +68,14 @@ def test_variants_as_they_are_shown_are_split_again(variants: list[dict[str, obj
         ("mixer[a=1]", "mixer[a=1]"),
         ("mixer[a=1,b=[2,1]]", "mixer[a=1,b=[2,1]]"),
         ("mixer[a=1", "mixer[a=1"),
+        ("mixer]", "mixer]"),
         ("lora (seed 1)", "lora (seed 1)"),
     ],
 )
 def test_settings_in_another_order_name_the_same_row(typed: str, row: str) -> None:
-    assert respelled(typed, ["mixer", "mixer[a=1,b=[1,2]]", "mixer[a=1,b=2]", "lora (seed 1)"]) == row
+    assert (
+        respelled(typed, ["mixer[a=1] (run)", "mixer", "mixer[a=1,b=[1,2]]", "mixer[a=1,b=2]", "lora (seed 1)"]) == row
+    )
 
 
 def test_up_to_three_near_names_are_offered_else_all() -> None:
