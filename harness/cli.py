@@ -140,6 +140,7 @@ def report(
     caption: Annotated[str | None, typer.Option(help="Plain text in place of the title.")] = None,
     rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW, of a row or a column; repeatable.")] = None,
     columns: Annotated[str | None, typer.Option(help="Columns to show, in this order, e.g. sst2,mean.")] = None,
+    methods: Annotated[str | None, typer.Option(help="Rows, comma-separated; tests are among them alone.")] = None,
 ) -> None:
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
@@ -148,7 +149,8 @@ def report(
 
     shown = None if columns is None else tuple(listed(columns) or [])
     options = TableOptions(bare, wide, not no_cost, notes, label, caption, renaming(rename or []), shown)  # type: ignore[arg-type]
-    report_command(run, table, listed(format) or [], options, asked(against, metric, margin))
+    own = asked(against, metric, margin)
+    report_command(run, table, listed(format) or [], options, own, listed(methods) or [])
 
 
 @app.command(rich_help_panel=LOOK)

@@ -43,10 +43,11 @@ PLOTS = (PARETO, "load", "load-by-task", "entropy", "balance")
 @dataclass(frozen=True)
 class Run:
     """Records and items of a run, each read once; of several runs that are compared with each other, if there are
-    others."""
+    others; of some of its methods alone, if there are `only` some."""
 
     folder: RunFolder
     others: tuple[RunFolder, ...] = ()
+    only: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, path: Path, *others: Path) -> Run:
@@ -57,8 +58,15 @@ class Run:
 
     @cached_property
     def records(self) -> list[Record]:
-        """Stored records of the planned cells."""
-        return [record for _, record in self._together.values()] if self.others else self.folder.records()
+        """Stored records of the planned cells.
+
+        Raises:
+            UnknownName: `only` names a method that the run does not have.
+        """
+        found = [record for _, record in self._together.values()] if self.others else self.folder.records()
+        known = list(dict.fromkeys(record.spec.method for record in found))
+        kept = {row for method in self.only for row in _rows_of(method, known)}
+        return [record for record in found if record.spec.method in kept] if self.only else found
 
     @cached_property
     def _together(self) -> dict[str, tuple[RunFolder, Record]]:
@@ -384,4 +392,4 @@ def _known(run: Run, asked: Options) -> Options:
         return asked
     declared = [[config.get("against") for config in own] for own in configs]
     named = [next((name for name in reversed(names) if name is not None), None) for names in declared]
-    return replace(asked, against=tuple(distinct(filter(None, named))))
+    return replace(asked, against=tuple(distinct(name for name in named if name in known)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,17 +16,24 @@ if TYPE_CHECKING:
     from reports.render.options import TableOptions
 
 
-def report_command(run: Path, table: str, formats: list[str], options: TableOptions, asked: Options) -> None:
-    """Render one table of a run, print it and the paths written.
+def report_command(
+    run: Path, table: str, formats: list[str], options: TableOptions, asked: Options, methods: Sequence[str] = ()
+) -> None:
+    """Render one table of a run, of some of its methods alone where they are named, print it and the paths written.
 
     Raises:
         HarnessError: no such run, table, format, row, column, method or metric.
     """
-    typer.echo(rendered(run, table, formats, options, asked))
+    typer.echo(rendered(run, table, formats, options, asked, methods))
 
 
 def rendered(
-    run: Path, table: str, formats: list[str], options: TableOptions | None = None, asked: Options | None = None
+    run: Path,
+    table: str,
+    formats: list[str],
+    options: TableOptions | None = None,
+    asked: Options | None = None,
+    methods: Sequence[str] = (),
 ) -> str:
     """Write a table in the given formats; the comparison's or the matrix' text for the terminal, then the paths.
 
@@ -38,7 +47,7 @@ def rendered(
     shown = options or api.DEFAULT
     api.check_formats(formats)
     with paused():
-        opened = api.Run.open(run)
+        opened = replace(api.Run.open(run), only=tuple(methods))
         whole = api.build_report(opened, table, registry.names(), asked=asked)
         paths = api.render_report(opened, whole, table, formats, registry.names(), shown)
         in_words = table in ("comparison", "matrix")

@@ -215,8 +215,13 @@ def seconds_per_thousand_tokens(own: Sequence[Record]) -> float | None:
 
 
 def _measured(table: Table) -> dict[str, tuple[str, Row]]:
-    """Measured rows with their base models, by name (`row_name`); a reference that stands in two panels counts once."""
-    rows = [(p.key.rpartition("/")[0], row) for p, row in table.rows() if row.kind in ("method", "reference")]
+    """Rows that have a measured value with their base models, by name (`row_name`); a reference that stands in two
+    panels counts once."""
+    rows = [
+        (p.key.rpartition("/")[0], row)
+        for p, row in table.rows()
+        if row.kind in ("method", "reference") and any(cell.value is not None for cell in row.cells.values())
+    ]
     several = len({model for model, _ in rows}) > 1
     return {row_name(model, row.label, several=several): (model, row) for model, row in rows}
 
