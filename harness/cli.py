@@ -140,7 +140,10 @@ def report(
     caption: Annotated[str | None, typer.Option(help="Plain text in place of the title.")] = None,
     rename: Annotated[list[str] | None, typer.Option(help="OLD=NEW, of a row or a column; repeatable.")] = None,
     columns: Annotated[str | None, typer.Option(help="Columns to show, in this order, e.g. sst2,mean.")] = None,
-    methods: Annotated[str | None, typer.Option(help="Rows, comma-separated; tests are among them alone.")] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Rows, comma-separated; tests are among them.", autocompletion=completion("methods")),
+    ] = None,
 ) -> None:
     """Render a run's tables into RUN/reports/."""
     from harness.commands.report import report_command
