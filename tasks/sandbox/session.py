@@ -31,6 +31,10 @@ STARTS = 3
 """How often the processes of one program are started at most, where files beside the interpreter come and go."""
 
 
+class SlowStart(IsolationError):
+    """A sandbox was not ready within its limit."""
+
+
 class Closed(Exception):
     """The other side ended its stream."""
 
@@ -69,7 +73,7 @@ class Peer:
         try:
             first = await within(self.receive(), seconds, Meter([self.process.pid]))
         except TimeoutError:
-            raise IsolationError(f"{self.level.name} did not start within the limit of {seconds:.0f} s") from None
+            raise SlowStart(f"{self.level.name} did not start within the limit of {seconds:.0f} s") from None
         except (Closed, TooLong):
             first = b""
         if first != READY:
@@ -165,39 +169,39 @@ async def run(program: Program, level: Level, limits: Limits, seconds: float) ->
     """Judge one program within `seconds` (see `tasks.sandbox.patience`).
 
     A process that does not start has run nothing of the program. A command names what it covers beside the interpreter,
-    so it fails where a file has gone since; if it would be another by now, that one is started, STARTS times at most.
+    so it fails where a file has gone since, and what it would be now is started, STARTS times at most. (It may be the
+    same again: a file can have come back.) One that takes too long is not started again.
     """
-    commands = _commands(level, limits)
+    said = ""
     for _ in range(STARTS):
-        tried = commands
-        verdict = await _judged(program, level, tried, limits, seconds)
-        if verdict.outcome is not Outcome.ISOLATION_ERROR or (commands := _commands(level, limits)) == tried:
-            break
-    return verdict
-
-
-def _commands(level: Level, limits: Limits) -> tuple[Command, Command]:
-    return level.command("worker", limits), level.judge().command("judge", limits)
+        commands = level.command("worker", limits), level.judge().command("judge", limits)
+        try:
+            return await _judged(program, level, commands, limits, seconds)
+        except IsolationError as error:
+            said = str(error)
+            if isinstance(error, SlowStart):
+                break
+    return Verdict(Outcome.ISOLATION_ERROR, said, 0.0, level.name)
 
 
 async def _judged(
     program: Program, level: Level, commands: tuple[Command, Command], limits: Limits, seconds: float
 ) -> Verdict:
-    try:
-        async with (
-            started(level, commands[0], limits) as worker,
-            started(level.judge(), commands[1], limits) as judge,
-        ):
-            await worker.await_ready(limits.startup)
-            await judge.await_ready(limits.startup)
-            meter = Meter((worker.process.pid, judge.process.pid))
-            try:
-                outcome, detail = await within(_talk(program, worker, judge), seconds, meter)
-            except TimeoutError:
-                outcome, detail = Outcome.TIMEOUT, f"no verdict within the limit of {seconds:.1f} s"
-            return Verdict(outcome, detail, meter.wall(), level.name, meter.used())
-    except IsolationError as error:
-        return Verdict(Outcome.ISOLATION_ERROR, str(error), 0.0, level.name)
+    """Raises:
+    IsolationError: a process did not start.
+    """
+    async with (
+        started(level, commands[0], limits) as worker,
+        started(level.judge(), commands[1], limits) as judge,
+    ):
+        await worker.await_ready(limits.startup)
+        await judge.await_ready(limits.startup)
+        meter = Meter((worker.process.pid, judge.process.pid))
+        try:
+            outcome, detail = await within(_talk(program, worker, judge), seconds, meter)
+        except TimeoutError:
+            outcome, detail = Outcome.TIMEOUT, f"no verdict within the limit of {seconds:.1f} s"
+        return Verdict(outcome, detail, meter.wall(), level.name, meter.used())
 
 
 async def _talk(program: Program, worker: Peer, judge: Peer) -> tuple[Outcome, str]:

@@ -24,8 +24,8 @@ from results.ground.errors import HarnessError
 # Commands and parameters whose text is the user's own: a number, a new folder, a key=value, a path.
 FREE = {
     "run": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
-    "reproduce": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
-    "ablate": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
+    "reproduce": {"values", "seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
+    "ablate": {"values", "seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
     "matrix": {"seeds", "shots", "limit", "settings", "output", "include", "workers", "sbatch"},
     "compare": {"margin"},
     "verify": {"recompute", "seed"},
@@ -41,7 +41,7 @@ FREE = {
     "docs": {"output"},
     "agreement": {"items", "peer_batch"},
     "params": {"rank", "experts", "targets"},
-    "bench": {"items", "repetitions", "peer_batches", "plot", "only"},
+    "bench": {"items", "repetitions", "peer_batches", "plot", "only", "output"},
 }
 
 ROOT = Path(__file__).resolve().parent.parent.parent
