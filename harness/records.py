@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.planning.backlog import costs
@@ -48,9 +48,7 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
             "remove them with `harness clean`, and run it again."
         )
     started = time.perf_counter()
-    scored = bound.score_all(docs, [item["outputs"] for item in outputs["items"]])
-    items = _items(cell, docs, outputs["items"], scored)
-    aggregates = _metrics(bound, scored, items)
+    aggregates, items = outcomes(cell, outputs["items"])
     experts, fit = costs(stages, cell)
     seconds = {
         "experts": experts["seconds"],
@@ -92,6 +90,20 @@ def scored_record(facts: Facts, stages: Stages, cell: Cell, outputs: dict[str, A
         }
     )
     return record, items
+
+
+def outcomes(cell: Cell, raws: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Metric], list[Item]]:
+    """What follows from the raw outputs of a cell's items, in the order of its documents; no model is needed.
+
+    Args:
+        cell: the cell.
+        raws: of each item `outputs`, and `gold_loglikelihood` in nats or None.
+    """
+    bound = cell.task.bound
+    docs = bound.eval_docs()
+    scored = bound.score_all(docs, [raw["outputs"] for raw in raws])
+    items = _items(cell, docs, raws, scored)
+    return _metrics(bound, scored, items), items
 
 
 def _items(cell: Cell, docs: Sequence[Any], raws: Sequence[Any], scored: Sequence[Any]) -> list[Item]:

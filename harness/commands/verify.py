@@ -57,10 +57,14 @@ def _recomputed(path: Path, n: int, seed: int, places: RunOptions) -> Iterator[s
 
     done = again(Run(path, here(path, places)), n, seed)
     yield from done.differences
-    equal = "equal" if not done.differences else "see above"
-    typer.echo(f"{len(done.cells)} of {done.eligible} cells computed again (seed {seed}): {equal}.")
-    for hardware in done.elsewhere if done.differences else ():
-        typer.echo(f"The records were made on {hardware}: small differences can be the machine's.")
+    for sentence in done.rounded:
+        typer.echo(sentence)
+    verdict = (
+        "see above" if done.differences else "equal but for another machine's rounding" if done.rounded else "equal"
+    )
+    typer.echo(f"{len(done.cells)} of {done.eligible} cells computed again (seed {seed}): {verdict}.")
+    for hardware in done.elsewhere if done.differences or done.rounded else ():
+        typer.echo(f"Records were made on {hardware}.")
 
 
 def _counted(problems: list[str]) -> str:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from results.ground.errors import HarnessError
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 """Relative (below one: absolute) difference of two numbers that count as equal: on one machine they are equal to the
 bit, and another one sums in another order."""
+ROUNDING = {"nats": (0.5, 0.05), "bits/byte": (0.1, 0.01)}
+"""By how much another machine may put a choice's likelihood, or a reference answer's bits per byte: at most, and in the
+mean over a cell."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +36,15 @@ class Again:
     Attributes:
         cells: their keys, in plan order.
         eligible: how many there were to choose from.
-        differences: sentences; empty when all is equal.
+        differences: sentences; empty when all is equal, or as near as another machine's rounding leaves it.
+        rounded: sentences on the cells of other machines that are not equal but that near.
         elsewhere: what their records say of the machine, where that is not this one.
     """
 
     cells: tuple[str, ...]
     eligible: int
     differences: tuple[str, ...]
+    rounded: tuple[str, ...]
     elsewhere: tuple[str, ...]
 
 
@@ -59,6 +65,7 @@ def again(run: Run, n: int, seed: int) -> Again:
         )
     chosen = sorted(random.Random(seed).sample(range(len(places)), min(n, len(places))))
     differences: list[str] = []
+    rounded: list[str] = []
     elsewhere: dict[str, None] = {}
     with tempfile.TemporaryDirectory(prefix="harness-verify-") as scratch:
         records = _computed(run, [places[index] for index in chosen], Path(scratch))
@@ -66,13 +73,24 @@ def again(run: Run, n: int, seed: int) -> Again:
             stored = run.folder.record(places[index][1].key)
             assert stored is not None
             record, items = records[stored.cell]
-            name = f"{stored.cell} ({stored.spec.method} on {stored.spec.task})"
-            found = differing(stored, run.folder.items(stored.cell), record, items)
-            differences += [f"{name}, computed again: {sentence}" for sentence in found]
+            name = f"{stored.cell} ({stored.spec.method} on {stored.spec.task}), computed again"
+            before = run.folder.items(stored.cell)
+            found = differing(stored, before, record, items)
             if stored.environment.hardware != record.environment.hardware:
                 elsewhere[stored.environment.hardware] = None
+                if found and (apart := rounding(places[index][1], stored, before, items)):
+                    other = sum(not _same(one, two) for one, two in zip(before, items, strict=True))
+                    rounded.append(
+                        f"{name}: {other} of {len(items)} items have another outcome, "
+                        + ", ".join(
+                            f"{mean:.2g} {unit} apart in the mean, {most:.2g} at most" for unit, most, mean in apart
+                        )
+                        + "."
+                    )
+                    continue
+            differences += [f"{name}: {sentence}" for sentence in found]
     cells = tuple(places[index][1].key for index in chosen)
-    return Again(cells, len(places), tuple(differences), tuple(elsewhere))
+    return Again(cells, len(places), tuple(differences), tuple(rounded), tuple(elsewhere))
 
 
 def _eligible(run: Run) -> list[tuple[Engine, Cell]]:
@@ -131,8 +149,8 @@ def _record(folder: RunFolder, key: str) -> Record:
 def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> list[str]:
     """What two computations of one cell say differently, in sentences.
 
-    Compared are the status, every metric, and each item's metrics and prediction; predictions only where the stored run
-    keeps texts.
+    Compared are the status, every metric, and each item's metrics, likelihoods and prediction; predictions only where
+    the stored run keeps texts.
     """
     if record.status != "done":
         return [f"{record.status}: {record.error}"]
@@ -147,11 +165,72 @@ def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequ
     other = [
         one.id
         for one, two in zip(items, again, strict=True)
-        if not _same(one, two) or (texts and one.prediction != two.prediction)
+        if not _same(one, two) or len(one.outputs) != len(two.outputs) or (texts and one.prediction != two.prediction)
     ]
     if other:
         found.append(f"{len(other)} of {len(items)} items have another outcome, the first is {other[0]}.")
+    apart = [
+        (one.id, abs(float(a[0]) - float(b[0])))
+        for one, two in zip(items, again, strict=True)
+        if _numeric(one) and _numeric(two)
+        for a, b in zip(one.outputs, two.outputs, strict=False)  # of unequal length: said above
+        if not _equal(float(a[0]), float(b[0]))
+    ]
+    if apart:
+        most = max(nats for _, nats in apart)
+        moved = len({name for name, _ in apart})
+        found.append(f"{moved} of {len(items)} items have other likelihoods, by up to {most:.2g} nats.")
     return found
+
+
+def _numeric(item: Item) -> bool:
+    """Whether its outputs are likelihoods, and not texts."""
+    return not any(isinstance(output, str) for output in item.outputs)
+
+
+def rounding(
+    cell: Cell, stored: Record, items: Sequence[Item], again: Sequence[Item]
+) -> list[tuple[str, float, float]]:
+    """How far two machines' numbers for the answers of a cell are apart: unit, at most, and in the mean.
+
+    Empty if that is more than `ROUNDING`, if the items are others or have generated texts, or if the stored outcomes do
+    not follow from the likelihoods stored beside them: then something else than rounding differs.
+    """
+    if [item.id for item in items] != [item.id for item in again]:
+        return []
+    pairs: dict[str, list[tuple[float, float]]] = {unit: [] for unit in ROUNDING}
+    for one, other in zip(items, again, strict=True):
+        if len(one.outputs) != len(other.outputs) or not (_numeric(one) and _numeric(other)):
+            return []
+        pairs["nats"] += [(float(a[0]), float(b[0])) for a, b in zip(one.outputs, other.outputs, strict=True)]
+        bits, bits_again = one.metrics.get("bits_per_byte"), other.metrics.get("bits_per_byte")
+        if bits is not None and bits_again is not None:
+            pairs["bits/byte"].append((bits, bits_again))
+    found = [
+        (unit, max(apart), fmean(apart))
+        for unit, both in pairs.items()
+        if (apart := [abs(one - two) for one, two in both])
+    ]
+    near = all(most <= ROUNDING[unit][0] and mean <= ROUNDING[unit][1] for unit, most, mean in found)
+    return found if near and _follows(cell, stored, items) else []
+
+
+def _follows(cell: Cell, stored: Record, items: Sequence[Item]) -> bool:
+    """Whether stored outcomes are what the outputs stored beside them score, and stored scores what they add up to."""
+    from harness.records import outcomes
+
+    metrics, scored = outcomes(cell, [{"outputs": item.outputs, "gold_loglikelihood": None} for item in items])
+    values = {name: metric.value for name, metric in metrics.items()}
+    bits = [value for item in items if (value := item.metrics.get("bits_per_byte")) is not None]
+    if bits:
+        values["bits_per_byte"] = fmean(bits)
+    if values.keys() != stored.metrics.keys():
+        return False
+    return all(_equal(value, _value(stored, name)) for name, value in values.items()) and all(
+        _equal(value, item.metrics.get(name))
+        for item, one in zip(items, scored, strict=True)
+        for name, value in one.metrics.items()
+    )
 
 
 def _same(one: Item, other: Item) -> bool:

@@ -108,12 +108,69 @@ class TestAgain:
         assert f"computed again: {record.primary} is" in said
         assert "of 4 items have another outcome" in said
 
+    @pytest.mark.parametrize(
+        ("hardware", "nats", "invented", "code", "said"),
+        [
+            ("another card", 0.001, False, 0, "equal but for another machine's rounding"),
+            ("another card", 0.001, True, 1, "see above"),
+            ("another card", 2.0, False, 1, "see above"),
+            (None, 0.001, False, 1, "see above"),
+        ],
+    )
+    def test_another_machines_rounding_is_told_from_what_was_made_up(
+        self,
+        own: Path,
+        capsys: pytest.CaptureFixture[str],
+        hardware: str | None,
+        nats: float,
+        invented: bool,
+        code: int,
+        said: str,
+    ) -> None:
+        """Likelihoods a little apart, and outcomes that follow from them or do not."""
+        folder = RunFolder.open(own)
+        for record in folder.records():
+            items = moved(folder.items(record.cell), nats, record.primary, invented)
+            right = sum(item.metrics[record.primary] or 0.0 for item in items) / len(items)
+            metrics = {
+                **record.metrics,
+                record.primary: record.metrics[record.primary].model_copy(update={"value": right}),
+            }
+            environment = record.environment.model_copy(update={"hardware": hardware or record.environment.hardware})
+            folder.write_cell(record.model_copy(update={"metrics": metrics, "environment": environment}), items)
+        assert call("verify", str(own), "--recompute", "2") == code
+        out = capsys.readouterr().out
+        assert f"2 of 2 cells computed again (seed 0): {said}." in out
+        assert ("Records were made on another card." in out) == (hardware is not None)
+        assert ("nats apart in the mean" in out) == (code == 0)
+
     def test_without_its_experts_a_cell_cannot_be_computed_again(
         self, own: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         shutil.rmtree(tmp_path / "stages" / "expert")
         assert call("verify", str(own), "--recompute", "9") == 0
         assert "1 of 1 cells computed again" in capsys.readouterr().out
+
+
+def moved(items: list[Item], nats: float, metric: str, invented: bool) -> list[Item]:
+    """The item whose two choices are nearest to each other turns, all likelihoods are so much higher; what is invented
+    has the outcome that it had before."""
+
+    def gap(item: Item) -> float:
+        (one, _), (two, _) = item.outputs
+        return abs(one - two)
+
+    turned = min(items, key=gap)
+    found = []
+    for item in items:
+        values = [value + nats for value, _ in item.outputs]
+        outcome = item.metrics[metric]
+        if item is turned:
+            values.reverse()
+            outcome = outcome if invented else 1.0 - (outcome or 0.0)
+        outputs = [[value, greedy] for value, (_, greedy) in zip(values, item.outputs, strict=True)]
+        found.append(item.model_copy(update={"outputs": outputs, "metrics": {**item.metrics, metric: outcome}}))
+    return found
 
 
 class TestElsewhere:
