@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from reports import lm_eval, matrix
+from reports import lm_eval, matrix, routing_table
 from reports.comparison import comparison
 from reports.differences import difference_table
 from reports.errors import ReportError
@@ -99,8 +99,8 @@ def render(
     """Write one table or figure of a run to `RUN/reports/<table>.<suffix>`; a figure's pictures come with it.
 
     Args:
-        table: `comparison`, `matrix` (experts by tasks, with its heat map `matrix-map`), `reproduction` (the paper's
-            claims; its page holds all tables), a plot (`pareto`, `load`, `load-by-task`, `entropy`, `balance`), or a
+        table: `comparison`, `matrix` (experts by tasks, with its heat map `matrix-map`), `routing` (own-expert share,
+            entropy and outcome), `reproduction` (the paper's claims; its page holds all tables), one of `PLOTS`, or a
             table, figure or ablation of the catalogue (`t2`, `f4`, `data-size`, ...).
         formats: `latex`, `md`, `csv`, `text`, `html` (the run's page, with this table in it), `lm-eval` (all cells of
             the run, whatever the table, in the files of lm-evaluation-harness).
@@ -162,7 +162,7 @@ def _companion(run: Run, name: str, made: Table | Figure) -> Figure | None:
     if name == matrix.NAME:
         drawn = matrix.heat(run.records, run.items)
         return None if drawn.empty() else drawn
-    if isinstance(made, Figure) or name in ("comparison", REPRODUCTION):
+    if isinstance(made, Figure) or name in ("comparison", REPRODUCTION, routing_table.NAME):
         return None
     planned = as_planned(entry(name), run.records, run.variants)
     own = [record for record in select(planned, run.records, run.variants) if record.status == "done"]
@@ -275,6 +275,8 @@ def _built(
     if table in (matrix.NAME, matrix.MAP):
         made = matrix.table if table == matrix.NAME else matrix.heat
         return made(run.records, run.items, _known(run, asked).metric)
+    if table == routing_table.NAME:
+        return routing_table.table(run.records, run.items, _known(run, asked).metric)
     if asked.metric is not None:
         _check_metric(run, table, asked)
     if table == REPRODUCTION:

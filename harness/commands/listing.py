@@ -246,7 +246,7 @@ COMPLETED: dict[str, Callable[[], Sequence[str]]] = {
     "isolation": _isolation,
     "executors": _executors,
     "reproducible": lambda: [*_entries(), "all"],
-    "reported": lambda: ["comparison", "matrix", "reproduction", *_entries(), *names("ablations")],
+    "reported": lambda: ["comparison", "matrix", "routing", "reproduction", *_entries(), *names("ablations")],
     "formats": _formats,
     "report-formats": _report_formats,
     "notes": _notes,

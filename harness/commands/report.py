@@ -50,7 +50,7 @@ def rendered(
         opened = replace(api.Run.open(run), only=tuple(methods))
         whole = api.build_report(opened, table, registry.names(), asked=asked)
         paths = api.render_report(opened, whole, table, formats, registry.names(), shown)
-        in_words = table in ("comparison", "matrix")
+        in_words = table in ("comparison", "matrix", "routing")
         text = [api.terminal_text(whole, shown)] if in_words and not isinstance(whole, Figure) else []
     return "\n".join([*text, *map(str, paths)])
 

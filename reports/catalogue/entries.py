@@ -84,7 +84,7 @@ def entry(name: str) -> Entry:
     known |= {one.name: one for one in ablations()}
     if name in known:
         return known[name]
-    others = ("comparison", "reproduction", "pareto", "load", "load-by-task", "entropy", "balance")
+    others = ("comparison", "matrix", "routing", "reproduction", "pareto", "load", "load-by-task", "entropy", "balance")
     raise unknown("table", name, [*others, *known], UnknownEntryError)
 
 

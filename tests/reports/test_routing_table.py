@@ -1,0 +1,106 @@
+"""Own-expert share, entropy and outcome of routed methods in one table, and how the first and the last go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean, stdev
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from reports.api import Run, build_report, render
+from reports.errors import ReportError
+from reports.routing_table import table
+from results.controls import KEY
+
+RIGHT = {"a": 90, "b": 80, "c": 70, "d": 60}
+"""Right answers of a hundred by method, the sharper router having more."""
+
+
+def make_run(
+    factory: ModuleType, sharp: dict[str, float], tasks: tuple[str, ...] = ("sst2", "mrpc"), seeds: int = 2
+) -> tuple[list[Any], dict[str, Any]]:
+    records, items = [], {}
+    for method, logits in sharp.items():
+        for task in tasks:
+            for seed in range(seeds):
+                routing = factory.make_routing(task, seed, logits)
+                record = factory.make_record(method, task, seed, n=100, routing=routing)
+                right = RIGHT.get(method, 50) + seed
+                records.append(record)
+                items[record.cell] = factory.make_items([1.0] * right + [0.0] * (100 - right), task)
+    return records, items
+
+
+def test_a_row_has_means_over_tasks_and_then_over_seeds(factory: ModuleType) -> None:
+    made = table(*make_run(factory, {"a": 2.0}))
+    by_seed = [[factory.make_routing(task, seed, 2.0) for task in ("sst2", "mrpc")] for seed in (0, 1)]
+    masses = [mean(one.own_expert_mass for one in own) for own in by_seed]
+    entropies = [mean(one.entropy for one in own) for own in by_seed]
+    assert made.cell("a", "own").value == pytest.approx(mean(masses))
+    assert made.cell("a", "own").std == pytest.approx(stdev(masses))
+    assert made.cell("a", "entropy").value == pytest.approx(mean(entropies))
+    assert made.cell("a", "outcome").value == pytest.approx(90.5)
+    assert made.cell("a", "outcome").std == pytest.approx(stdev([90, 91]))
+    assert made.cell("a", "seeds").value == 2
+    assert made.cell("even", "own").value == 0.25
+
+
+@pytest.mark.parametrize(("sharp", "expected"), [((4, 3, 2, 1), "1.00"), ((1, 2, 3, 4), "-1.00")])
+def test_the_rank_correlation_over_rows_is_said(factory: ModuleType, sharp: tuple[int, ...], expected: str) -> None:
+    made = table(*make_run(factory, dict(zip("abcd", map(float, sharp), strict=True))))
+    assert f"over these 4 rows: {expected} (p 0.00)" in made.notes[0]
+
+
+def test_three_rows_are_too_few_to_say_one(factory: ModuleType) -> None:
+    made = table(*make_run(factory, {"a": 3.0, "b": 2.0, "c": 1.0}))
+    assert made.notes[0] == "Mean over sst2, mrpc."
+
+
+def test_only_tasks_of_all_rows_count(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0})
+    others, more = make_run(factory, {"b": 3.0}, ("sst2",))
+    made = table([*records, *others], items | more)
+    assert made.notes[0] == "Mean over sst2."
+    assert made.cell("a", "own").value == pytest.approx(made.cell("b", "own").value)
+
+
+def test_tasks_in_another_unit_are_left_out(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0})
+    text = factory.make_record("a", "gsm8k", 0, n=2, unit="bits/byte", routing=factory.make_routing("gsm8k"))
+    made = table([*records, text], items | {text.cell: factory.make_items([1.0, 0.5], "gsm8k")})
+    assert made.notes[0] == "Mean over sst2, mrpc."
+
+
+def test_a_seed_that_lacks_a_task_is_left_out(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0}, seeds=3)
+    made = table(records[:-1], items)
+    assert made.cell("a", "seeds").value == 2
+
+
+def test_controls_and_what_does_not_route_have_no_row(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0})
+    control = factory.make_record("a · x", "sst2", routing=factory.make_routing("sst2"), config={KEY: {"name": "x"}})
+    plain = factory.make_record("base", "sst2")
+    more = {one.cell: factory.make_items([1.0], "sst2") for one in (control, plain)}
+    made = table([*records, control, plain], items | more)
+    assert [row.label for _, row in made.rows()] == ["a", "even weights over 4 experts"]
+
+
+def test_where_nothing_routes_it_is_a_sentence(factory: ModuleType) -> None:
+    record = factory.make_record("base", "sst2")
+    with pytest.raises(ReportError, match="No finished method here routes"):
+        table([record], {record.cell: factory.make_items([1.0], "sst2")})
+
+
+def test_it_is_rendered_of_the_study() -> None:
+    """The study's rows, by the question that asks for them."""
+    made: Any = build_report(Run.open(Path("results/reference/smollm2-135m/gemma3-270m")), "routing")
+    assert {row.label for _, row in made.rows()} >= {"mixer", "mole", "even weights over 5 experts"}
+
+
+def test_its_files(factory: ModuleType, stored: Callable[..., Path]) -> None:
+    path = stored(*make_run(factory, {"a": 3.0}))
+    assert [one.name for one in render(path, "routing", ["md", "latex"])] == ["routing.md", "routing.tex"]
