@@ -79,14 +79,7 @@ def again(run: Run, n: int, seed: int) -> Again:
             if stored.environment.hardware != record.environment.hardware:
                 elsewhere[stored.environment.hardware] = None
                 if found and (apart := rounding(places[index][1], stored, before, items)):
-                    other = sum(not _same(one, two) for one, two in zip(before, items, strict=True))
-                    rounded.append(
-                        f"{name}: {other} of {len(items)} items have another outcome, "
-                        + ", ".join(
-                            f"{mean:.2g} {unit} apart in the mean, {most:.2g} at most" for unit, most, mean in apart
-                        )
-                        + "."
-                    )
+                    rounded.append(f"{name}: {_apart(before, items, apart)}.")
                     continue
             differences += [f"{name}: {sentence}" for sentence in found]
     cells = tuple(places[index][1].key for index in chosen)
@@ -213,6 +206,17 @@ def rounding(
     ]
     near = all(most <= ROUNDING[unit][0] and mean <= ROUNDING[unit][1] for unit, most, mean in found)
     return found if near and _follows(cell, stored, items) else []
+
+
+def _apart(items: Sequence[Item], again: Sequence[Item], found: Sequence[tuple[str, float, float]]) -> str:
+    """How many items turned, and how far the numbers behind them are apart."""
+
+    def outcomes(item: Item) -> dict[str, float | None]:
+        return {name: value for name, value in item.metrics.items() if name != "bits_per_byte"}
+
+    turned = sum(outcomes(one) != outcomes(two) for one, two in zip(items, again, strict=True))
+    how_far = ", ".join(f"{mean:.2g} {unit} apart in the mean, {most:.2g} at most" for unit, most, mean in found)
+    return f"{turned} of {len(items)} items have another outcome, {how_far}"
 
 
 def _follows(cell: Cell, stored: Record, items: Sequence[Item]) -> bool:
