@@ -59,9 +59,7 @@ def _recomputed(path: Path, n: int, seed: int, places: RunOptions) -> Iterator[s
     yield from done.differences
     for sentence in done.rounded:
         typer.echo(sentence)
-    verdict = (
-        "see above" if done.differences else "equal but for another machine's rounding" if done.rounded else "equal"
-    )
+    verdict = "see above" if done.differences else "equal but for rounding" if done.rounded else "equal"
     typer.echo(f"{len(done.cells)} of {done.eligible} cells computed again (seed {seed}): {verdict}.")
     for hardware in done.elsewhere if done.differences or done.rounded else ():
         typer.echo(f"Records were made on {hardware}.")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import TYPE_CHECKING
 
+from harness.evaluation.compared import compared
 from results.ground.errors import HarnessError
 from results.schema import Item, Record
 from results.stages import EXPERT, Stages
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from harness.planning.plan import Cell
     from harness.runs import Run
 
-TOLERANCE = 1e-5
-"""Relative (below one: absolute) difference of two numbers that count as equal: on one machine they are equal to the
-bit, and another one sums in another order."""
-ROUNDING = {"nats": (0.5, 0.05), "bits/byte": (0.1, 0.01)}
-"""By how much another machine may put a choice's likelihood, or a reference answer's bits per byte: at most, and in the
-mean over a cell."""
-
 
 @dataclass(frozen=True)
 class Again:
@@ -36,8 +28,8 @@ class Again:
     Attributes:
         cells: their keys, in plan order.
         eligible: how many there were to choose from.
-        differences: sentences; empty when all is equal, or as near as another machine's rounding leaves it.
-        rounded: sentences on the cells of other machines that are not equal but that near.
+        differences: sentences; empty when all is equal, or as near as rounding leaves it.
+        rounded: sentences on the cells that are that near, and not equal.
         elsewhere: what their records say of the machine, where that is not this one.
     """
 
@@ -49,7 +41,7 @@ class Again:
 
 
 def again(run: Run, n: int, seed: int) -> Again:
-    """Compute up to `n` finished cells of a run again and compare scores and every item's outcome.
+    """Compute up to `n` finished cells of a run again and compare scores, outcomes and outputs of every item.
 
     Fits, outputs and scores go to a store of their own that is removed afterwards, so that nothing is believed that is
     being verified. Experts are taken from the store: the cells are chosen by `seed` among those whose experts it holds.
@@ -74,14 +66,11 @@ def again(run: Run, n: int, seed: int) -> Again:
             assert stored is not None
             record, items = records[stored.cell]
             name = f"{stored.cell} ({stored.spec.method} on {stored.spec.task}), computed again"
-            before = run.folder.items(stored.cell)
-            found = differing(stored, before, record, items)
+            found = compared(places[index][1], stored, run.folder.items(stored.cell), record, items)
+            differences += [f"{name}: {sentence}" for sentence in found.differences]
+            rounded += [f"{name}: {found.rounding}."] if found.rounding else []
             if stored.environment.hardware != record.environment.hardware:
                 elsewhere[stored.environment.hardware] = None
-                if found and (apart := rounding(places[index][1], stored, before, items)):
-                    rounded.append(f"{name}: {_apart(before, items, apart)}.")
-                    continue
-            differences += [f"{name}: {sentence}" for sentence in found]
     cells = tuple(places[index][1].key for index in chosen)
     return Again(cells, len(places), tuple(differences), tuple(rounded), tuple(elsewhere))
 
@@ -137,121 +126,3 @@ def _record(folder: RunFolder, key: str) -> Record:
     if record is None:
         raise RuntimeError(f"the cell {key} was not computed")
     return record
-
-
-def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> list[str]:
-    """What two computations of one cell say differently, in sentences.
-
-    Compared are the status, every metric, and each item's metrics, likelihoods and prediction; predictions only where
-    the stored run keeps texts.
-    """
-    if record.status != "done":
-        return [f"{record.status}: {record.error}"]
-    found = [
-        f"{name} is {_shown(record, name)} and {_shown(stored, name)} is stored."
-        for name in dict.fromkeys([*stored.metrics, *record.metrics])
-        if not _equal(_value(stored, name), _value(record, name))
-    ]
-    if [item.id for item in items] != [item.id for item in again]:
-        return [*found, f"it has {len(again)} items and {len(items)} are stored, or in another order."]
-    texts = any(item.prompt for item in items)
-    other = [
-        one.id
-        for one, two in zip(items, again, strict=True)
-        if not _same(one, two) or len(one.outputs) != len(two.outputs) or (texts and one.prediction != two.prediction)
-    ]
-    if other:
-        found.append(f"{len(other)} of {len(items)} items have another outcome, the first is {other[0]}.")
-    apart = [
-        (one.id, abs(float(a[0]) - float(b[0])))
-        for one, two in zip(items, again, strict=True)
-        if _numeric(one) and _numeric(two)
-        for a, b in zip(one.outputs, two.outputs, strict=False)  # of unequal length: said above
-        if not _equal(float(a[0]), float(b[0]))
-    ]
-    if apart:
-        most = max(nats for _, nats in apart)
-        moved = len({name for name, _ in apart})
-        found.append(f"{moved} of {len(items)} items have other likelihoods, by up to {most:.2g} nats.")
-    return found
-
-
-def _numeric(item: Item) -> bool:
-    """Whether its outputs are likelihoods, and not texts."""
-    return not any(isinstance(output, str) for output in item.outputs)
-
-
-def rounding(
-    cell: Cell, stored: Record, items: Sequence[Item], again: Sequence[Item]
-) -> list[tuple[str, float, float]]:
-    """How far two machines' numbers for the answers of a cell are apart: unit, at most, and in the mean.
-
-    Empty if that is more than `ROUNDING`, if the items are others or have generated texts, or if the stored outcomes do
-    not follow from the likelihoods stored beside them: then something else than rounding differs.
-    """
-    if [item.id for item in items] != [item.id for item in again]:
-        return []
-    pairs: dict[str, list[tuple[float, float]]] = {unit: [] for unit in ROUNDING}
-    for one, other in zip(items, again, strict=True):
-        if len(one.outputs) != len(other.outputs) or not (_numeric(one) and _numeric(other)):
-            return []
-        pairs["nats"] += [(float(a[0]), float(b[0])) for a, b in zip(one.outputs, other.outputs, strict=True)]
-        bits, bits_again = one.metrics.get("bits_per_byte"), other.metrics.get("bits_per_byte")
-        if bits is not None and bits_again is not None:
-            pairs["bits/byte"].append((bits, bits_again))
-    found = [
-        (unit, max(apart), fmean(apart))
-        for unit, both in pairs.items()
-        if (apart := [abs(one - two) for one, two in both])
-    ]
-    near = all(most <= ROUNDING[unit][0] and mean <= ROUNDING[unit][1] for unit, most, mean in found)
-    return found if near and _follows(cell, stored, items) else []
-
-
-def _apart(items: Sequence[Item], again: Sequence[Item], found: Sequence[tuple[str, float, float]]) -> str:
-    """How many items turned, and how far the numbers behind them are apart."""
-
-    def outcomes(item: Item) -> dict[str, float | None]:
-        return {name: value for name, value in item.metrics.items() if name != "bits_per_byte"}
-
-    turned = sum(outcomes(one) != outcomes(two) for one, two in zip(items, again, strict=True))
-    how_far = ", ".join(f"{mean:.2g} {unit} apart in the mean, {most:.2g} at most" for unit, most, mean in found)
-    return f"{turned} of {len(items)} items have another outcome, {how_far}"
-
-
-def _follows(cell: Cell, stored: Record, items: Sequence[Item]) -> bool:
-    """Whether stored outcomes are what the outputs stored beside them score, and stored scores what they add up to."""
-    from harness.records import outcomes
-
-    metrics, scored = outcomes(cell, [{"outputs": item.outputs, "gold_loglikelihood": None} for item in items])
-    values = {name: metric.value for name, metric in metrics.items()}
-    bits = [value for item in items if (value := item.metrics.get("bits_per_byte")) is not None]
-    if bits:
-        values["bits_per_byte"] = fmean(bits)
-    if values.keys() != stored.metrics.keys():
-        return False
-    return all(_equal(value, _value(stored, name)) for name, value in values.items()) and all(
-        _equal(value, item.metrics.get(name))
-        for item, one in zip(items, scored, strict=True)
-        for name, value in one.metrics.items()
-    )
-
-
-def _same(one: Item, other: Item) -> bool:
-    names = dict.fromkeys([*one.metrics, *other.metrics])
-    return all(_equal(one.metrics.get(name), other.metrics.get(name)) for name in names)
-
-
-def _value(record: Record, name: str) -> float | None:
-    return record.metrics[name].value if name in record.metrics else None
-
-
-def _shown(record: Record, name: str) -> str:
-    value = _value(record, name)
-    return "nothing" if value is None else f"{value:.6g}"
-
-
-def _equal(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
