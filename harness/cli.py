@@ -115,7 +115,9 @@ def report(
     run: RunPath,
     table: Annotated[
         str,
-        typer.Option(help="comparison, or a table of the paper such as t2.", autocompletion=completion("reported")),
+        typer.Option(
+            help="comparison, matrix, routing, or a table of the paper: t2.", autocompletion=completion("reported")
+        ),
     ] = "comparison",
     format: Annotated[
         str,

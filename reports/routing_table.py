@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+from typing import NamedTuple
 
 import numpy as np
 
 from reports import notes
-from reports.cells import interval_cell
 from reports.errors import ReportError
 from reports.scores import Items, Key, Scores, gather, grouped
-from reports.statistics import t_interval
 from reports.tables import Cell, Column, Panel, Row, Table, display_unit
 from results.controls import control_of
-from results.schema import Record, RoutingDiagnostics
+from results.schema import Record
 
 NAME = "routing"
 TITLE = "Weight at the task's own expert, entropy, and outcome"
-LEAST = 4
-"""Rows from which on a rank correlation is said: with three, no order at all is rarer than 5 %."""
+LEAST = 5
+"""Rows from which on a rank correlation is said: of the 24 orders of four, even the two clearest are 8 %."""
+PERMUTATIONS = 9999
+UNDER = (
+    "Own expert's share and entropy are of the router's weights before experts are dropped, where these are a "
+    "softmax's: a method that keeps one expert for each token can have an even mean. Of other methods they are of "
+    "applied weights.",
+    "Means over tasks; ± standard deviation over seeds. Intervals over items and seeds stand in the comparison.",
+)
+
+
+class _Seed(NamedTuple):
+    """Means over tasks of one seed of a row."""
+
+    own: float
+    entropy: float
+    outcome: float
 
 
 def table(records: Sequence[Record], items: Items, metric: str | None = None) -> Table:
     """One row for each routed method: means over tasks, then over seeds, with their deviation; a panel for each model.
 
-    Tasks are those that every routed row has finished with a known own expert and whose scores have the same unit;
-    controls are left out. The rank correlation (Spearman's) of own-expert share and outcome over rows is a note.
+    Tasks are those that every routed row has finished with a known own expert and whose scores have the same unit and
+    direction; which tasks and methods are left out is a note. Controls are. Spearman's rank correlation of share and
+    outcome over rows is a note, with the share of the orders of rows under which it is as far from zero.
 
     Args:
         records: of all statuses.
@@ -33,89 +49,66 @@ def table(records: Sequence[Record], items: Items, metric: str | None = None) ->
         metric: of the outcome, in place of each task's own.
 
     Raises:
-        ReportError: no method routes, or no task serves all of those that do.
+        ReportError: no method routes, no task serves all of those that do, or outcomes of models have several units.
         UnknownMetricError: no task has the metric.
     """
-    routed = [record for record in records if record.status == "done" and _diagnosed(record)]
+    own = [one for one in records if one.status == "done" and one.routing and not control_of(one.spec.method_config)]
+    routed = [record for record in own if record.routing and record.routing.own_expert_mass is not None]
     if not routed:
         raise ReportError("No finished method here routes between experts on a task that has an expert of its own.")
-    scores, groups = gather(routed, items, metric), grouped(routed)
-    panels, under = [], []
+    scores = {key: one for key, one in gather(routed, items, metric).items() if one.values.size}
+    groups = grouped(routed)
+    panels, under, behind = [], [], []
+    kinds: dict[tuple[str, bool], None] = {}
     models = notes.distinct(key.model for key in scores)
-    units: dict[str, None] = {}
-    behind: list[Record] = []
     for model in models:
-        tasks, unit = _tasks({key: one for key, one in scores.items() if key.model == model})
-        methods = notes.distinct(key.method for key in scores if key.model == model)
-        rows = [(method, _means(groups, scores, model, method, tasks)) for method in methods]
-        factor = display_unit(unit)[1]
-        units[unit] = None
-        behind += [one for task in tasks for method in methods for one in scores[Key(model, method, task)].records]
-        sizes = {len(d.experts) for key, group in groups.items() if key.model == model for _, d in _own(group)}
-        shown = [_row(method, seeds, factor) for method, seeds in rows]
-        if len(sizes) == 1:
-            (size,) = sizes
-            even = {"own": Cell(1 / size), "entropy": Cell(1.0)}
-            shown.append(Row("even", f"even weights over {size} experts", even, "level"))
+        here = {key: one for key, one in scores.items() if key.model == model}
+        tasks, kind = _tasks(here)
+        kinds[kind] = None
+        methods = notes.distinct(key.method for key in here)
+        rows = {method: _seeds(groups, here, model, method, tasks) for method in methods}
+        used = {method: [here[Key(model, method, task)] for task in tasks] for method in methods}
+        behind += [record for own_scores in used.values() for one in own_scores for record in one.records]
         title = model if len(models) > 1 else ""
-        panels.append(Panel(model, title, tuple(shown)))
-        under.append(_correlation(title, tasks, [np.mean(seeds, axis=0) for _, seeds in rows]))
-    if len(units) > 1:
-        raise ReportError("The models here have outcomes in several units: choose one with --metric.")
-    (unit,) = units
-    better = next(one.higher_is_better for one in scores.values() if one.unit == unit)
+        shown = [_row(method, rows[method], used[method], display_unit(kind[0])[1]) for method in methods]
+        panels.append(Panel(model, title, (*shown, *_even(groups, model))))
+        under += _sentences(title, tasks, list(rows.values()), _left_out(grouped(own), model, tasks, methods))
+    if len(kinds) != 1:
+        raise ReportError("The models here have outcomes in several units, or none: choose one with --metric.")
+    ((unit, better),) = kinds
     columns = (
         Column("own", "own expert's share", "number", None, decimals=3),
         Column("entropy", "entropy / ln N", "number", None, decimals=3),
         Column("outcome", metric or "score", display_unit(unit)[0], better, decimals=3 if unit == "nats" else None),
         Column("seeds", "seeds", "count", None),
     )
-    under += [*notes.provenance(behind), "Means over tasks; ± standard deviation over seeds, with 95 % intervals."]
+    under += [*notes.provenance(behind), *UNDER]
     return Table(NAME, TITLE, columns, tuple(panels), "method", tuple(under), metric=metric)
 
 
-def _diagnosed(record: Record) -> bool:
-    """Whether a record tells of routing with an own expert, and is no control."""
-    known = record.routing is not None and record.routing.own_expert_mass is not None
-    return known and control_of(record.spec.method_config) is None
-
-
-def _own(group: Sequence[Record]) -> list[tuple[int, RoutingDiagnostics]]:
-    """Seed and diagnostics of each record."""
-    return [(record.spec.seed, record.routing) for record in group if record.routing is not None]
-
-
-def _tasks(scores: Mapping[Key, Scores]) -> tuple[list[str], str]:
-    """The tasks that all methods have and that share a unit, with it: the commonest, the first of equally common ones.
+def _tasks(scores: Mapping[Key, Scores]) -> tuple[list[str], tuple[str, bool]]:
+    """The tasks that all methods have and that share unit and direction, with these: the commonest, or the first.
 
     Raises:
         ReportError: there is none.
     """
     methods = {key.method for key in scores}
-    whole = [
-        task
-        for task in notes.distinct(key.task for key in scores)
-        if {key.method for key in scores if key.task == task} == methods
-    ]
-    unit_of = {key.task: one.unit for key, one in scores.items()}
-    units = [unit_of[task] for task in whole]
-    if not units:
+    kinds = {key.task: (one.unit, one.higher_is_better) for key, one in scores.items()}
+    whole = [task for task in kinds if {key.method for key in scores if key.task == task} == methods]
+    if not whole:
         raise ReportError("No task is finished for every method that routes: name some with --methods.")
-    unit = max(units, key=units.count)
-    return [task for task in whole if unit_of[task] == unit], unit
+    found = [kinds[task] for task in whole]
+    kind = max(found, key=found.count)
+    return [task for task in whole if kinds[task] == kind], kind
 
 
-def _means(
-    groups: Mapping[Key, Sequence[Record]],
-    scores: Mapping[Key, Scores],
-    model: str,
-    method: str,
-    tasks: Sequence[str],
-) -> list[tuple[float, float, float]]:
-    """Own-expert share, entropy and outcome of every seed that has all tasks, means over these.
+def _seeds(
+    groups: Mapping[Key, Sequence[Record]], scores: Mapping[Key, Scores], model: str, method: str, tasks: Sequence[str]
+) -> list[_Seed]:
+    """Means over tasks of every seed that has all of them.
 
     Raises:
-        ReportError: no seed has all of them.
+        ReportError: no seed has.
     """
     keys = [Key(model, method, task) for task in tasks]
     seeds = sorted(set.intersection(*(set(scores[key].seeds) for key in keys)))
@@ -123,37 +116,86 @@ def _means(
         raise ReportError(f"No seed of {method} has finished {', '.join(tasks)}: name other rows with --methods.")
     found = []
     for seed in seeds:
-        own = [dict(_own(groups[key]))[seed] for key in keys]
-        outcome = [float(one.values[one.seeds.index(seed)].mean()) for one in map(scores.__getitem__, keys)]
-        masses = [d.own_expert_mass for d in own if d.own_expert_mass is not None]
-        found.append((float(np.mean(masses)), float(np.mean([d.entropy for d in own])), float(np.mean(outcome))))
+        own = [record.routing for key in keys for record in groups[key] if record.spec.seed == seed and record.routing]
+        outcomes = [float(one.values[one.seeds.index(seed)].mean()) for one in map(scores.__getitem__, keys)]
+        masses = [one.own_expert_mass for one in own if one.own_expert_mass is not None]
+        found.append(_Seed(fmean(masses), fmean(one.entropy for one in own), fmean(outcomes)))
     return found
 
 
-def _row(method: str, seeds: Sequence[tuple[float, float, float]], factor: float) -> Row:
-    own, entropy, outcome = (t_interval(values) for values in zip(*seeds, strict=True))
-    cells = {
-        "own": interval_cell(own, 1.0),
-        "entropy": interval_cell(entropy, 1.0),
-        "outcome": interval_cell(outcome, factor),
-        "seeds": Cell(float(len(seeds))),
-    }
-    return Row(method, method, cells)
+def _row(method: str, seeds: Sequence[_Seed], scores: Sequence[Scores], factor: float) -> Row:
+    runs = tuple(record.cell for one in scores for record in one.records)
+    items = sum(one.values.shape[1] for one in scores)
+    several = len(seeds) > 1 and any(one.random for one in scores)
+
+    def cell(values: Sequence[float], scale: float = 1.0, n: int = 0) -> Cell:
+        std = scale * stdev(values) if several else None
+        return Cell(scale * fmean(values), std=std, n=n, seeds=len(seeds), runs=runs)
+
+    own, entropy, outcome = zip(*seeds, strict=True)
+    shown = {"own": cell(own), "entropy": cell(entropy), "outcome": cell(outcome, factor, items)}
+    return Row(method, method, {**shown, "seeds": Cell(float(len(seeds)))})
 
 
-def _correlation(title: str, tasks: Sequence[str], rows: Sequence[np.ndarray]) -> str:
-    """Over which tasks, and how shares and outcomes go together over rows."""
-    where = f"{title}: mean" if title else "Mean"
-    over = f"{where} over {', '.join(tasks)}."
-    if len(rows) < LEAST:
-        return over
-    from scipy.stats import spearmanr
+def _even(groups: Mapping[Key, Sequence[Record]], model: str) -> list[Row]:
+    """What a router that weighs all experts alike would show, if all rows have as many of them."""
+    routing = [one.routing for key, group in groups.items() if key.model == model for one in group if one.routing]
+    sizes = {len(one.experts) for one in routing}
+    if len(sizes) != 1:
+        return []
+    (size,) = sizes
+    return [Row("even", f"even weights over {size} experts", {"own": Cell(1 / size), "entropy": Cell(1.0)}, "level")]
 
-    shares, outcomes = [row[0] for row in rows], [row[2] for row in rows]
-    if len(set(shares)) == 1 or len(set(outcomes)) == 1:
-        return over
-    found = spearmanr(shares, outcomes)
-    return (
-        f"{over} Spearman's rank correlation of own expert's share and outcome over these {len(rows)} rows: "
-        f"{found.statistic:.2f} (p {found.pvalue:.2f}); rows are methods and not independent of each other."
-    )
+
+def _left_out(
+    groups: Mapping[Key, Sequence[Record]], model: str, tasks: Sequence[str], methods: Sequence[str]
+) -> list[str]:
+    """Tasks and routed methods of a model that the table says nothing of."""
+    here = [key for key in groups if key.model == model]
+    others = [task for task in notes.distinct(key.task for key in here) if task not in tasks]
+    rows = [row for row in notes.distinct(key.method for key in here) if row not in methods]
+    said = []
+    if others:
+        why = "no own expert, another unit, or not finished for every row that routes"
+        said.append(f"Left out: {', '.join(others)} ({why}).")
+    if rows:
+        said.append(f"No row: {', '.join(rows)} (no task with an own expert whose share is known).")
+    return said
+
+
+def _sentences(title: str, tasks: Sequence[str], rows: Sequence[Sequence[_Seed]], left_out: Sequence[str]) -> list[str]:
+    """Over which tasks, how shares and outcomes go together over rows, and what is left out."""
+    over = f"{title}: mean" if title else "Mean"
+    said = [f"{over} over {', '.join(tasks)}.", *left_out]
+    shares = np.array([fmean(seed.own for seed in row) for row in rows])
+    outcomes = np.array([fmean(seed.outcome for seed in row) for row in rows])
+    if len(rows) >= LEAST and len(set(shares)) > 1 and len(set(outcomes)) > 1:
+        rho, p = rank_correlation(shares, outcomes)
+        said.append(
+            f"Spearman's rank correlation of own expert's share and outcome over these {len(rows)} rows: {rho:.2f} "
+            f"(p {f'{p:.2f}' if p >= 0.01 else '< 0.01'}); rows are methods and not independent of each other."
+        )
+    return said
+
+
+def rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Spearman's rank correlation and its two-sided p: exact over all orders where there are few, else over 9,999 drawn
+    ones with a fixed seed.
+
+    Args:
+        a, b: `[rows]`, neither constant.
+    """
+    from scipy.stats import permutation_test, rankdata
+
+    ranks, others = (rankdata(values) for values in (a, b))
+    others = (others - others.mean()) / (others.std() * len(others))
+
+    def statistic(order: np.ndarray, axis: int = -1) -> np.ndarray:
+        centred = order - order.mean(axis=axis, keepdims=True)
+        return np.asarray((centred * others).sum(axis=axis) / order.std(axis=axis))
+
+    found = permutation_test(
+        (ranks,), statistic, permutation_type="pairings", vectorized=True, n_resamples=PERMUTATIONS,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(found.statistic), float(found.pvalue)

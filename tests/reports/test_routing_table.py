@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 from pathlib import Path
 from statistics import mean, stdev
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from reports.api import Run, build_report, render
 from reports.errors import ReportError
-from reports.routing_table import table
+from reports.routing_table import rank_correlation, table
 from results.controls import KEY
 
-RIGHT = {"a": 90, "b": 80, "c": 70, "d": 60}
+RIGHT = {"a": 90, "b": 80, "c": 70, "d": 60, "e": 55}
 """Right answers of a hundred by method, the sharper router having more."""
 
 
@@ -44,19 +47,34 @@ def test_a_row_has_means_over_tasks_and_then_over_seeds(factory: ModuleType) -> 
     assert made.cell("a", "entropy").value == pytest.approx(mean(entropies))
     assert made.cell("a", "outcome").value == pytest.approx(90.5)
     assert made.cell("a", "outcome").std == pytest.approx(stdev([90, 91]))
+    assert made.cell("a", "outcome").n == 200
+    assert made.cell("a", "outcome").low is None, "seeds alone make no interval here"
+    assert len(made.cell("a", "outcome").runs) == 4
     assert made.cell("a", "seeds").value == 2
     assert made.cell("even", "own").value == 0.25
 
 
-@pytest.mark.parametrize(("sharp", "expected"), [((4, 3, 2, 1), "1.00"), ((1, 2, 3, 4), "-1.00")])
+@pytest.mark.parametrize(("sharp", "expected"), [((5, 4, 3, 2, 1), "1.00"), ((1, 2, 3, 4, 5), "-1.00")])
 def test_the_rank_correlation_over_rows_is_said(factory: ModuleType, sharp: tuple[int, ...], expected: str) -> None:
-    made = table(*make_run(factory, dict(zip("abcd", map(float, sharp), strict=True))))
-    assert f"over these 4 rows: {expected} (p 0.00)" in made.notes[0]
+    made = table(*make_run(factory, dict(zip("abcde", map(float, sharp), strict=True))))
+    assert f"over these 5 rows: {expected} (p 0.02)" in made.notes[1]
 
 
-def test_three_rows_are_too_few_to_say_one(factory: ModuleType) -> None:
-    made = table(*make_run(factory, {"a": 3.0, "b": 2.0, "c": 1.0}))
-    assert made.notes[0] == "Mean over sst2, mrpc."
+def test_four_rows_are_too_few_to_say_one(factory: ModuleType) -> None:
+    made = table(*make_run(factory, {"a": 4.0, "b": 3.0, "c": 2.0, "d": 1.0}))
+    assert not any("rank correlation" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("rows", [5, 6, 7, 8, 18])
+def test_the_rank_correlation_is_scipys_and_its_p_a_permutations(rows: int) -> None:
+    generator = np.random.default_rng(rows)
+    a, b = generator.normal(size=(2, rows))
+    b += a
+    rho, p = rank_correlation(a, b)
+    assert rho == pytest.approx(stats.spearmanr(a, b).statistic)
+    orders = permutations(b) if rows < 8 else (generator.permutation(b) for _ in range(4000))
+    found = [abs(stats.spearmanr(a, order).statistic) >= abs(rho) - 1e-9 for order in orders]
+    assert p == pytest.approx(np.mean(found), abs=1e-9 if rows < 8 else 0.02)
 
 
 def test_only_tasks_of_all_rows_count(factory: ModuleType) -> None:
@@ -72,6 +90,7 @@ def test_tasks_in_another_unit_are_left_out(factory: ModuleType) -> None:
     text = factory.make_record("a", "gsm8k", 0, n=2, unit="bits/byte", routing=factory.make_routing("gsm8k"))
     made = table([*records, text], items | {text.cell: factory.make_items([1.0, 0.5], "gsm8k")})
     assert made.notes[0] == "Mean over sst2, mrpc."
+    assert made.notes[1].startswith("Left out: gsm8k (")
 
 
 def test_a_seed_that_lacks_a_task_is_left_out(factory: ModuleType) -> None:
@@ -87,6 +106,22 @@ def test_controls_and_what_does_not_route_have_no_row(factory: ModuleType) -> No
     more = {one.cell: factory.make_items([1.0], "sst2") for one in (control, plain)}
     made = table([*records, control, plain], items | more)
     assert [row.label for _, row in made.rows()] == ["a", "even weights over 4 experts"]
+
+
+def test_a_method_whose_tasks_have_no_own_expert_is_named(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0})
+    other = factory.make_record("b", "boolq", routing=factory.make_routing("boolq"))
+    made = table([*records, other], items | {other.cell: factory.make_items([1.0], "boolq")})
+    assert made.notes[1:3] == (
+        "Left out: boolq (no own expert, another unit, or not finished for every row that routes).",
+        "No row: b (no task with an own expert whose share is known).",
+    )
+
+
+def test_what_no_seed_changes_has_no_deviation(factory: ModuleType) -> None:
+    records, items = make_run(factory, {"a": 3.0})
+    settled = [one.model_copy(update={"extra": {"settled": True}}) for one in records]
+    assert table(settled, items).cell("a", "outcome").std is None
 
 
 def test_where_nothing_routes_it_is_a_sentence(factory: ModuleType) -> None:
