@@ -259,13 +259,18 @@ def store_rounded(expert: Path, folder: Path) -> None:
 
 def page(pool: Pool) -> str:
     """The pool in words and a table, as Markdown."""
+    how = (
+        "`harness pool` chose each one's learning rate at the smallest budget and let the budget grow while the loss "
+        f"on development rows fell by more than {100 * pool.gain:g} %."
+    )
+    if all(len(one.trials) == 1 for one in pool.experts):
+        how = "Rates and budgets were given to `harness pool` and not chosen by trials."
     lines = [
         f"# A pool of {len(pool.experts)} experts for {pool.model.label}",
         "",
         f"LoRA of rank {pool.rank} and alpha {pool.alpha:g} on {', '.join(pool.targets)}, stored as PEFT adapters in "
-        f"{pool.dtype}. `harness pool` chose each one's learning rate at the smallest budget and let the budget grow "
-        f"while the loss on development rows fell by more than {100 * pool.gain:g} %. Losses are nats per answer "
-        "token: a mean over an answer's tokens, then over examples, then over tasks.",
+        f"{pool.dtype}. {how} Losses are nats per answer token: a mean over an answer's tokens, then over examples, "
+        "then over tasks.",
         "",
         "| expert | tasks | tokens | learning rate | loss of the base | of the expert | trials (tokens: loss) |",
         "|---|---|---|---|---|---|---|",
