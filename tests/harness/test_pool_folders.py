@@ -24,6 +24,9 @@ from results.store import RunFolder
 from tests.harness.runs.command import call
 
 
+REFERENCE = Path("results/reference")
+
+
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     folder = tmp_path_factory.mktemp("pools")
@@ -156,6 +159,15 @@ def test_the_name_of_an_expert_is_no_folder(tmp_path: Path, monkeypatch: pytest.
     assert with_pools({"experts": {"names": ["sst2"]}}) == {"experts": {"names": ["sst2"]}}
     with pytest.raises(HarnessError, match=r"pool\.json"):
         with_pools({"experts": {"names": ["./sst2"]}})
+
+
+@pytest.mark.parametrize("folder", sorted(path.parent for path in REFERENCE.glob("*/pool/pool.json")), ids=str)
+def test_a_reference_pool_says_how_it_was_made(folder: Path) -> None:
+    """Whether rates were chosen, of how many trials."""
+    said = read_pool(folder)
+    assert (folder / "README.md").read_text() == growing.page(said)
+    chosen = any(len(one.trials) > 1 for one in said.experts)
+    assert ("not chosen by trials" in growing.page(said)) != chosen
 
 
 def test_a_model_without_a_reference_pool_is_told() -> None:
