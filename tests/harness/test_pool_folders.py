@@ -23,7 +23,6 @@ from results.stages import Stages
 from results.store import RunFolder
 from tests.harness.runs.command import call
 
-
 REFERENCE = Path("results/reference")
 
 
