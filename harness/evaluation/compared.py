@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, NamedTuple
 
-from reports.outcomes import derived
+from reports.outcomes import DERIVED, derived
 from results.schema import Item, Metric, Record
 
 if TYPE_CHECKING:
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-5
 """Relative (below one: absolute) difference of two numbers that count as equal."""
 BITS = "bits_per_byte"
-POSITIONS = ("gold_index", "predicted_index")
+TOLD = (
+    *("primary", "chance", "majority", "n_items", "n_unscored", "track", "uses_task_identity"),
+    *("label", "parameters"),
+)
+"""What else of a record decides a table."""
 
 
 class Limit(NamedTuple):
@@ -33,6 +37,9 @@ LIMITS = {"nats": Limit(0.5, 0.05, 0.005), "bits/byte": Limit(0.05, 0.005, 0.001
 bias, here of the gold choice's log-probability, is what a made-up score would need."""
 TURNED = 0.02
 """Share of the items (but one at least) whose outcome may turn by it."""
+ROUTED = 0.02
+"""By how much shares of a router's weights and its entropy, of at most one, may be others by it."""
+LARGEST = 1e300
 
 
 @dataclass(frozen=True)
@@ -61,18 +68,24 @@ def compared(cell: Cell, stored: Record, items: Sequence[Item], record: Record, 
     if not any(item.prompt for item in items):
         from harness.sharing.slim import slim_items
 
-        again = slim_items(again)
+        # A task may have empty prompts, and then its texts are there.
+        slim = slim_items(again)
+        again = again if all(map(_same_row, items, again)) else slim
     found = differing(stored, items, record, again)
-    if found and (how_far := _rounding(cell, stored, items, record, again)):
-        return Comparison(rounding=how_far)
-    return Comparison(tuple(found))
+    if not found:
+        return Comparison()
+    try:
+        how_far = _rounding(cell, stored, items, record, again)
+    except OverflowError:  # of numbers that no model has
+        how_far = ""
+    return Comparison(rounding=how_far) if how_far else Comparison(tuple(found))
 
 
 def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> list[str]:
     """What two computations of one cell say differently, in sentences.
 
-    Compared are the status, every metric, and each item's metrics, likelihoods, answers and their positions; verdicts
-    in words are not.
+    Compared are the status, every metric, what else of the record decides a table (`TOLD`), what its routers did, and
+    each item's metrics, likelihoods, answers and their positions; verdicts in words are not.
     """
     if record.status != "done":
         return [f"{record.status}: {record.error}"]
@@ -81,6 +94,9 @@ def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequ
         for name in dict.fromkeys([*stored.metrics, *record.metrics])
         if not _metric(stored.metrics.get(name), record.metrics.get(name))
     ]
+    found += [f"its {name} is another." for name in TOLD if _told(stored, name) != _told(record, name)]
+    if _routed(stored, record) > TOLERANCE:
+        found.append("its routers are stored as having done something else.")
     if [item.id for item in items] != [item.id for item in again]:
         return [*found, f"it has {len(again)} items and {len(items)} are stored, or in another order."]
     pairs = list(zip(items, again, strict=True))
@@ -101,27 +117,33 @@ def _rounding(cell: Cell, stored: Record, items: Sequence[Item], record: Record,
         return ""
     if not all(_same_row(one, two) and _like(one, two) for one, two in pairs):
         return ""
+    if any(_told(stored, name) != _told(record, name) for name in TOLD) or _routed(stored, record) > ROUTED:
+        return ""
     if not _follows(cell, stored, items, record, again):
         return ""
     said = []
     for unit, found in _numbers(pairs).items():
         apart = [abs(one - two) for one, two in found.values]
-        bias = abs(fmean(one - two for one, two in found.outcomes))
+        bias = max(abs(fmean(one - two for one, two in outcome)) for outcome in found.outcomes.values())
         limit = LIMITS[unit]
         if max(apart) > limit.most or fmean(apart) > limit.mean or bias > limit.bias:
             return ""
         said.append(f"{fmean(apart):.2g} {unit} apart in the mean, {max(apart):.2g} at most, {bias:.2g} with signs")
-    turned = sum(not _numbers_equal(_outcomes(one), _outcomes(two)) for one, two in pairs)
+    turned = sum(not _same_answer(one, two) for one, two in pairs)
     if turned > max(1, TURNED * len(items)):
         return ""
     return f"{turned} of {len(items)} items have another outcome, {'; '.join(said)}" if said else ""
 
 
 class _Found(NamedTuple):
-    """Pairs of numbers: all of them, and one of each item that its outcome is measured by."""
+    """Pairs of numbers: all of them, and one of each item for everything that its outcome is measured by."""
 
     values: list[tuple[float, float]]
-    outcomes: list[tuple[float, float]]
+    outcomes: dict[str, list[tuple[float, float]]]
+
+    def add(self, name: str, one: float | None, two: float | None) -> None:
+        if one is not None and two is not None:
+            self.outcomes.setdefault(name, []).append((one, two))
 
 
 def _numbers(pairs: Sequence[tuple[Item, Item]]) -> dict[str, _Found]:
@@ -131,16 +153,16 @@ def _numbers(pairs: Sequence[tuple[Item, Item]]) -> dict[str, _Found]:
     for one, two in pairs:
         bits, bits_again = one.metrics.get(BITS), two.metrics.get(BITS)
         if bits is not None and bits_again is not None:
-            own = found.setdefault("bits/byte", _Found([], []))
+            own = found.setdefault("bits/byte", _Found([], {}))
             own.values.append((bits, bits_again))
-            own.outcomes.append((bits, bits_again))
+            own.add(BITS, bits, bits_again)
         if _likelihoods(two) and (len(two.outputs) > 1 or bits_again is None):
-            own = found.setdefault("nats", _Found([], []))
-            values = [(float(a[0]), float(b[0])) for a, b in zip(one.outputs, two.outputs, strict=True)]
-            own.values.extend(values)
-            gold = derived(one, "gold_logprob"), derived(two, "gold_logprob")
-            own.outcomes.append(values[0] if None in gold else gold)  # type: ignore[arg-type]
-    return found
+            own = found.setdefault("nats", _Found([], {}))
+            own.values.extend((float(a[0]), float(b[0])) for a, b in zip(one.outputs, two.outputs, strict=True))
+            own.add("first", *own.values[-len(two.outputs)] if len(two.outputs) == 1 else (None, None))
+            for name in DERIVED:
+                own.add(name, derived(one, name), derived(two, name))
+    return {unit: one for unit, one in found.items() if one.outcomes}
 
 
 def _follows(cell: Cell, stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> bool:
@@ -156,12 +178,18 @@ def _follows(cell: Cell, stored: Record, items: Sequence[Item], record: Record, 
     if all(map(_likelihoods, items)) and items:
         metrics, scored = outcomes(cell, [{"outputs": item.outputs, "gold_loglikelihood": None} for item in items])
         scored = scored if any(item.prompt for item in items) else slim_items(scored)
+        if any(
+            _unlike(item.metrics.get(BITS), one.metrics[BITS])
+            for item, one in zip(items, scored, strict=True)
+            if BITS in one.metrics
+        ):
+            return False
         if any(BITS in item.metrics for item in again):
             metrics[BITS] = metrics.get(BITS) or record.metrics[BITS]
     bits = [value for item in items if (value := item.metrics.get(BITS)) is not None]
     if bits and BITS in metrics:
-        metrics[BITS] = metrics[BITS].model_copy(update={"value": fmean(bits), "n": len(bits)})
-    told = [item.metrics.keys() == other.metrics.keys() for item, other in zip(items, again, strict=True)]
+        metrics[BITS] = metrics[BITS].model_copy(update={"value": fmean(bits)})
+    told = [_names(item) == _names(other) for item, other in zip(items, again, strict=True)]
     return (
         all(told)
         and metrics.keys() == stored.metrics.keys()
@@ -181,7 +209,7 @@ def _likelihoods(item: Item) -> bool:
         isinstance(one, list | tuple)
         and len(one) == 2
         and isinstance(one[0], int | float)
-        and math.isfinite(one[0])
+        and abs(one[0]) <= LARGEST  # which NaN is not
         and isinstance(one[1], bool)
         for one in item.outputs
     )
@@ -194,12 +222,23 @@ def _like(one: Item, two: Item) -> bool:
     return one.outputs == two.outputs
 
 
+def _names(item: Item) -> dict[str, bool]:
+    """Its metrics, and whether it has a number of bits."""
+    return {name: name == BITS and value is None for name, value in item.metrics.items()}
+
+
 def _outcomes(item: Item) -> dict[str, float | None]:
     return {name: value for name, value in item.metrics.items() if name != BITS}
 
 
 def _same_outcome(one: Item, two: Item) -> bool:
     return _numbers_equal(one.metrics, two.metrics) and one.prediction == two.prediction
+
+
+def _same_answer(one: Item, two: Item) -> bool:
+    """Whether two items have the same outcome and the same answer, right or wrong."""
+    chosen = one.extra.get("predicted_index") == two.extra.get("predicted_index") and one.prediction == two.prediction
+    return chosen and _numbers_equal(_outcomes(one), _outcomes(two))
 
 
 def _same_row(one: Item, two: Item) -> bool:
@@ -214,6 +253,27 @@ def _same_outputs(one: Item, two: Item) -> bool:
     if not _likelihoods(two):
         return True
     return all(_equal(float(a[0]), float(b[0])) and a[1] == b[1] for a, b in zip(one.outputs, two.outputs, strict=True))
+
+
+def _told(record: Record, name: str) -> object:
+    value = getattr(record, name)
+    return round(value, 9) if isinstance(value, float) else value
+
+
+def _routed(one: Record, two: Record) -> float:
+    """How far what routers did is apart in the numbers that tables show; infinite where only one has some."""
+    a, b = one.routing, two.routing
+    if a is None or b is None:
+        return 0.0 if a is b else math.inf
+    if a.experts != b.experts or (a.own_expert_mass is None) != (b.own_expert_mass is None):
+        return math.inf
+    pairs = [*zip(a.load, b.load, strict=False), (a.entropy, b.entropy), (a.kept_mass, b.kept_mass)]
+    pairs.append((a.own_expert_mass or 0.0, b.own_expert_mass or 0.0))
+    return max(abs(x - y) for x, y in pairs) if len(a.load) == len(b.load) else math.inf
+
+
+def _unlike(one: float | None, two: float | None) -> bool:
+    return not _equal(one, two)
 
 
 def _metric(one: Metric | None, two: Metric | None) -> bool:

@@ -6,6 +6,7 @@ and answers may not, and is small enough for a repository.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from results.ground.digest import row_digest
 from results.ground.errors import HarnessError
 from results.schema import Item, Record, RunInfo
 from results.store import RunFolder
+
+DIGEST = re.compile(r"[0-9a-f]{12}")
+"""What `row_digest` makes."""
 
 
 def slim_items(items: Sequence[Item]) -> list[Item]:
@@ -66,11 +70,16 @@ def _slim(item: Item, labels: list[str] | None) -> Item:
             "prompt": "",
             "choices": labels,
             "outputs": [] if gold is None else item.outputs,
-            "gold": item.gold if labels else row_digest(item.gold),
-            "prediction": item.prediction if labels else row_digest(item.prediction),
+            "gold": item.gold if labels else _hashed(item.gold, item),
+            "prediction": item.prediction if labels else _hashed(item.prediction, item),
             "extra": {**numbers, **places},
         }
     )
+
+
+def _hashed(answer: str, item: Item) -> str:
+    """The hash of an answer; of an item without texts it is one."""
+    return answer if not item.prompt and DIGEST.fullmatch(answer) else row_digest(answer)
 
 
 def _clean(record: Record, scrub: Scrubber) -> Record:

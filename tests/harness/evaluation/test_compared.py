@@ -11,7 +11,8 @@ import pytest
 
 from harness.evaluation.compared import BITS, LIMITS, TURNED, Comparison, compared
 from harness.sharing.slim import slim_items
-from results.schema import Item, Metric, Record
+from results.schema import Item, Metric, Parameters, Record
+from tests.reports.factory import make_routing
 from tests.results.test_store import make_record
 
 N = 200
@@ -20,9 +21,10 @@ EQUAL = Comparison()
 
 @dataclass
 class Quiz:
-    """A bound task of two choices, or of one answer (`choices` 1) that is greedy or not."""
+    """A bound task of two choices or three, or of one answer (`choices` 1) that is greedy or not."""
 
     choices: int = 2
+    prompts: bool = True
     groups: dict[str, str] = field(default_factory=dict)
     metrics: tuple[Any, ...] = (SimpleNamespace(name="acc", higher_is_better=True, unit="fraction"),)
 
@@ -30,7 +32,10 @@ class Quiz:
         return [SimpleNamespace(id=f"i{n}", gold=n % 2) for n in range(N)]
 
     def requests(self, doc: Any, seed: int) -> list[Any]:
-        return [SimpleNamespace(context=f"row {doc.id}", continuation=name) for name in (" no", " yes")[: self.choices]]
+        return [
+            SimpleNamespace(context=f"row {doc.id}" if self.prompts else "", continuation=name)
+            for name in (" no", " yes", " maybe")[: self.choices]
+        ]
 
     def score_all(self, docs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
         return [self.score(doc, own) for doc, own in zip(docs, outputs, strict=True)]
@@ -40,7 +45,7 @@ class Quiz:
         chosen = values.index(max(values))
         right = float(outputs[0][1]) if self.choices == 1 else float(chosen == doc.gold)
         extra = {} if self.choices == 1 else {"gold_index": doc.gold, "predicted_index": chosen}
-        names = ("no", "yes")
+        names = ("no", "yes", "maybe")
         return SimpleNamespace(gold=names[doc.gold], prediction=names[chosen], metrics={"acc": right}, extra=extra)
 
     def aggregate(self, scored: Sequence[Any]) -> dict[str, tuple[float, int]]:
@@ -164,6 +169,7 @@ MADE_UP: dict[str, dict[str, Any]] = {
     "likelihoods that are none": {"outputs": [[None, True], [-1.0, False]]},
     "one likelihood too few": {"outputs": [[-1.0, True]]},
     "flags in place of likelihoods": {"outputs": [True, False]},
+    "a likelihood that no float holds": {"outputs": [[10**400, True], [-1.0, False]]},
 }
 
 
@@ -184,6 +190,71 @@ def test_a_score_that_items_do_not_add_up_to_is_a_difference(cell: Any) -> None:
     for update in ({"value": record.metrics["acc"].value + 0.01}, {"n": N - 1}, {"higher_is_better": False}):
         metric = record.metrics["acc"].model_copy(update=update)
         assert compared(cell, record.model_copy(update={"metrics": {"acc": metric}}), items, *again).differences
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        {"primary": "acc_norm"},
+        {"chance": 0.1},
+        {"majority": 0.1},
+        {"n_unscored": 7},
+        {"track": "joint"},
+        {"uses_task_identity": True},
+        {"parameters": Parameters(trainable={"router": 1}, stored={})},
+        {"routing": make_routing("sst2")},
+    ],
+    ids=lambda update: next(iter(update)),
+)
+def test_what_tables_take_from_a_record_is_compared(cell: Any, update: dict[str, Any]) -> None:
+    again = made(cell)
+    for record, items in (again, near(cell, again)):
+        found = compared(cell, record.model_copy(update=update), items, *again)
+        assert found.rounding == ""
+        assert found.differences
+
+
+def test_what_routers_did_may_be_apart_by_rounding_too(cell: Any) -> None:
+    routing = make_routing("sst2")
+    again = made(cell)[0].model_copy(update={"routing": routing}), made(cell)[1]
+
+    def with_mass(mass: float) -> Comparison:
+        record, items = near(cell, again)
+        other = routing.model_copy(update={"own_expert_mass": routing.own_expert_mass + mass})
+        return compared(cell, record.model_copy(update={"routing": other}), items, *again)
+
+    assert with_mass(0.001).rounding
+    assert with_mass(0.4).differences
+
+
+def test_margins_have_no_bias_either(cell: Any) -> None:
+    """Higher where the answer is clear, lower where it is hopeless: the gold choice's log-probability hardly moves."""
+    outputs = [[[-1.0 if choice == n % 2 else -9.0, False] for choice in (0, 1)] for n in range(N)]
+    again = made(cell, outputs)
+    assert compared(cell, *made(cell, moved(outputs, lambda n, c: 0.04 * to_gold(n, c))), *again).rounding == ""
+
+
+def test_a_wrong_answer_in_place_of_another_has_turned() -> None:
+    cell = cell_of(Quiz(choices=3))
+    ties = [[[-3.0 if choice == n % 2 else -1.0 - 1e-4 * choice, False] for choice in range(3)] for n in range(N)]
+    again = made(cell, ties)
+    other = made(cell, moved(ties, lambda n, c: 3e-4 * (c == 2) if n % 2 == 0 else 0.0))
+    assert other[0].metrics == again[0].metrics
+    assert compared(cell, *other, *again).rounding == ""
+
+
+def test_a_task_may_have_empty_prompts() -> None:
+    cell = cell_of(Quiz(prompts=False))
+    record, items = made(cell)
+    assert compared(cell, record, items, record, items) == EQUAL
+    assert compared(cell, record, slim_items(items), record, items) == EQUAL
+
+
+def test_published_once_more_it_is_the_same(cell: Any) -> None:
+    once = slim_items(generated("8", 1.0)[1])
+    assert slim_items(once) == once
+    items = [item.model_copy(update={"choices": None}) for item in made(cell)[1]]
+    assert slim_items(slim_items(items)) == slim_items(items)
 
 
 def test_flags_count_where_they_decide() -> None:
@@ -223,6 +294,13 @@ def test_generated_texts_have_to_be_equal_and_their_reference_answers_near(cell:
         "0 of 4 items have another outcome, 0.0005 bits/byte apart in the mean, 0.0005 at most, 0.0005 with signs"
     )
     assert against("8", 1.01).differences
+    record, items = generated("8", 1.0)
+    fewer = [
+        item.model_copy(update={"metrics": {**item.metrics, BITS: None}}) if n else item for n, item in enumerate(items)
+    ]
+    metric = record.metrics[BITS].model_copy(update={"n": 1})
+    record = record.model_copy(update={"metrics": {**record.metrics, BITS: metric}})
+    assert compared(cell, record, fewer if texts else slim_items(fewer), *generated("8", 1.0005)).differences
     assert against("9", 1.0).differences
 
 
