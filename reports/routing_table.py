@@ -31,6 +31,7 @@ UNDER = (
 class _Seed(NamedTuple):
     """Means over tasks of one seed of a row."""
 
+    seed: int
     own: float
     entropy: float
     outcome: float
@@ -41,7 +42,7 @@ def table(records: Sequence[Record], items: Items, metric: str | None = None) ->
 
     Tasks are those that every routed row has finished with a known own expert and whose scores have the same unit and
     direction; which tasks and methods are left out is a note. Controls are. Spearman's rank correlation of share and
-    outcome over rows is a note, with the share of the orders of rows under which it is as far from zero.
+    outcome over rows is a note, with the two-sided p of a permutation test.
 
     Args:
         records: of all statuses.
@@ -49,7 +50,7 @@ def table(records: Sequence[Record], items: Items, metric: str | None = None) ->
         metric: of the outcome, in place of each task's own.
 
     Raises:
-        ReportError: no method routes, no task serves all of those that do, or outcomes of models have several units.
+        ReportError: no method routes, no task serves all of those that do, or the models' outcomes have several units.
         UnknownMetricError: no task has the metric.
     """
     own = [one for one in records if one.status == "done" and one.routing and not control_of(one.spec.method_config)]
@@ -68,11 +69,12 @@ def table(records: Sequence[Record], items: Items, metric: str | None = None) ->
         methods = notes.distinct(key.method for key in here)
         rows = {method: _seeds(groups, here, model, method, tasks) for method in methods}
         used = {method: [here[Key(model, method, task)] for task in tasks] for method in methods}
-        behind += [record for own_scores in used.values() for one in own_scores for record in one.records]
+        behind += [record for method in methods for record in _behind(used[method], rows[method])]
         title = model if len(models) > 1 else ""
         shown = [_row(method, rows[method], used[method], display_unit(kind[0])[1]) for method in methods]
         panels.append(Panel(model, title, (*shown, *_even(groups, model))))
-        under += _sentences(title, tasks, list(rows.values()), _left_out(grouped(own), model, tasks, methods))
+        under += _sentences(title, tasks, list(rows.values()), kind[1])
+    under += _left_out(own, behind)
     if len(kinds) != 1:
         raise ReportError("The models here have outcomes in several units, or none: choose one with --metric.")
     ((unit, better),) = kinds
@@ -96,7 +98,8 @@ def _tasks(scores: Mapping[Key, Scores]) -> tuple[list[str], tuple[str, bool]]:
     kinds = {key.task: (one.unit, one.higher_is_better) for key, one in scores.items()}
     whole = [task for task in kinds if {key.method for key in scores if key.task == task} == methods]
     if not whole:
-        raise ReportError("No task is finished for every method that routes: name some with --methods.")
+        rows = ", ".join(sorted(methods))
+        raise ReportError(f"No task is finished for all of {rows}: name some of them with --methods.")
     found = [kinds[task] for task in whole]
     kind = max(found, key=found.count)
     return [task for task in whole if kinds[task] == kind], kind
@@ -119,12 +122,12 @@ def _seeds(
         own = [record.routing for key in keys for record in groups[key] if record.spec.seed == seed and record.routing]
         outcomes = [float(one.values[one.seeds.index(seed)].mean()) for one in map(scores.__getitem__, keys)]
         masses = [one.own_expert_mass for one in own if one.own_expert_mass is not None]
-        found.append(_Seed(fmean(masses), fmean(one.entropy for one in own), fmean(outcomes)))
+        found.append(_Seed(seed, fmean(masses), fmean(one.entropy for one in own), fmean(outcomes)))
     return found
 
 
 def _row(method: str, seeds: Sequence[_Seed], scores: Sequence[Scores], factor: float) -> Row:
-    runs = tuple(record.cell for one in scores for record in one.records)
+    runs = tuple(record.cell for record in _behind(scores, seeds))
     items = sum(one.values.shape[1] for one in scores)
     several = len(seeds) > 1 and any(one.random for one in scores)
 
@@ -132,7 +135,7 @@ def _row(method: str, seeds: Sequence[_Seed], scores: Sequence[Scores], factor: 
         std = scale * stdev(values) if several else None
         return Cell(scale * fmean(values), std=std, n=n, seeds=len(seeds), runs=runs)
 
-    own, entropy, outcome = zip(*seeds, strict=True)
+    _, own, entropy, outcome = zip(*seeds, strict=True)
     shown = {"own": cell(own), "entropy": cell(entropy), "outcome": cell(outcome, factor, items)}
     return Row(method, method, {**shown, "seeds": Cell(float(len(seeds)))})
 
@@ -147,35 +150,50 @@ def _even(groups: Mapping[Key, Sequence[Record]], model: str) -> list[Row]:
     return [Row("even", f"even weights over {size} experts", {"own": Cell(1 / size), "entropy": Cell(1.0)}, "level")]
 
 
-def _left_out(
-    groups: Mapping[Key, Sequence[Record]], model: str, tasks: Sequence[str], methods: Sequence[str]
-) -> list[str]:
-    """Tasks and routed methods of a model that the table says nothing of."""
-    here = [key for key in groups if key.model == model]
-    others = [task for task in notes.distinct(key.task for key in here) if task not in tasks]
-    rows = [row for row in notes.distinct(key.method for key in here) if row not in methods]
+def _behind(scores: Sequence[Scores], seeds: Sequence[_Seed]) -> list[Record]:
+    """The records whose numbers a row is made of."""
+    own = {one.seed for one in seeds}
+    return [record for one in scores for record in one.records if record.spec.seed in own]
+
+
+def _left_out(routed: Sequence[Record], behind: Sequence[Record]) -> list[str]:
+    """Tasks and methods of records that tell of routing, of which the table says nothing."""
+    tasks = [task for task in notes.distinct(one.spec.task for one in routed) if task not in _of(behind, "task")]
+    rows = [row for row in notes.distinct(one.spec.method for one in routed) if row not in _of(behind, "method")]
+    models = [label for label in notes.distinct(map(_model, routed)) if label not in map(_model, behind)]
     said = []
-    if others:
-        why = "no own expert, another unit, or not finished for every row that routes"
-        said.append(f"Left out: {', '.join(others)} ({why}).")
+    if tasks:
+        why = "no own expert, no score, another unit, or not finished for every row that routes"
+        said.append(f"Left out: {', '.join(tasks)} ({why}).")
     if rows:
-        said.append(f"No row: {', '.join(rows)} (no task with an own expert whose share is known).")
+        said.append(f"No row: {', '.join(rows)} (no score on a task with an own expert whose share is known).")
+    if models:
+        said.append(f"No row of {', '.join(models)} (the same).")
     return said
 
 
-def _sentences(title: str, tasks: Sequence[str], rows: Sequence[Sequence[_Seed]], left_out: Sequence[str]) -> list[str]:
-    """Over which tasks, how shares and outcomes go together over rows, and what is left out."""
-    over = f"{title}: mean" if title else "Mean"
-    said = [f"{over} over {', '.join(tasks)}.", *left_out]
+def _of(records: Sequence[Record], field: str) -> set[str]:
+    return {getattr(record.spec, field) for record in records}
+
+
+def _model(record: Record) -> str:
+    return record.model.label
+
+
+def _sentences(title: str, tasks: Sequence[str], rows: Sequence[Sequence[_Seed]], better: bool) -> list[str]:
+    """Over which tasks, and how shares and outcomes go together over rows."""
+    start = f"{title}: mean" if title else "Mean"
+    said = f"{start} over {', '.join(tasks)}."
     shares = np.array([fmean(seed.own for seed in row) for row in rows])
     outcomes = np.array([fmean(seed.outcome for seed in row) for row in rows])
-    if len(rows) >= LEAST and len(set(shares)) > 1 and len(set(outcomes)) > 1:
-        rho, p = rank_correlation(shares, outcomes)
-        said.append(
-            f"Spearman's rank correlation of own expert's share and outcome over these {len(rows)} rows: {rho:.2f} "
-            f"(p {f'{p:.2f}' if p >= 0.01 else '< 0.01'}); rows are methods and not independent of each other."
-        )
-    return said
+    if len(rows) < LEAST or len(set(shares)) == 1 or len(set(outcomes)) == 1:
+        return [said]
+    rho, p = rank_correlation(shares, outcomes)
+    lower = "" if better else ", of which lower is better,"
+    return [
+        f"{said} Spearman's rank correlation of own expert's share and outcome{lower} over these {len(rows)} rows: "
+        f"{rho:.2f} (p {f'{p:.2f}' if p >= 0.01 else '< 0.01'}); rows are methods and not independent of each other."
+    ]
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:

@@ -57,7 +57,7 @@ def test_a_row_has_means_over_tasks_and_then_over_seeds(factory: ModuleType) -> 
 @pytest.mark.parametrize(("sharp", "expected"), [((5, 4, 3, 2, 1), "1.00"), ((1, 2, 3, 4, 5), "-1.00")])
 def test_the_rank_correlation_over_rows_is_said(factory: ModuleType, sharp: tuple[int, ...], expected: str) -> None:
     made = table(*make_run(factory, dict(zip("abcde", map(float, sharp), strict=True))))
-    assert f"over these 5 rows: {expected} (p 0.02)" in made.notes[1]
+    assert f"over these 5 rows: {expected} (p 0.02)" in made.notes[0]
 
 
 def test_four_rows_are_too_few_to_say_one(factory: ModuleType) -> None:
@@ -97,6 +97,31 @@ def test_a_seed_that_lacks_a_task_is_left_out(factory: ModuleType) -> None:
     records, items = make_run(factory, {"a": 3.0}, seeds=3)
     made = table(records[:-1], items)
     assert made.cell("a", "seeds").value == 2
+    assert len(made.cell("a", "outcome").runs) == 4
+
+
+def test_each_model_has_a_panel_and_one_without_rows_is_named(factory: ModuleType) -> None:
+    records, items = make_run(factory, dict(zip("abcde", (5.0, 4.0, 3.0, 2.0, 1.0), strict=True)))
+    for label, task in (("Second", "sst2"), ("Third", "boolq")):
+        one = factory.make_record("a", task, model=label, routing=factory.make_routing(task))
+        records.append(one)
+        items[one.cell] = factory.make_items([1.0, 0.0], task)
+    made = table(records, items)
+    assert [panel.title for panel in made.panels] == [records[0].model.label, "Second"]
+    assert made.notes[0].startswith(f"{records[0].model.label}: mean over sst2, mrpc. Spearman's")
+    assert made.notes[1] == "Second: mean over sst2."
+    assert "No row of Third (the same)." in made.notes
+
+
+def test_the_direction_of_an_outcome_is_said(factory: ModuleType) -> None:
+    records, items = [], {}
+    for method, logits in dict(zip("abcde", (5.0, 4.0, 3.0, 2.0, 1.0), strict=True)).items():
+        routing = factory.make_routing("sst2", 0, logits)
+        one = factory.make_record(method, "sst2", n=2, unit="bits/byte", routing=routing)
+        better = one.metrics[one.primary].model_copy(update={"higher_is_better": False})
+        records.append(one.model_copy(update={"metrics": {one.primary: better}}))
+        items[one.cell] = factory.make_items([logits, logits], "sst2")
+    assert "outcome, of which lower is better, over these 5 rows: 1.00" in table(records, items).notes[0]
 
 
 def test_controls_and_what_does_not_route_have_no_row(factory: ModuleType) -> None:
@@ -113,8 +138,8 @@ def test_a_method_whose_tasks_have_no_own_expert_is_named(factory: ModuleType) -
     other = factory.make_record("b", "boolq", routing=factory.make_routing("boolq"))
     made = table([*records, other], items | {other.cell: factory.make_items([1.0], "boolq")})
     assert made.notes[1:3] == (
-        "Left out: boolq (no own expert, another unit, or not finished for every row that routes).",
-        "No row: b (no task with an own expert whose share is known).",
+        "Left out: boolq (no own expert, no score, another unit, or not finished for every row that routes).",
+        "No row: b (no score on a task with an own expert whose share is known).",
     )
 
 
