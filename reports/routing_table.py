@@ -161,14 +161,14 @@ def _left_out(routed: Sequence[Record], behind: Sequence[Record]) -> list[str]:
     tasks = [task for task in notes.distinct(one.spec.task for one in routed) if task not in _of(behind, "task")]
     rows = [row for row in notes.distinct(one.spec.method for one in routed) if row not in _of(behind, "method")]
     models = [label for label in notes.distinct(map(_model, routed)) if label not in map(_model, behind)]
-    said = []
+    said, lacking = [], "no score on a task with an own expert whose share is known"
     if tasks:
         why = "no own expert, no score, another unit, or not finished for every row that routes"
         said.append(f"Left out: {', '.join(tasks)} ({why}).")
     if rows:
-        said.append(f"No row: {', '.join(rows)} (no score on a task with an own expert whose share is known).")
+        said.append(f"No row: {', '.join(rows)} ({lacking}).")
     if models:
-        said.append(f"No row of {', '.join(models)} (the same).")
+        said.append(f"No row of {', '.join(models)} ({lacking}).")
     return said
 
 

@@ -33,8 +33,8 @@ class Limit(NamedTuple):
 
 
 LIMITS = {"nats": Limit(0.5, 0.05, 0.005), "bits/byte": Limit(0.05, 0.005, 0.001)}
-"""Another machine, or another number of threads, sums in another order, and a fit carries that on. Signs do not: the
-bias, here of the gold choice's log-probability, is what a made-up score would need."""
+"""Another machine, or another number of threads, sums in another order, and a fit carries that on. That has no sign: a
+bias, in whatever an outcome is measured by (`DERIVED`), is what a made-up score would need."""
 TURNED = 0.02
 """Share of the items (but one at least) whose outcome may turn by it."""
 ROUTED = 0.02
@@ -65,23 +65,24 @@ def compared(cell: Cell, stored: Record, items: Sequence[Item], record: Record, 
         record: of the other computation.
         again: that one's items, with texts.
     """
-    if not any(item.prompt for item in items):
-        from harness.sharing.slim import slim_items
+    from harness.sharing.slim import slim_items
 
-        # A task may have empty prompts, and then its texts are there.
-        slim = slim_items(again)
-        again = again if all(map(_same_row, items, again)) else slim
-    found = differing(stored, items, record, again)
+    published = not any(item.prompt for item in items)
+    if published and all(_same_row(one, two) and _like(one, two) for one, two in zip(items, again, strict=False)):
+        published = False  # a task with empty prompts, or one whose choices are the same for all rows
+    if published:
+        again = slim_items(again)
+    found = _differing(stored, items, record, again)
     if not found:
         return Comparison()
     try:
-        how_far = _rounding(cell, stored, items, record, again)
+        how_far = _rounding(cell, stored, items, record, again, published)
     except OverflowError:  # of numbers that no model has
         how_far = ""
     return Comparison(rounding=how_far) if how_far else Comparison(tuple(found))
 
 
-def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> list[str]:
+def _differing(stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> list[str]:
     """What two computations of one cell say differently, in sentences.
 
     Compared are the status, every metric, what else of the record decides a table (`TOLD`), what its routers did, and
@@ -110,7 +111,9 @@ def differing(stored: Record, items: Sequence[Item], record: Record, again: Sequ
     return found
 
 
-def _rounding(cell: Cell, stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> str:
+def _rounding(
+    cell: Cell, stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item], published: bool
+) -> str:
     """How far two computations are apart, in words; empty if that is more than rounding, or not rounding alone."""
     pairs = list(zip(items, again, strict=False))
     if record.status != "done" or [item.id for item in items] != [item.id for item in again]:
@@ -119,7 +122,7 @@ def _rounding(cell: Cell, stored: Record, items: Sequence[Item], record: Record,
         return ""
     if any(_told(stored, name) != _told(record, name) for name in TOLD) or _routed(stored, record) > ROUTED:
         return ""
-    if not _follows(cell, stored, items, record, again):
+    if not _follows(cell, stored, items, record, again, published):
         return ""
     said = []
     for unit, found in _numbers(pairs).items():
@@ -159,13 +162,16 @@ def _numbers(pairs: Sequence[tuple[Item, Item]]) -> dict[str, _Found]:
         if _likelihoods(two) and (len(two.outputs) > 1 or bits_again is None):
             own = found.setdefault("nats", _Found([], {}))
             own.values.extend((float(a[0]), float(b[0])) for a, b in zip(one.outputs, two.outputs, strict=True))
-            own.add("first", *own.values[-len(two.outputs)] if len(two.outputs) == 1 else (None, None))
+            if len(two.outputs) == 1:
+                own.add("likelihood", *own.values[-1])
             for name in DERIVED:
                 own.add(name, derived(one, name), derived(two, name))
     return {unit: one for unit, one in found.items() if one.outcomes}
 
 
-def _follows(cell: Cell, stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item]) -> bool:
+def _follows(
+    cell: Cell, stored: Record, items: Sequence[Item], record: Record, again: Sequence[Item], published: bool
+) -> bool:
     """Whether stored outcomes are what the outputs stored beside them score, and stored metrics what these add up to.
 
     Where outputs are texts, or not stored, nothing but bits per byte may be other than in the other computation.
@@ -177,9 +183,9 @@ def _follows(cell: Cell, stored: Record, items: Sequence[Item], record: Record, 
     metrics = dict(record.metrics)
     if all(map(_likelihoods, items)) and items:
         metrics, scored = outcomes(cell, [{"outputs": item.outputs, "gold_loglikelihood": None} for item in items])
-        scored = scored if any(item.prompt for item in items) else slim_items(scored)
+        scored = slim_items(scored) if published else scored
         if any(
-            _unlike(item.metrics.get(BITS), one.metrics[BITS])
+            not _equal(item.metrics.get(BITS), one.metrics[BITS])
             for item, one in zip(items, scored, strict=True)
             if BITS in one.metrics
         ):
@@ -270,10 +276,6 @@ def _routed(one: Record, two: Record) -> float:
     pairs = [*zip(a.load, b.load, strict=False), (a.entropy, b.entropy), (a.kept_mass, b.kept_mass)]
     pairs.append((a.own_expert_mass or 0.0, b.own_expert_mass or 0.0))
     return max(abs(x - y) for x, y in pairs) if len(a.load) == len(b.load) else math.inf
-
-
-def _unlike(one: float | None, two: float | None) -> bool:
-    return not _equal(one, two)
 
 
 def _metric(one: Metric | None, two: Metric | None) -> bool:

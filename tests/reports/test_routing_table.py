@@ -110,7 +110,7 @@ def test_each_model_has_a_panel_and_one_without_rows_is_named(factory: ModuleTyp
     assert [panel.title for panel in made.panels] == [records[0].model.label, "Second"]
     assert made.notes[0].startswith(f"{records[0].model.label}: mean over sst2, mrpc. Spearman's")
     assert made.notes[1] == "Second: mean over sst2."
-    assert "No row of Third (the same)." in made.notes
+    assert "No row of Third (no score on a task with an own expert whose share is known)." in made.notes
 
 
 def test_the_direction_of_an_outcome_is_said(factory: ModuleType) -> None:

@@ -25,6 +25,7 @@ class Quiz:
 
     choices: int = 2
     prompts: bool = True
+    own: bool = False
     groups: dict[str, str] = field(default_factory=dict)
     metrics: tuple[Any, ...] = (SimpleNamespace(name="acc", higher_is_better=True, unit="fraction"),)
 
@@ -33,7 +34,9 @@ class Quiz:
 
     def requests(self, doc: Any, seed: int) -> list[Any]:
         return [
-            SimpleNamespace(context=f"row {doc.id}" if self.prompts else "", continuation=name)
+            SimpleNamespace(
+                context=f"row {doc.id}" if self.prompts else "", continuation=name + (doc.id if self.own else "")
+            )
             for name in (" no", " yes", " maybe")[: self.choices]
         ]
 
@@ -248,6 +251,15 @@ def test_a_task_may_have_empty_prompts() -> None:
     record, items = made(cell)
     assert compared(cell, record, items, record, items) == EQUAL
     assert compared(cell, record, slim_items(items), record, items) == EQUAL
+
+
+@pytest.mark.parametrize("published", [True, False])
+@pytest.mark.parametrize("prompts", [True, False])
+def test_texts_of_its_own_in_every_row_are_rounded_too(prompts: bool, published: bool) -> None:
+    cell = cell_of(Quiz(prompts=prompts, own=True))
+    again = made(cell)
+    record, items = near(cell, again)
+    assert compared(cell, record, slim_items(items) if published else items, *again).rounding
 
 
 def test_published_once_more_it_is_the_same(cell: Any) -> None:
